@@ -1,0 +1,62 @@
+# make demo and make test need nothing but Python 3.11 or newer and this folder.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# torch comes first and pinned, so that no other package pulls in a second build.
+TORCH := torch==2.13.0
+# Extra arguments for installing torch, such as the index of another build.
+TORCH_PIP_ARGS ?=
+PIP := $(BIN)/python -m pip install --quiet --no-input
+
+DEMO := $(BIN)/remora optimize model=gpt2 model.values.sequence=256 model.values.batch=4 \
+	hardware=local memory=range:0.5 verify=true out=outputs/demo
+
+# Test workers share the cores; one thread each also keeps results reproducible.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-slow lint format bench wheel clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Remora needs Python 3.11 or newer; name one with PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) $(TORCH_PIP_ARGS) $(TORCH)
+	$(PIP) -c constraints.txt -e ".[zoo,solvers,dev]"
+	@touch $@
+
+install: $(STAMP) ## create .venv and install everything into it
+
+demo: $(STAMP) ## plan, run and verify GPT-2 small at half of its memory range
+	$(DEMO)
+
+test: $(STAMP) ## run the tests, without the slow ones
+	$(PYTEST)
+
+test-slow: $(STAMP) ## run the slow tests
+	$(PYTEST) -m slow
+
+lint: $(STAMP) ## style, format, types and import direction
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP) ## reformat and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP) ## list the commands of the benchmarks
+	@find benchmarks -maxdepth 1 -name '*.py' | sort | sed 's|^|$(BIN)/python |'
+
+wheel: $(STAMP) ## build the wheel into dist/
+	$(BIN)/python -m build --wheel
+
+clean: ## remove .venv, build products, outputs and caches
+	rm -rf $(VENV) build dist outputs multirun .mypy_cache .pytest_cache .ruff_cache \
+		.import_linter_cache .hypothesis
+	find remora tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

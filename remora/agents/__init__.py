@@ -1,0 +1,1 @@
+"""Schedulers behind one face: heuristics, exact solvers and learned policies."""

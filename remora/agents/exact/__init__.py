@@ -1,0 +1,1 @@
+"""Exact solvers: dynamic programs and integer programs with proven optima."""

@@ -1,0 +1,1 @@
+"""Schedulers that follow a fixed rule or a local search."""

@@ -1,0 +1,1 @@
+"""The learned scheduler: policy, training and decoding."""

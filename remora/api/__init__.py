@@ -1,0 +1,1 @@
+"""The one-call functions and the closed loop of planning and measuring."""

@@ -1,0 +1,1 @@
+"""Models of step time and peak memory: roofline, profiled and learned."""

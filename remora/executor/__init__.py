@@ -1,0 +1,1 @@
+"""Making a schedule happen on real devices, measuring and verifying it."""

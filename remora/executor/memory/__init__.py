@@ -1,0 +1,1 @@
+"""Recompute, offload and compress: applying a memory plan to a PyTorch module."""

@@ -1,0 +1,192 @@
+"""Offloaded tensors and the program points at which their device memory is given up and taken.
+
+A copy to the host starts when the tensor is saved. Its device memory is released where the program
+waits for that copy, and taken again where the copy back is issued; both are fixed points of the
+compute stream, so the speed of the link changes the time of a step and never its memory.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import Node
+from torch.multiprocessing.reductions import StorageWeakRef
+
+from remora.executor.memory.mover import Event, Mover
+
+__all__ = ["HostCopy", "OffloadTimeline", "OffloadedTensor"]
+
+
+class HostCopy:
+    """The bytes of one storage: on the device, on the host, or on the way.
+
+    Args:
+        mover: issues the copies.
+        content: all bytes of the storage, uint8.  # [num_bytes]
+
+    Attributes:
+        release_point: unit before which its device memory is released; the latest of its users'.
+    """
+
+    def __init__(self, mover: Mover, content: Tensor) -> None:
+        self.release_point = 0
+        self._mover = mover
+        self._content: Tensor | None = content
+        self._arrived: Event = None
+        block, self._written = mover.to_host(content)
+        self._block = block
+        weakref.finalize(self, mover.pool.give_back, block).atexit = False
+
+    def release(self) -> None:
+        """Wait for the copy to the host and give up the device memory."""
+        self._mover.wait(self._written)
+        self._content = None
+
+    def prefetch(self) -> None:
+        """Take device memory and issue the copy back, unless the bytes are on the device."""
+        if self._content is None:
+            self._content, self._arrived = self._mover.to_device(self._block, self._written)
+
+    def content(self) -> Tensor:
+        """Return the bytes, uint8, on the device; waits for the copy back.  # [num_bytes]"""
+        self.prefetch()
+        assert self._content is not None
+        self._mover.wait(self._arrived)
+        return self._content
+
+    def __del__(self) -> None:
+        # A copy in flight still uses memory that is about to be given back.
+        self._mover.wait(self._written)
+        self._mover.wait(self._arrived)
+
+
+class OffloadedTensor:
+    """What autograd or a region holds in place of a tensor whose storage is on the host.
+
+    Args:
+        timeline: of the forward that saved it.
+        copy: of its storage.
+        tensor: the tensor; only its layout is kept.
+        unit: the last unit whose backward needs it.
+    """
+
+    __slots__ = ("_conjugated", "_copy", "_dtype", "_layout", "_negated", "_requires_grad",
+                 "_timeline", "_unit")
+
+    def __init__(
+        self, timeline: OffloadTimeline, copy: HostCopy, tensor: Tensor, unit: int
+    ) -> None:
+        self._timeline = timeline
+        self._copy = copy
+        self._layout = (tensor.storage_offset(), tensor.size(), tensor.stride())
+        self._dtype = tensor.dtype
+        self._conjugated = tensor.is_conj()
+        self._negated = tensor.is_neg()
+        self._requires_grad = tensor.requires_grad
+        self._unit = unit
+
+    @property
+    def changed(self) -> bool:
+        """Never: the copy is nobody else's."""
+        return False
+
+    def open(self) -> Tensor:
+        """Return the tensor on the device; fetches it now if nothing did before."""
+        self._timeline.reach(self._unit)
+        content = self._copy.content()
+        tensor = torch.empty(0, dtype=self._dtype, device=content.device)
+        tensor.set_(content.untyped_storage(), *self._layout)  # type: ignore[call-overload]
+        tensor = tensor.conj() if self._conjugated else tensor
+        tensor = torch._neg_view(tensor) if self._negated else tensor
+        return tensor.requires_grad_(self._requires_grad)
+
+
+class OffloadTimeline:
+    """Releases and prefetches the offloaded storages of one forward at their program points.
+
+    Point ``i`` of the forward is the start of unit ``i``, point ``i`` of the backward the start of
+    its backward; point ``num_units`` of both is the start of the whole backward.
+
+    Args:
+        mover: issues the copies.
+        num_units: units of the model.
+        window: unit i waits before it starts for the copies of unit i - window.
+        distance: copies back for unit i are issued with the backward of unit i + distance.
+    """
+
+    def __init__(self, mover: Mover, num_units: int, window: int, distance: int) -> None:
+        self._mover = mover
+        self._num_units = num_units
+        self._window = window
+        self._distance = distance
+        self._release_at: dict[int, list[weakref.ref[HostCopy]]] = {}
+        self._prefetch_at: dict[int, list[weakref.ref[HostCopy]]] = {}
+        self._copies: dict[int, tuple[StorageWeakRef, weakref.ref[HostCopy]]] = {}
+        self._reached = num_units + 1
+
+    def offload(self, tensor: Tensor, unit: int, last_unit: int) -> OffloadedTensor:
+        """Start copying the storage of ``tensor`` to the host, once per storage.
+
+        Args:
+            tensor: any strided view.
+            unit: unit that offloads it.
+            last_unit: last unit whose backward needs it.
+        """
+        copy = self._copy_of(tensor)
+        release_point = min(unit + self._window, self._num_units)
+        copy.release_point = max(copy.release_point, release_point)
+        reference = weakref.ref(copy)
+        self._release_at.setdefault(release_point, []).append(reference)
+        prefetch_point = min(last_unit + self._distance, self._num_units)
+        self._prefetch_at.setdefault(prefetch_point, []).append(reference)
+        return OffloadedTensor(self, copy, tensor, last_unit)
+
+    def start_unit(self, unit: int) -> None:
+        """Wait for the copies of unit ``unit - window`` and release their device memory."""
+        for copy in _living(self._release_at.pop(unit, [])):
+            if copy.release_point <= unit:
+                copy.release()
+
+    def watch(self, tensors: Iterable[Tensor], unit: int) -> None:
+        """Call :meth:`reach` when the backward of the latest-made of ``tensors`` begins."""
+        nodes = [tensor.grad_fn for tensor in tensors if tensor.grad_fn is not None]
+        if nodes:
+            reference = weakref.ref(self)
+            max(nodes, key=_sequence).register_prehook(lambda *_: _reach(reference, unit))
+
+    def reach(self, unit: int) -> None:
+        """Note that the backward of ``unit`` begins; issue the copies that are due by then."""
+        while self._reached > unit:
+            self._reached -= 1
+            if self._reached == self._num_units:
+                self.start_unit(self._num_units)
+            for copy in _living(self._prefetch_at.pop(self._reached, [])):
+                copy.prefetch()
+
+    def _copy_of(self, tensor: Tensor) -> HostCopy:
+        storage = tensor.untyped_storage()
+        known = self._copies.get(storage._cdata)
+        copy = known[1]() if known is not None and not known[0].expired() else None
+        if copy is None:
+            content = torch.empty(0, dtype=torch.uint8, device=tensor.device)
+            content.set_(storage, 0, (storage.nbytes(),), (1,))  # type: ignore[call-overload]
+            copy = HostCopy(self._mover, content)
+            self._copies[storage._cdata] = (StorageWeakRef(storage), weakref.ref(copy))
+        return copy
+
+
+def _living(references: Iterable[weakref.ref[HostCopy]]) -> list[HostCopy]:
+    return [copy for copy in (reference() for reference in references) if copy is not None]
+
+
+def _sequence(node: Node) -> int:
+    return node._sequence_nr()
+
+
+def _reach(reference: weakref.ref[OffloadTimeline], unit: int) -> None:
+    timeline = reference()
+    if timeline is not None:
+        timeline.reach(unit)

@@ -1,0 +1,177 @@
+"""A tape of the calls of a region, with tensors replaced by numbers, from which it is replayed.
+
+A value is a tensor object that appears on the tape. It is either the result of an earlier call or
+an input of the region; inputs are held by the tape's owner, results are not.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from remora.executor.memory.ambient import Ambient
+
+__all__ = ["Call", "HeldTensor", "Tape", "Value", "arguments", "hold"]
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """Stands for a tensor on the tape."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeldTensor:
+    """A tensor that a region holds, without the autograd graph behind it.
+
+    Attributes:
+        tensor: shares its storage, and says whether a gradient is wanted.
+        version: number of in-place changes when it was taken.
+    """
+
+    tensor: Tensor
+    version: int
+
+    @property
+    def changed(self) -> bool:
+        """Whether the tensor was changed in place since it was taken."""
+        return self.tensor._version != self.version
+
+    def open(self) -> Tensor:
+        """Return the tensor."""
+        return self.tensor
+
+
+def hold(tensor: Tensor) -> HeldTensor:
+    """Hold a tensor without keeping the operators alive that made it.
+
+    Leaves are held as they are, so that parameters stay parameters.
+    """
+    version = tensor._version
+    if tensor.grad_fn is None:
+        return HeldTensor(tensor, version)
+    return HeldTensor(tensor.detach().requires_grad_(), version)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One recorded call.
+
+    Attributes:
+        function: what is called; for a module its own forward.
+        spec: how the leaves nest into (args, kwargs).
+        leaves: constants, and :class:`Value` in place of tensors.
+        outputs: number of every output leaf; None for one that is no new tensor.
+        unit: unit that it belongs to.
+        ambient: modes under which it ran.
+    """
+
+    function: Callable[..., Any]
+    spec: pytree.TreeSpec
+    leaves: tuple[Any, ...]
+    outputs: tuple[int | None, ...]
+    unit: int
+    ambient: Ambient
+
+    @property
+    def reads(self) -> tuple[int, ...]:
+        """Numbers of the values among the arguments."""
+        return tuple(leaf.number for leaf in self.leaves if isinstance(leaf, Value))
+
+
+@dataclass(slots=True)
+class Tape:
+    """Calls in the order in which they ran, and the region's inputs.
+
+    Attributes:
+        calls: grows while the region runs.
+        inputs: tensors that came from outside, by number.
+    """
+
+    calls: list[Call] = field(default_factory=list)
+    inputs: dict[int, HeldTensor] = field(default_factory=dict)
+    _numbers: dict[int, tuple[weakref.ref[Tensor], int]] = field(default_factory=dict)
+    _count: int = 0
+
+    def template(self, args: Any, kwargs: Any) -> tuple[tuple[Any, ...], pytree.TreeSpec]:
+        """Flatten arguments and replace their tensors by values; unknown ones become inputs."""
+        leaves, spec = pytree.tree_flatten((args, kwargs))
+        return tuple(self._numbered(leaf) for leaf in leaves), spec
+
+    def append(
+        self,
+        function: Callable[..., Any],
+        template: tuple[tuple[Any, ...], pytree.TreeSpec],
+        output: Any,
+        unit: int,
+        ambient: Ambient,
+    ) -> None:
+        """Add a call that has just run.
+
+        Args:
+            function: what was called.
+            template: its arguments, from :meth:`template`, taken before it ran.
+            output: what it returned.
+            unit: unit that it belongs to.
+            ambient: modes under which it ran.
+        """
+        leaves, spec = template
+        outputs = tuple(self._new_number(leaf) for leaf in pytree.tree_leaves(output))
+        self.calls.append(Call(function, spec, leaves, outputs, unit, ambient))
+
+    def close(self) -> None:
+        """Forget which tensor objects stand for which values: recording is over."""
+        self._numbers.clear()
+
+    def inputs_of(self, first: int, end: int) -> frozenset[int]:
+        """Numbers that calls ``first`` to ``end - 1`` read and none of them makes."""
+        made: set[int] = set()
+        needed: set[int] = set()
+        for call in self.calls[first:end]:
+            needed.update(number for number in call.reads if number not in made)
+            made.update(number for number in call.outputs if number is not None)
+        return frozenset(needed)
+
+    def last_reads(self, first: int, end: int) -> dict[int, int]:
+        """For every value read by calls ``first`` to ``end - 1``, the last call that reads it."""
+        return {
+            number: index for index in range(first, end) for number in self.calls[index].reads
+        }
+
+    def _numbered(self, leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor):
+            return leaf
+        known = self._known(leaf)
+        if known is None:
+            known = self._register(leaf)
+            self.inputs[known] = hold(leaf)
+        return Value(known)
+
+    def _new_number(self, leaf: Any) -> int | None:
+        if not isinstance(leaf, Tensor) or self._known(leaf) is not None:
+            return None
+        return self._register(leaf)
+
+    def _known(self, tensor: Tensor) -> int | None:
+        entry = self._numbers.get(id(tensor))
+        # The id of a tensor that died may have been given to another one.
+        return entry[1] if entry is not None and entry[0]() is tensor else None
+
+    def _register(self, tensor: Tensor) -> int:
+        number = self._count
+        self._count += 1
+        self._numbers[id(tensor)] = (weakref.ref(tensor), number)
+        return number
+
+
+def arguments(call: Call, values: dict[int, Tensor]) -> tuple[Sequence[Any], dict[str, Any]]:
+    """Rebuild (args, kwargs) of a call from the values of a replay."""
+    leaves = [values[leaf.number] if isinstance(leaf, Value) else leaf for leaf in call.leaves]
+    args, kwargs = pytree.tree_unflatten(leaves, call.spec)
+    return args, kwargs

@@ -1,0 +1,233 @@
+"""Trace one forward, loss and backward of a PyTorch module into a ModelGraph."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+from remora.errors import ModelRunError, TraceError
+from remora.graph.assemble import assemble
+from remora.graph.loss import ExampleInputs, LossFunction, call_model, resolve_loss
+from remora.graph.model_graph import BUFFER, GRADIENT, INPUT, PARAMETER, ModelGraph
+from remora.graph.recorder import ALIVE, Recorder, Recording
+from remora.graph.units import find_markers
+
+_LOG = logging.getLogger(__name__)
+
+_RETRY_WITH_REAL = (
+    torch._subclasses.fake_tensor.DataDependentOutputException,
+    torch._subclasses.fake_tensor.DynamicOutputShapeException,
+    torch._subclasses.fake_tensor.UnsupportedOperatorException,
+    torch._subclasses.fake_tensor.UnsupportedFakeTensorException,
+)
+
+
+def trace(
+    model: nn.Module,
+    example_inputs: ExampleInputs,
+    loss: LossFunction | None = None,
+    units: Sequence[str] | None = None,
+    model_name: str = "",
+) -> ModelGraph:
+    """Trace one training step of ``model`` on one example batch.
+
+    Runs under fake tensors, which takes no memory for parameters or activations (parameters may be
+    on the meta device). A forward that reads a value falls back to real tensors, with the
+    reason logged and kept in ``ModelGraph.notes``.
+
+    Args:
+        model: module in the mode (train or eval) in which it will run.
+        example_inputs: tuple of positional or mapping of keyword arguments.
+        loss: function of the output that returns a scalar; see :func:`resolve_loss`.
+        units: module paths that begin units, instead of those found.
+        model_name: name kept in the graph.
+
+    Raises:
+        TraceError: the step cannot be traced; names the module and the operator.
+        ModelRunError: the model's own forward or loss failed on the example batch.
+    """
+    loss_function = resolve_loss(loss)
+    try:
+        recording = _record_fake(model, example_inputs, loss_function)
+        return _graph(recording, model, units, model_name, "fake", ())
+    except _RETRY_WITH_REAL as reason:
+        if any(p.is_meta for p in model.parameters()):
+            raise TraceError("", _op_name(reason), str(reason).split("\n")[0]) from reason
+        note = f"traced with real tensors: {type(reason).__name__}: {_first_line(reason)}"
+        _LOG.info(note)
+    recording = _record_real(model, example_inputs, loss_function)
+    return _graph(recording, model, units, model_name, "real", (note,))
+
+
+def _graph(
+    recording: Recording,
+    model: nn.Module,
+    units: Sequence[str] | None,
+    model_name: str,
+    traced_with: str,
+    notes: tuple[str, ...],
+) -> ModelGraph:
+    markers = find_markers(recording, model, units)
+    return assemble(recording, markers, model_name or type(model).__name__, traced_with, notes)
+
+
+def _record_fake(
+    model: nn.Module, example_inputs: ExampleInputs, loss: LossFunction
+) -> Recording:
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    with _fake_state(model, mode), mode, torch.random.fork_rng(devices=[]):
+        inputs = tree_map(lambda leaf: _fake(leaf, mode), example_inputs)
+        return _record(model, inputs, loss, _empty_like)
+
+
+def _record_real(
+    model: nn.Module, example_inputs: ExampleInputs, loss: LossFunction
+) -> Recording:
+    gradients = {p: p.grad for p in model.parameters()}
+    buffers = {b: b.detach().clone() for b in model.buffers()}
+    try:
+        for parameter in gradients:
+            parameter.grad = None
+        with torch.random.fork_rng():
+            return _record(model, example_inputs, loss, _copy_of)
+    finally:
+        for parameter, gradient in gradients.items():
+            parameter.grad = gradient
+        with torch.no_grad():
+            for buffer, value in buffers.items():
+                buffer.copy_(value)
+
+
+def _record(
+    model: nn.Module,
+    inputs: ExampleInputs,
+    loss: LossFunction,
+    make_surrogate: Callable[[Tensor], Tensor],
+) -> Recording:
+    """Run forward, loss and backward under a recorder and name the parameters' gradients."""
+    recorder = Recorder(make_surrogate)
+    for name, parameter in model.named_parameters():
+        recorder.register(parameter, PARAMETER, name)
+    for name, buffer in model.named_buffers():
+        recorder.register(buffer, BUFFER, name)
+    for position, leaf in enumerate(tree_leaves(inputs)):
+        if isinstance(leaf, Tensor):
+            recorder.register(leaf, INPUT, f"input.{position}")
+    hooks = torch.autograd.graph.saved_tensors_hooks(recorder.pack, recorder.unpack)
+    with recorder, hooks, _call_hooks(model, recorder), torch.enable_grad():
+        try:
+            value = loss(call_model(model, inputs))
+        except _RETRY_WITH_REAL:
+            raise
+        except Exception as error:
+            raise ModelRunError(
+                f"the model failed on the example batch in module {recorder.module_path!r}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        if not isinstance(value, Tensor) or value.numel() != 1:
+            raise ModelRunError("the loss is not a scalar tensor; allowed: one element")
+        recorder.start_backward()
+        try:
+            value.backward()  # type: ignore[no-untyped-call]
+        except _RETRY_WITH_REAL:
+            raise
+        except Exception as error:
+            last = recorder.recording.ops[-1].name
+            raise TraceError("", last, f"backward failed: {error}") from error
+        del value
+    recording = recorder.recording
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None:
+            record = recording.storages[recorder.storage_index(parameter.grad)]
+            record.role, record.name, record.dropped = GRADIENT, name, ALIVE
+    for storage in recording.storages:
+        if storage.created < 0:
+            storage.dropped = ALIVE
+    return recording
+
+
+@contextlib.contextmanager
+def _call_hooks(model: nn.Module, recorder: Recorder) -> Iterator[None]:
+    """Tell the recorder of every module call while the context is open."""
+    paths = {id(module): name for name, module in model.named_modules()}
+
+    def enter(module: nn.Module, args: Any) -> None:
+        if id(module) in paths:
+            recorder.enter_module(paths[id(module)])
+
+    def leave(module: nn.Module, args: Any, output: Any) -> None:
+        if id(module) in paths:
+            recorder.leave_module()
+
+    handles = [
+        torch.nn.modules.module.register_module_forward_pre_hook(enter),
+        torch.nn.modules.module.register_module_forward_hook(leave),
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextlib.contextmanager
+def _fake_state(model: nn.Module, mode: FakeTensorMode) -> Iterator[None]:
+    """Replace parameters and buffers by fake ones of the same layout while the context is open."""
+    saved: list[tuple[dict[str, Any], str, Any]] = []
+    memo: dict[int, Tensor] = {}
+    for module in model.modules():
+        for table in (module._parameters, module._buffers):
+            for name, tensor in table.items():
+                if tensor is None:
+                    continue
+                if id(tensor) not in memo:
+                    memo[id(tensor)] = _fake_parameter(tensor, mode)
+                saved.append((table, name, tensor))
+                table[name] = memo[id(tensor)]
+    try:
+        yield
+    finally:
+        for table, name, tensor in saved:
+            table[name] = tensor
+
+
+def _fake_parameter(tensor: Tensor, mode: FakeTensorMode) -> Tensor:
+    fake = _fake(tensor.detach(), mode)
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(fake, requires_grad=tensor.requires_grad)
+    return fake
+
+
+def _fake(leaf: Any, mode: FakeTensorMode) -> Any:
+    if not isinstance(leaf, Tensor) or isinstance(leaf, FakeTensor):
+        return leaf
+    if leaf.is_meta:
+        with mode:
+            return torch.empty_strided(leaf.shape, leaf.stride(), dtype=leaf.dtype, device="cpu")
+    return mode.from_tensor(leaf)
+
+
+def _empty_like(tensor: Tensor) -> Tensor:
+    """A tensor of the same layout on storage of its own, without values."""
+    return torch.empty_strided(
+        tensor.shape, tensor.stride(), dtype=tensor.dtype, device=tensor.device
+    )
+
+
+def _copy_of(tensor: Tensor) -> Tensor:
+    return _empty_like(tensor).copy_(tensor)
+
+
+def _op_name(error: BaseException) -> str:
+    return str(getattr(error, "func", type(error).__name__))
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).split("\n")[0]

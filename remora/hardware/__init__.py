@@ -1,0 +1,1 @@
+"""Descriptions of devices and links, and the measurement of this machine."""

@@ -1,0 +1,71 @@
+"""What running a graph's operators on a device showed: plain numbers, by content hash."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+__all__ = ["Measurements", "Overheads", "UnitTimes"]
+
+
+@dataclass(frozen=True, slots=True)
+class UnitTimes:
+    """Seconds of every operator of one kind of unit.
+
+    Attributes:
+        forward_op_s: in the order of the unit's forward; None where the operator could not be
+            measured.  # [num_forward_ops]
+        backward_op_s: the same for its backward.  # [num_backward_ops]
+        repetitions: how often the unit ran; the figures are medians.
+        notes: one sentence per thing that could not be measured.
+    """
+
+    forward_op_s: tuple[float | None, ...]
+    backward_op_s: tuple[float | None, ...]
+    repetitions: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def forward_s(self) -> float:
+        """Seconds of the measured forward operators."""
+        return sum(time_s for time_s in self.forward_op_s if time_s is not None)
+
+    @property
+    def backward_s(self) -> float:
+        """Seconds of the measured backward operators."""
+        return sum(time_s for time_s in self.backward_op_s if time_s is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Overheads:
+    """Host time of a real step that running bare operators does not show.
+
+    Attributes:
+        forward_op_s: per operator of the forward: Python and autograd's bookkeeping.
+        backward_op_s: per operator of the backward; may be negative, since the engine calls
+            operators without Python.
+        module_call_s: per call of a module.
+    """
+
+    forward_op_s: float
+    backward_op_s: float
+    module_call_s: float
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """Everything measured for one graph.
+
+    Attributes:
+        units: times by unit kind; a kind is absent if it could not be measured at all.
+        workspace_bytes: bytes an operator takes beyond its results, by operator signature.
+        overheads: host time around the operators.
+        optimizer_s: seconds of one optimizer step over all parameters.
+        notes: what could not be measured and why.
+    """
+
+    units: Mapping[str, UnitTimes]
+    workspace_bytes: Mapping[str, int]
+    overheads: Overheads
+    optimizer_s: float
+    notes: tuple[str, ...] = ()

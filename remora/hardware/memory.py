@@ -1,0 +1,48 @@
+"""How much memory this machine has and how much of it is free right now."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+__all__ = ["free_memory_bytes", "host_memory_bytes"]
+
+# A container may be allowed less than the machine has: control groups version 2, then 1.
+_LIMIT_FILES = (
+    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
+    (
+        Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+        Path("/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ),
+)
+
+
+def host_memory_bytes() -> int:
+    """Return the memory that processes of this machine (or container) may use together."""
+    import psutil
+
+    total = int(psutil.virtual_memory().total)
+    limits = _container_limit_and_usage()
+    return total if limits is None else min(total, limits[0])
+
+
+def free_memory_bytes(device_type: str = "cpu") -> int:
+    """Return the bytes that a new tensor could take on the current device of this type."""
+    if device_type == "cuda":
+        import torch
+
+        return int(torch.cuda.mem_get_info()[0])
+    import psutil
+
+    available = int(psutil.virtual_memory().available)
+    limits = _container_limit_and_usage()
+    return available if limits is None else max(0, min(available, limits[0] - limits[1]))
+
+
+def _container_limit_and_usage() -> tuple[int, int] | None:
+    for limit_file, usage_file in _LIMIT_FILES:
+        try:
+            limit, usage = limit_file.read_text(), usage_file.read_text()
+        except OSError:
+            continue
+        return (int(limit), int(usage)) if limit.strip() != "max" else None
+    return None

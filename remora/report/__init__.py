@@ -1,0 +1,1 @@
+"""HTML, PNG, Perfetto and terminal views of schedules and their runs."""

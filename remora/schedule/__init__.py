@@ -1,0 +1,1 @@
+"""Schedules and their parts, problems, costs, validation and lowering to programs."""

@@ -1,0 +1,279 @@
+"""Per-unit tables of a graph: times, storages that cross units, and exact peaks inside a unit.
+
+Everything a schedule decides about happens between units; what happens inside one (temporaries of
+its operators, the moment at which a saved tensor is freed) is replayed operator by operator once
+per unit kind and remembered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from remora.graph.model_graph import GRADIENT, ModelGraph, Unit
+from remora.schedule.costs import CostTable
+
+
+@dataclass(frozen=True, slots=True)
+class SavedStorage:
+    """An activation that autograd keeps for the backward of a unit.
+
+    Attributes:
+        storage: index into the graph.
+        num_bytes: size as the allocator rounds it.
+        names: saved tensors that view it.
+        released: number of operators that had run when the backward let go of it.
+        created_here: made by the unit itself, not one of its inputs.
+    """
+
+    storage: int
+    num_bytes: int
+    names: tuple[str, ...]
+    released: int
+    created_here: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ChainUnit:
+    """What the planner knows of one unit.
+
+    Attributes:
+        index, kind: as in the graph.
+        forward_s, backward_s: seconds of its operators.
+        rerun_s: seconds of a recomputation, which stops after the last saved tensor.
+        stop_op: operator before which a recomputation stops.
+        inputs: activations of earlier units that its forward reads or saves.
+        created: activations its forward makes.
+        created_backward: storages its backward makes.
+        saved: activations kept for its backward, storages counted once.
+        dropped_forward: storages of earlier units that the program lets go of in its forward.
+        dropped_backward: storages from before its backward that are let go of in its backward.
+        fixed: cannot be recomputed or offloaded.
+    """
+
+    index: int
+    kind: str
+    forward: tuple[int, int]
+    backward: tuple[int, int]
+    forward_s: float
+    backward_s: float
+    rerun_s: float
+    stop_op: int
+    inputs: tuple[int, ...]
+    created: tuple[int, ...]
+    created_backward: tuple[int, ...]
+    saved: tuple[SavedStorage, ...]
+    dropped_forward: tuple[int, ...]
+    dropped_backward: tuple[int, ...]
+    fixed: bool
+
+    @property
+    def saved_bytes(self) -> int:
+        """Bytes kept for the backward if everything is kept, inputs included."""
+        return sum(saved.num_bytes for saved in self.saved)
+
+    @property
+    def own_saved_bytes(self) -> int:
+        """Bytes kept for the backward that the unit made itself."""
+        return sum(saved.num_bytes for saved in self.saved if saved.created_here)
+
+
+class Chain:
+    """Units of one graph with the times of one cost table.
+
+    Args:
+        graph: the traced step.
+        costs: seconds and workspace of its operators.
+    """
+
+    def __init__(self, graph: ModelGraph, costs: CostTable) -> None:
+        self.graph = graph
+        self.costs = costs
+        self.creator_unit = _creator_units(graph)
+        self.readers = _readers(graph, self.creator_unit)
+        self._made = _made_by_op(graph)
+        self._dropped = _dropped_at(graph)
+        self.units = tuple(self._unit(unit) for unit in graph.units)
+        self._peaks: dict[tuple[object, ...], int] = {}
+
+    def num_bytes(self, storage: int) -> int:
+        """Size of a storage as the allocator rounds it."""
+        granularity = self.costs.allocation_granularity_bytes
+        size = self.graph.storages[storage].num_bytes
+        return -(-size // granularity) * granularity
+
+    def input_bytes(self, index: int) -> int:
+        """Bytes of the activations that unit ``index`` reads from earlier units."""
+        return sum(self.num_bytes(storage) for storage in self.units[index].inputs)
+
+    def gradient_bytes(self, index: int) -> int:
+        """Bytes of parameter gradients that the backward of unit ``index`` makes."""
+        storages = self.graph.storages
+        made = self.units[index].created_backward
+        return sum(self.num_bytes(s) for s in made if storages[s].role == GRADIENT)
+
+    def private_inputs(self, start: int, end: int) -> frozenset[int]:
+        """Activations made before unit ``start`` that only units ``start`` to ``end - 1`` read."""
+        found = {
+            storage
+            for index in range(start, end)
+            for storage in self.units[index].inputs
+            if self.creator_unit[storage] < start
+        }
+        return frozenset(s for s in found if all(start <= r < end for r in self.readers[s]))
+
+    def transient_bytes(
+        self,
+        span: tuple[int, int],
+        unit: ChainUnit,
+        survivors: Collection[int],
+        deaths: Mapping[int, int],
+    ) -> int:
+        """Largest rise of the memory level while operators ``span`` of ``unit`` run.
+
+        Args:
+            span: half-open operator range.
+            unit: the unit they belong to.
+            survivors: storages made inside that outlive the span.
+            deaths: operator count at which a storage from before the span is freed inside it.
+        """
+        key = (
+            unit.kind,
+            span[0] - (unit.forward[0] if span[0] < unit.forward[1] else unit.backward[0]),
+            span[0] < unit.forward[1],
+            span[1] - span[0],
+            frozenset(self._relative(unit, s) for s in survivors),
+            frozenset((self.num_bytes(s), d - span[0]) for s, d in deaths.items()),
+        )
+        if key not in self._peaks:
+            self._peaks[key] = self._replay(span, set(survivors), deaths)
+        return self._peaks[key]
+
+    def _relative(self, unit: ChainUnit, storage: int) -> int:
+        created = self.graph.storages[storage].created
+        offset = storage - (unit.created[0] if unit.created else 0)
+        if created >= unit.backward[0]:
+            offset = -1 - (storage - unit.created_backward[0])
+        return offset
+
+    def _replay(
+        self, span: tuple[int, int], survivors: set[int], deaths: Mapping[int, int]
+    ) -> int:
+        storages = self.graph.storages
+        freed: dict[int, int] = {}
+        for storage, death in deaths.items():
+            freed[death] = freed.get(death, 0) + self.num_bytes(storage)
+        level = peak = 0
+        for op in range(*span):
+            level -= freed.get(op, 0)
+            for storage in self._made.get(op, ()):
+                size = self.num_bytes(storage)
+                level += size
+                if storage not in survivors:
+                    death = max(storages[storage].dropped, op + 1)
+                    freed[death] = freed.get(death, 0) + size
+            peak = max(peak, level + self.costs.op_workspace_bytes[op])
+        return peak
+
+    def _unit(self, unit: Unit) -> ChainUnit:
+        times = self.costs.op_time_s
+        created = self._made_in(unit.forward)
+        backward = self._made_in(unit.backward)
+        saved = self._saved(unit)
+        read = {
+            self.graph.tensors[tensor].storage
+            for op in range(*unit.forward)
+            for tensor in self.graph.ops[op].inputs
+        } | {s.storage for s in saved}
+        inputs = sorted(s for s in read if 0 <= self.creator_unit.get(s, -1) < unit.index)
+        packed = [s.op for s in unit.saved]
+        stop = max(packed, default=unit.forward[0])
+        return ChainUnit(
+            index=unit.index,
+            kind=unit.kind,
+            forward=unit.forward,
+            backward=unit.backward,
+            forward_s=sum(times[slice(*unit.forward)]),
+            backward_s=sum(times[slice(*unit.backward)]),
+            rerun_s=sum(times[unit.forward[0] : stop]),
+            stop_op=stop,
+            inputs=tuple(inputs),
+            created=created,
+            created_backward=backward,
+            saved=saved,
+            dropped_forward=self._dropped_in(unit.forward),
+            dropped_backward=self._dropped_in(unit.backward),
+            fixed=bool(unit.fixed_reason),
+        )
+
+    def _made_in(self, span: tuple[int, int]) -> tuple[int, ...]:
+        return tuple(s for op in range(*span) for s in self._made.get(op, ()))
+
+    def _dropped_in(self, span: tuple[int, int]) -> tuple[int, ...]:
+        """Storages from before ``span`` that are let go of while it runs."""
+        return tuple(
+            storage
+            for count in range(span[0] + 1, span[1] + 1)
+            for storage in self._dropped.get(count, ())
+            if self.graph.storages[storage].created < span[0]
+        )
+
+    def _saved(self, unit: Unit) -> tuple[SavedStorage, ...]:
+        names: dict[int, list[str]] = {}
+        released: dict[int, int] = {}
+        for saved in unit.saved:
+            storage = self.graph.storage_of(saved)
+            if self.graph.storages[storage].created >= 0:
+                names.setdefault(storage, []).append(saved.name)
+                released[storage] = max(released.get(storage, 0), saved.released)
+        return tuple(
+            SavedStorage(
+                storage=storage,
+                num_bytes=self.num_bytes(storage),
+                names=tuple(packed),
+                released=released[storage],
+                created_here=self.creator_unit[storage] == unit.index,
+            )
+            for storage, packed in names.items()
+        )
+
+
+def _made_by_op(graph: ModelGraph) -> dict[int, list[int]]:
+    made: dict[int, list[int]] = {}
+    for index, storage in enumerate(graph.storages):
+        if storage.created >= 0:
+            made.setdefault(storage.created, []).append(index)
+    return made
+
+
+def _dropped_at(graph: ModelGraph) -> dict[int, list[int]]:
+    dropped: dict[int, list[int]] = {}
+    for index, storage in enumerate(graph.storages):
+        if storage.created >= 0:
+            dropped.setdefault(storage.dropped, []).append(index)
+    return dropped
+
+
+def _creator_units(graph: ModelGraph) -> dict[int, int]:
+    return {
+        index: graph.ops[storage.created].unit
+        for index, storage in enumerate(graph.storages)
+        if 0 <= storage.created < graph.num_forward_ops
+    }
+
+
+def _readers(graph: ModelGraph, creator_unit: Mapping[int, int]) -> dict[int, frozenset[int]]:
+    """Units other than its maker that read or save a forward activation."""
+    readers: dict[int, set[int]] = {storage: set() for storage in creator_unit}
+    for index in range(graph.num_forward_ops):
+        op = graph.ops[index]
+        for tensor in op.inputs:
+            storage = graph.tensors[tensor].storage
+            if storage in readers and creator_unit[storage] != op.unit:
+                readers[storage].add(op.unit)
+    for unit in graph.units:
+        for saved in unit.saved:
+            storage = graph.storage_of(saved)
+            if storage in readers and creator_unit[storage] != unit.index:
+                readers[storage].add(unit.index)
+    return {storage: frozenset(units) for storage, units in readers.items()}

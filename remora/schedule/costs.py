@@ -1,0 +1,29 @@
+"""Seconds and bytes of one graph on one hardware."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class CostTable:
+    """Seconds and bytes of one graph on one hardware; the simulator computes none of them.
+
+    Attributes:
+        source: name of the cost model that made it.
+        op_time_s: seconds of every operator, in the graph's order.  # [num_ops]
+        op_workspace_bytes: memory an operator takes while it runs, beyond its results.  # [num_ops]
+        d2h_bytes_per_s, h2d_bytes_per_s: host copies of one rank that has the link to itself.
+        copy_latency_s: fixed cost of one host copy.
+        optimizer_time_s: seconds of one optimizer step over all parameters.
+        allocation_granularity_bytes: the allocator rounds every block up to a multiple of it.
+    """
+
+    source: str
+    op_time_s: tuple[float, ...]
+    op_workspace_bytes: tuple[int, ...]
+    d2h_bytes_per_s: float
+    h2d_bytes_per_s: float
+    copy_latency_s: float
+    optimizer_time_s: float
+    allocation_granularity_bytes: int

@@ -1,0 +1,86 @@
+"""What a scheduler is given: graph, hardware, costs, batch, world size and budget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from remora.graph.model_graph import ModelGraph
+from remora.hardware.hardware import Hardware
+from remora.schedule.chain import Chain
+from remora.schedule.costs import CostTable
+
+__all__ = ["OPTIMIZERS", "CostTable", "OptimizerSpec", "Problem"]
+
+
+@dataclass(frozen=True, slots=True)
+class OptimizerSpec:
+    """What an optimizer adds to memory.
+
+    Attributes:
+        name: ``adamw``, ``adam``, ``sgd``, ``sgd_momentum`` or ``none``.
+        state_per_parameter: state tensors of a parameter's size and dtype.
+        step_temporaries: temporaries during the step, in units of the largest parameter.
+        counted: False leaves the optimizer (and its step) out.
+    """
+
+    name: str
+    state_per_parameter: int
+    step_temporaries: int
+    counted: bool = True
+
+
+OPTIMIZERS: Mapping[str, OptimizerSpec] = {
+    "adamw": OptimizerSpec("adamw", 2, 2),
+    "adam": OptimizerSpec("adam", 2, 2),
+    "sgd_momentum": OptimizerSpec("sgd_momentum", 1, 0),
+    "sgd": OptimizerSpec("sgd", 0, 0),
+    "none": OptimizerSpec("none", 0, 0, counted=False),
+}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One planning problem.
+
+    Attributes:
+        graphs: graph by micro-batch count (the batch of one step cut into that many parts).
+        costs: cost table by micro-batch count, same keys.
+        hardware: devices, links and their state.
+        optimizer: what the optimizer keeps.
+        world_size: number of ranks.
+        budget_bytes: memory per device; see design for what is counted.
+        micro_batches: fixed number of micro-batches, or None.
+    """
+
+    graphs: Mapping[int, ModelGraph]
+    costs: Mapping[int, CostTable]
+    hardware: Hardware
+    optimizer: OptimizerSpec
+    budget_bytes: int
+    world_size: int = 1
+    micro_batches: int | None = None
+
+    @property
+    def graph(self) -> ModelGraph:
+        """The graph of the whole batch."""
+        return self.graphs[1]
+
+    @property
+    def cost(self) -> CostTable:
+        """The cost table of the whole batch."""
+        return self.costs[1]
+
+    @cached_property
+    def chain(self) -> Chain:
+        """Per-unit tables of the whole batch, made once."""
+        return Chain(self.graph, self.cost)
+
+    @cached_property
+    def chains(self) -> Mapping[int, Chain]:
+        """Per-unit tables by micro-batch count, made once."""
+        return {
+            count: self.chain if count == 1 else Chain(graph, self.costs[count])
+            for count, graph in self.graphs.items()
+        }

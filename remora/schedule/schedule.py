@@ -1,0 +1,136 @@
+"""The decision language: what a schedule says, as frozen records that know nothing about time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+SCHEDULE_VERSION = 1
+
+
+class Action(StrEnum):
+    """What happens to one saved or boundary tensor."""
+
+    KEEP = "keep"
+    RECOMPUTE = "recompute"
+    OFFLOAD = "offload"
+    COMPRESS = "compress"
+
+
+class PipelineKind(StrEnum):
+    """Order in which micro-batches run over the ranks."""
+
+    NONE = "none"
+    GPIPE = "gpipe"
+    ONE_F_ONE_B = "1f1b"
+    INTERLEAVED = "interleaved_1f1b"
+    ZERO_BUBBLE = "zero_bubble"
+    DUALPIPE_V = "dualpipe_v"
+    CHIMERA = "chimera"
+
+
+class Placement(StrEnum):
+    """Where a kind of state lives between its uses."""
+
+    DEVICE = "device"
+    HOST = "host"
+    EIGHT_BIT = "8bit"
+
+
+@dataclass(frozen=True, slots=True)
+class UnitOption:
+    """An action for every saved tensor of one unit: (tensor name, action), in packing order."""
+
+    actions: tuple[tuple[str, Action], ...]
+
+    def action_of(self, name: str) -> Action:
+        """Return the action of the tensor called ``name``; KEEP if the option does not list it."""
+        return dict(self.actions).get(name, Action.KEEP)
+
+    @property
+    def distinct(self) -> frozenset[Action]:
+        """The actions that occur."""
+        return frozenset(action for _, action in self.actions)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Units ``start`` to ``end - 1`` recomputed together from the inputs of unit ``start``.
+
+    Attributes:
+        start, end: half-open range of unit indices.
+        checkpoint: KEEP or OFFLOAD the tensors that only this group reads.
+        children: nested groups, in order, disjoint, inside the range.
+    """
+
+    start: int
+    end: int
+    checkpoint: Action = Action.KEEP
+    children: tuple[Group, ...] = ()
+
+    def walk(self) -> Iterator[Group]:
+        """Yield this group and all nested ones, outer before inner."""
+        yield self
+        for child in self.children:
+            yield from child.walk()
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPlan:
+    """Memory option of every unit, recompute groups, and the pace of host copies.
+
+    Attributes:
+        options: one option per unit. A unit whose option recomputes everything is a group of one.
+        groups: outermost groups, in order, disjoint.
+        offload_window: unit i waits, before it starts, for the copy to host of unit i - window.
+        prefetch_distance: the copy back for unit i is issued with the backward of unit
+            i + distance.
+    """
+
+    options: tuple[UnitOption, ...]
+    groups: tuple[Group, ...] = ()
+    offload_window: int = 2
+    prefetch_distance: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class PipelinePlan:
+    """How the chain of units is cut into stages and how micro-batches pass them.
+
+    Attributes:
+        kind: order of the micro-batches.
+        cuts: index of the first unit of every stage but the first, ascending.
+        chunks: stages per rank.
+        micro_batches: number of micro-batches of one step.
+    """
+
+    kind: PipelineKind = PipelineKind.NONE
+    cuts: tuple[int, ...] = ()
+    chunks: int = 1
+    micro_batches: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class StatePlan:
+    """Where weights, gradients and optimizer state live.
+
+    Attributes:
+        weights, gradients, optimizer: placement of each.
+        zero_stage: sharding over data-parallel replicas, 0 to 3.
+    """
+
+    weights: Placement = Placement.DEVICE
+    gradients: Placement = Placement.DEVICE
+    optimizer: Placement = Placement.DEVICE
+    zero_stage: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """A complete plan for one graph: memory, pipeline and state."""
+
+    graph_hash: str
+    memory: MemoryPlan
+    pipeline: PipelinePlan = field(default_factory=PipelinePlan)
+    state: StatePlan = field(default_factory=StatePlan)

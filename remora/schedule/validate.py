@@ -1,0 +1,176 @@
+"""Rules that every schedule must meet before it is simulated or run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from remora.errors import InvalidInputError
+from remora.graph.model_graph import ModelGraph
+from remora.schedule.menu import is_recompute
+from remora.schedule.problem import Problem
+from remora.schedule.schedule import (
+    Action,
+    Group,
+    MemoryPlan,
+    PipelineKind,
+    Placement,
+    Schedule,
+    StatePlan,
+)
+
+
+def validate(problem: Problem, schedule: Schedule) -> None:
+    """Check a schedule against the graph, hardware and world size of a problem.
+
+    Raises:
+        InvalidInputError: names the field, its value and what is allowed.
+    """
+    validate_for_graph(problem.graph, schedule)
+    _check_pipeline(problem, schedule)
+    offloads = any(Action.OFFLOAD in option.distinct for option in schedule.memory.options)
+    offloads |= any(group.checkpoint is Action.OFFLOAD for group in schedule.memory.groups)
+    if offloads and not problem.hardware.can_offload:
+        raise InvalidInputError(
+            f"memory offloads tensors, but hardware {problem.hardware.name!r} has host.pool="
+            f"{problem.hardware.host.pool!r} and one memory for host and device; "
+            "allowed: keep, recompute"
+        )
+
+
+def validate_for_graph(graph: ModelGraph, schedule: Schedule) -> None:
+    """Check what can be checked without hardware; the executor needs no more.
+
+    Raises:
+        InvalidInputError: names the field, its value and what is allowed.
+    """
+    if schedule.graph_hash != graph.content_hash:
+        raise InvalidInputError(
+            f"graph_hash is {schedule.graph_hash!r}, made for another model or batch; "
+            f"allowed: {graph.content_hash!r}"
+        )
+    _check_memory(graph, schedule.memory)
+    _check_state(schedule.state)
+
+
+def _check_memory(graph: ModelGraph, memory: MemoryPlan) -> None:
+    if len(memory.options) != len(graph.units):
+        raise InvalidInputError(
+            f"memory.options has {len(memory.options)} entries; allowed: {len(graph.units)}, "
+            "one per unit"
+        )
+    for field, value in (
+        ("offload_window", memory.offload_window),
+        ("prefetch_distance", memory.prefetch_distance),
+    ):
+        if not isinstance(value, int) or value < 1:
+            raise InvalidInputError(f"memory.{field} is {value!r}; allowed: integers from 1")
+    for unit, option in zip(graph.units, memory.options, strict=True):
+        names = [name for name, _ in option.actions]
+        if names != [saved.name for saved in unit.saved]:
+            raise InvalidInputError(
+                f"memory.options[{unit.index}] does not name the saved tensors of unit "
+                f"{unit.name!r} in order; allowed: one action for each of its {len(unit.saved)}"
+            )
+        _check_actions(unit.index, unit.fixed_reason, option.distinct)
+    grouped = _check_groups(graph, memory.groups, 0, len(graph.units))
+    for index in sorted(grouped):
+        actions = memory.options[index].distinct
+        if Action.OFFLOAD in actions:
+            raise InvalidInputError(
+                f"memory.options[{index}] offloads inside a recompute group; "
+                "allowed there: keep, recompute"
+            )
+
+
+def _check_actions(index: int, fixed_reason: str, actions: frozenset[Action]) -> None:
+    if fixed_reason and actions - {Action.KEEP}:
+        raise InvalidInputError(
+            f"memory.options[{index}] is {_words(actions)} but the unit is {fixed_reason}; "
+            "allowed: keep"
+        )
+    if Action.COMPRESS in actions:
+        raise InvalidInputError(
+            f"memory.options[{index}] compresses, which is lossy and not allowed here; "
+            "allowed: keep, recompute, offload"
+        )
+    if Action.RECOMPUTE in actions and len(actions) > 1:
+        raise InvalidInputError(
+            f"memory.options[{index}] mixes {_words(actions)}; allowed: recompute for all saved "
+            "tensors of a unit or for none"
+        )
+
+
+def _check_groups(
+    graph: ModelGraph, groups: Sequence[Group], start: int, end: int, depth: int = 0
+) -> set[int]:
+    """Check order, nesting and bounds; returns the indices of all units in a group."""
+    covered: set[int] = set()
+    position = start
+    for group in groups:
+        where = f"memory.groups: [{group.start}, {group.end})"
+        if not position <= group.start < group.end <= end:
+            raise InvalidInputError(
+                f"{where} is not inside [{position}, {end}); allowed: ordered, disjoint, nested "
+                "ranges with at least one unit"
+            )
+        if group.checkpoint not in (Action.KEEP, Action.OFFLOAD):
+            raise InvalidInputError(
+                f"{where} has checkpoint {group.checkpoint.value!r}; allowed: keep, offload"
+            )
+        if depth and group.checkpoint is Action.OFFLOAD:
+            raise InvalidInputError(
+                f"{where} is nested and offloads its checkpoint; allowed: outermost groups only"
+            )
+        for index in range(group.start, group.end):
+            if graph.units[index].fixed_reason:
+                raise InvalidInputError(
+                    f"{where} holds unit {index}, which is {graph.units[index].fixed_reason}; "
+                    "allowed: units of the model"
+                )
+        if depth and (group.start, group.end) == (start, end):
+            raise InvalidInputError(f"{where} repeats the group around it; allowed: a smaller range")
+        _check_groups(graph, group.children, group.start, group.end, depth + 1)
+        covered |= set(range(group.start, group.end))
+        position = group.end
+    return covered
+
+
+def _check_pipeline(problem: Problem, schedule: Schedule) -> None:
+    pipeline = schedule.pipeline
+    if pipeline.kind is not PipelineKind.NONE or pipeline.cuts or pipeline.chunks != 1:
+        raise InvalidInputError(
+            f"pipeline.kind is {pipeline.kind.value!r} with {len(pipeline.cuts)} cuts; "
+            "allowed: 'none' without cuts"
+        )
+    if problem.world_size != 1:
+        raise InvalidInputError(
+            f"world_size is {problem.world_size}; allowed with pipeline.kind='none': 1"
+        )
+    if pipeline.micro_batches not in problem.graphs:
+        raise InvalidInputError(
+            f"pipeline.micro_batches is {pipeline.micro_batches}; "
+            f"allowed: {', '.join(map(str, sorted(problem.graphs)))}"
+        )
+    if problem.micro_batches is not None and pipeline.micro_batches != problem.micro_batches:
+        raise InvalidInputError(
+            f"pipeline.micro_batches is {pipeline.micro_batches}; "
+            f"allowed: {problem.micro_batches}, fixed by the problem"
+        )
+
+
+def _check_state(state: StatePlan) -> None:
+    for field in ("weights", "gradients", "optimizer"):
+        placement: Placement = getattr(state, field)
+        if placement is not Placement.DEVICE:
+            raise InvalidInputError(f"state.{field} is {placement.value!r}; allowed: 'device'")
+    if state.zero_stage != 0:
+        raise InvalidInputError(f"state.zero_stage is {state.zero_stage}; allowed: 0")
+
+
+def _words(actions: frozenset[Action]) -> str:
+    return " and ".join(sorted(action.value for action in actions))
+
+
+def recompute_units(memory: MemoryPlan) -> tuple[int, ...]:
+    """Indices of units whose own option recomputes everything."""
+    return tuple(i for i, option in enumerate(memory.options) if is_recompute(option))

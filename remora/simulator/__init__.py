@@ -1,0 +1,1 @@
+"""Running a program on paper: time, memory, bounds, and the records of a real run."""

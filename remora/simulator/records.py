@@ -1,0 +1,123 @@
+"""Records that cross folders: estimates, measurements, verifications; and the CostModel face."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from remora.schedule.problem import Problem
+from remora.schedule.schedule import Schedule
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Predicted figures of one schedule.
+
+    Attributes:
+        step_time_s: seconds of one step.
+        peak_memory_bytes: peak of the fullest rank.
+        peak_by_rank_bytes: peak of every rank.  # [num_ranks]
+        peak_bound_bytes: upper bound compared with the budget; the peak itself if uncalibrated.
+        bound_confidence: share of runs the bound is meant to cover; 0 if uncalibrated.
+        breakdown_bytes: bytes by kind of memory on the fullest rank at its peak.
+        host_bytes: largest number of pinned host bytes.
+        cost_model: who predicted.
+    """
+
+    step_time_s: float
+    peak_memory_bytes: int
+    peak_by_rank_bytes: tuple[int, ...]
+    peak_bound_bytes: int
+    bound_confidence: float
+    breakdown_bytes: Mapping[str, int]
+    host_bytes: int
+    cost_model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What a real run of a schedule showed.
+
+    Attributes:
+        step_time_s: median over repetitions.
+        step_times_s: all repetitions.
+        peak_memory_bytes: largest number of live device bytes within a step.
+        device: name of the device.
+        status: ``ok``, ``out_of_memory``, ``crashed`` or ``timed_out``.
+        detail: message of a failed run.
+    """
+
+    step_time_s: float
+    step_times_s: tuple[float, ...]
+    peak_memory_bytes: int
+    device: str
+    status: str = "ok"
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """The verdict on a schedule after a real run: one flag per possible failure.
+
+    Attributes:
+        loss_differs, gradients_differ, buffers_differ, random_state_differs: against the plain
+            model under the same seeds.
+        over_budget: measured peak above the budget.
+        over_bound: measured peak above the predicted upper bound by more than the tolerance.
+        time_off: measured step time outside the tolerance of the prediction; a warning, since
+            the machine may have been busy.
+        run_failed: the run died.
+        worst_gradient: name of the parameter with the largest difference; empty if none differs.
+        max_gradient_difference: largest absolute difference, relative to that gradient's largest
+            entry.
+        measurement: the run of the schedule.
+        plain: the run of the unscheduled model; None if it was not measured.
+        detail: message of a failure.
+    """
+
+    loss_differs: bool
+    gradients_differ: bool
+    buffers_differ: bool
+    random_state_differs: bool
+    over_budget: bool
+    over_bound: bool
+    time_off: bool
+    run_failed: bool
+    worst_gradient: str
+    max_gradient_difference: float
+    measurement: Measurement
+    plain: Measurement | None = field(default=None)
+    detail: str = ""
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """Names of the flags that are set and make the verdict negative."""
+        flags = (
+            "loss_differs",
+            "gradients_differ",
+            "buffers_differ",
+            "random_state_differs",
+            "over_budget",
+            "over_bound",
+            "run_failed",
+        )
+        return tuple(flag for flag in flags if getattr(self, flag))
+
+    @property
+    def passed(self) -> bool:
+        """Whether no failure flag is set."""
+        return not self.failures
+
+
+class CostModel(Protocol):
+    """Predicts step time and peak memory of a schedule."""
+
+    @property
+    def name(self) -> str:
+        """Name in the configuration."""
+        ...
+
+    def estimate(self, problem: Problem, schedule: Schedule) -> Estimate:
+        """Predict figures for ``schedule``; raises ScheduleError if it is not valid."""
+        ...

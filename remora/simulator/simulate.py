@@ -1,0 +1,36 @@
+"""Validate, lower and run a schedule; figures as an Estimate."""
+
+from __future__ import annotations
+
+from remora.schedule.lowering import lower
+from remora.schedule.problem import Problem
+from remora.schedule.schedule import Schedule
+from remora.schedule.validate import validate
+from remora.simulator.engine import run
+from remora.simulator.records import Estimate
+from remora.simulator.timeline import Timeline
+
+
+def simulate(problem: Problem, schedule: Schedule) -> Timeline:
+    """Predict the run of ``schedule`` with the problem's own costs.
+
+    Raises:
+        InvalidInputError: the schedule breaks a rule; it is not simulated.
+    """
+    validate(problem, schedule)
+    return run(lower(problem, schedule))
+
+
+def estimate(problem: Problem, schedule: Schedule, cost_model: str) -> Estimate:
+    """Predict the figures of ``schedule``; the bound is the peak itself, uncalibrated."""
+    timeline = simulate(problem, schedule)
+    return Estimate(
+        step_time_s=timeline.step_time_s,
+        peak_memory_bytes=timeline.max_peak_bytes,
+        peak_by_rank_bytes=timeline.peak_bytes,
+        peak_bound_bytes=timeline.max_peak_bytes,
+        bound_confidence=0.0,
+        breakdown_bytes={kind.value: size for kind, size in timeline.peak_breakdown.items()},
+        host_bytes=max(timeline.host_peak_bytes),
+        cost_model=cost_model,
+    )
