@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch.autograd import _get_sequence_nr
+from torch.autograd import _get_sequence_nr  # type: ignore[attr-defined]
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from remora.graph.model_graph import ACTIVATION, BACKWARD, BUFFER, FORWARD, Spec, TensorView
+
+Execute = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
+"""Runs an operator with its arguments."""
 
 ALIVE = 1 << 62
 """Operator index that stands for "never dropped"."""
@@ -104,11 +107,15 @@ class Recorder(TorchDispatchMode):
     Args:
         make_surrogate: returns a tensor of the same values or, under fake tensors, of the same
             layout, that shares no storage with its argument.
+        execute: runs one operator.
     """
 
-    def __init__(self, make_surrogate: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        super().__init__()
+    def __init__(
+        self, make_surrogate: Callable[[torch.Tensor], torch.Tensor], execute: Execute
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
         self.recording = Recording()
+        self._execute = execute
         self._make_surrogate = make_surrogate
         self._storage_of: dict[int, tuple[int, int]] = {}
         self._tensor_index: dict[TensorView, int] = {}
@@ -187,7 +194,7 @@ class Recorder(TorchDispatchMode):
         specs = tuple(self._spec(arg) for arg in args)
         named = tuple((key, self._spec(value)) for key, value in kwargs.items())
         mutated = self._mutated(func, args, kwargs)
-        result = func(*args, **kwargs)
+        result = self._execute(func, args, kwargs)
         known = len(self.recording.storages)
         outputs = [self._tensor(leaf, False) for leaf in tree_leaves(result) if _is_tensor(leaf)]
         node = torch._C._current_autograd_node() if self._phase == BACKWARD else None
@@ -225,7 +232,7 @@ class Recorder(TorchDispatchMode):
     def _alias(self, surrogate: torch.Tensor, storage: int, offset: int) -> None:
         untyped = surrogate.untyped_storage()
         key = untyped._cdata
-        self._storage_of[key] = (storage, offset - surrogate.storage_offset())
+        self._storage_of[key] = (storage, offset - int(surrogate.storage_offset()))
         weakref.finalize(untyped, self._storage_of.pop, key, None)
 
     def _new_storage(self, tensor: torch.Tensor, role: str, name: str, created: int) -> int:

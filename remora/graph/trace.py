@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from remora.errors import ModelRunError, TraceError
 from remora.graph.assemble import assemble
+from remora.graph.fake import execute_real_if_small, fake_parameters, real_copy
 from remora.graph.loss import ExampleInputs, LossFunction, call_model, resolve_loss
 from remora.graph.model_graph import BUFFER, GRADIENT, INPUT, PARAMETER, ModelGraph
 from remora.graph.recorder import ALIVE, Recorder, Recording
@@ -82,9 +83,9 @@ def _record_fake(
     model: nn.Module, example_inputs: ExampleInputs, loss: LossFunction
 ) -> Recording:
     mode = FakeTensorMode(allow_non_fake_inputs=True)
-    with _fake_state(model, mode), mode, torch.random.fork_rng(devices=[]):
-        inputs = tree_map(lambda leaf: _fake(leaf, mode), example_inputs)
-        return _record(model, inputs, loss, _empty_like)
+    inputs = tree_map(lambda leaf: real_copy(leaf, mode), example_inputs)
+    with fake_parameters(model, mode), torch.random.fork_rng(), mode:
+        return _record(model, inputs, loss, Recorder(_empty_like, execute_real_if_small))
 
 
 def _record_real(
@@ -96,7 +97,7 @@ def _record_real(
         for parameter in gradients:
             parameter.grad = None
         with torch.random.fork_rng():
-            return _record(model, example_inputs, loss, _copy_of)
+            return _record(model, example_inputs, loss, Recorder(_copy_of, _execute))
     finally:
         for parameter, gradient in gradients.items():
             parameter.grad = gradient
@@ -106,13 +107,9 @@ def _record_real(
 
 
 def _record(
-    model: nn.Module,
-    inputs: ExampleInputs,
-    loss: LossFunction,
-    make_surrogate: Callable[[Tensor], Tensor],
+    model: nn.Module, inputs: ExampleInputs, loss: LossFunction, recorder: Recorder
 ) -> Recording:
     """Run forward, loss and backward under a recorder and name the parameters' gradients."""
-    recorder = Recorder(make_surrogate)
     for name, parameter in model.named_parameters():
         recorder.register(parameter, PARAMETER, name)
     for name, buffer in model.named_buffers():
@@ -135,7 +132,7 @@ def _record(
             raise ModelRunError("the loss is not a scalar tensor; allowed: one element")
         recorder.start_backward()
         try:
-            value.backward()  # type: ignore[no-untyped-call]
+            value.backward()
         except _RETRY_WITH_REAL:
             raise
         except Exception as error:
@@ -177,41 +174,8 @@ def _call_hooks(model: nn.Module, recorder: Recorder) -> Iterator[None]:
             handle.remove()
 
 
-@contextlib.contextmanager
-def _fake_state(model: nn.Module, mode: FakeTensorMode) -> Iterator[None]:
-    """Replace parameters and buffers by fake ones of the same layout while the context is open."""
-    saved: list[tuple[dict[str, Any], str, Any]] = []
-    memo: dict[int, Tensor] = {}
-    for module in model.modules():
-        for table in (module._parameters, module._buffers):
-            for name, tensor in table.items():
-                if tensor is None:
-                    continue
-                if id(tensor) not in memo:
-                    memo[id(tensor)] = _fake_parameter(tensor, mode)
-                saved.append((table, name, tensor))
-                table[name] = memo[id(tensor)]
-    try:
-        yield
-    finally:
-        for table, name, tensor in saved:
-            table[name] = tensor
-
-
-def _fake_parameter(tensor: Tensor, mode: FakeTensorMode) -> Tensor:
-    fake = _fake(tensor.detach(), mode)
-    if isinstance(tensor, nn.Parameter):
-        return nn.Parameter(fake, requires_grad=tensor.requires_grad)
-    return fake
-
-
-def _fake(leaf: Any, mode: FakeTensorMode) -> Any:
-    if not isinstance(leaf, Tensor) or isinstance(leaf, FakeTensor):
-        return leaf
-    if leaf.is_meta:
-        with mode:
-            return torch.empty_strided(leaf.shape, leaf.stride(), dtype=leaf.dtype, device="cpu")
-    return mode.from_tensor(leaf)
+def _execute(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return func(*args, **kwargs)
 
 
 def _empty_like(tensor: Tensor) -> Tensor:

@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _NormBase
+
+from remora.graph.model_graph import Unit
 
 __all__ = ["BufferSlot", "buffer_slots", "replay_buffers", "snapshot"]
 
@@ -27,16 +29,24 @@ class BufferSlot:
     read: bool
 
 
-def buffer_slots(model: nn.Module, names: Sequence[str]) -> tuple[BufferSlot, ...]:
-    """Find buffers by their full names; names that are no buffers are left out."""
-    slots = []
-    for name in names:
-        path, _, leaf = name.rpartition(".")
-        owner = model.get_submodule(path)
-        if owner._buffers.get(leaf) is not None:
-            # A batch norm in training writes its statistics but computes with the batch's own.
-            slots.append(BufferSlot(owner, leaf, read=not isinstance(owner, _BatchNorm)))
-    return tuple(slots)
+def buffer_slots(model: nn.Module, unit: Unit) -> tuple[BufferSlot, ...]:
+    """Find the buffers that a unit's forward changes.
+
+    Those the trace saw, and all statistics of norms inside its steps: the batch norm operator does
+    not declare that it writes them.
+    """
+    named = [name.rpartition(".")[::2] for name in unit.mutated_buffers]
+    found = {(model.get_submodule(path), leaf) for path, leaf in named}
+    for step in unit.steps:
+        for module in model.get_submodule(step.path).modules():
+            if isinstance(module, _NormBase):
+                found.update((module, leaf) for leaf in module._buffers)
+    return tuple(
+        # A norm in training writes its statistics but computes with those of the batch.
+        BufferSlot(owner, leaf, read=not isinstance(owner, _NormBase))
+        for owner, leaf in sorted(found, key=lambda pair: (id(pair[0]), pair[1]))
+        if owner._buffers.get(leaf) is not None
+    )
 
 
 def snapshot(slots: Sequence[BufferSlot]) -> dict[BufferSlot, Tensor]:
@@ -45,9 +55,7 @@ def snapshot(slots: Sequence[BufferSlot]) -> dict[BufferSlot, Tensor]:
 
 
 @contextlib.contextmanager
-def replay_buffers(
-    slots: Sequence[BufferSlot], before: dict[BufferSlot, Tensor]
-) -> Iterator[None]:
+def replay_buffers(slots: Sequence[BufferSlot], before: dict[BufferSlot, Tensor]) -> Iterator[None]:
     """Put copies in place of the buffers, and the very same buffers back afterwards.
 
     Args:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -14,26 +14,25 @@ from torch.utils import _pytree as pytree
 
 from remora.executor.memory.ambient import current_ambient, random_state
 from remora.executor.memory.buffers import BufferSlot, snapshot
-from remora.executor.memory.glue import Function, GlueMode, changes_in_place, returns_tensor
-from remora.executor.memory.mover import Mover
 from remora.executor.memory.offload import OffloadedTensor, OffloadTimeline
 from remora.executor.memory.plan import RegionSpec, RuntimePlan
-from remora.executor.memory.region import Region, SavedHandle
-from remora.executor.memory.tape import Tape
+from remora.executor.memory.region import Region, Replay, SavedHandle
+from remora.executor.memory.tape import HeldTensor, Tape, flatten
 
-__all__ = ["ForwardPass"]
+__all__ = ["ForwardPass", "Function", "unpack"]
 
+Function = Callable[..., Any]
 Packed = Tensor | SavedHandle | OffloadedTensor
 
 
 class ForwardPass:
-    """State of one forward; the backward needs none of it but what autograd's handles hold.
+    """State of one forward; its backward needs none of it but what autograd's handles hold.
 
     Args:
         plan: what happens to which unit.
         slots: buffers that each unit changes.  # [num_units]
         device: of the model.
-        mover: copies to and from the host.
+        timeline: program points of the host copies.
         replay: runs a region again.
     """
 
@@ -42,33 +41,161 @@ class ForwardPass:
         plan: RuntimePlan,
         slots: tuple[tuple[BufferSlot, ...], ...],
         device: torch.device,
-        mover: Mover,
-        replay: Callable[[Region], None],
+        timeline: OffloadTimeline,
+        replay: Replay,
     ) -> None:
         self._plan = plan
         self._slots = slots
         self._device = device
+        self._timeline = timeline
         self._replay = replay
-        self._calls: Counter[int] = Counter()
         self._unit = -1
-        self._unit_starts: list[int] = []
-        self._packed_in_unit = 0
-        self._open: list[tuple[RegionSpec, Region]] = []
+        self._packed = 0
         self._tape = Tape()
-        self._glue = GlueMode(self._run_glue)
-        self._timeline = OffloadTimeline(mover, plan.num_units, plan.window, plan.distance)
+        self._open: list[tuple[RegionSpec, Region]] = []
+        self._first_sequence: list[int] = []
 
-    def run_root(self, forward: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run the root model's own forward."""
-        with contextlib.ExitStack() as stack:
-            if self._plan.regions:
-                stack.enter_context(self._glue)
-            if self._plan.offloads:
-                stack.enter_context(saved_tensors_hooks(self._pack_outside, unpack))
-            self.enter_unit(0, ())
-            output = forward(*args, **kwargs)
-            with self._glue.paused():
-                self._advance(self._plan.num_units)
+    @property
+    def recording(self) -> bool:
+        """Whether calls that run now belong to a region."""
+        return bool(self._open)
+
+    @contextlib.contextmanager
+    def hooks(self) -> Iterator[None]:
+        """Saved-tensor hooks for the whole forward, if some unit outside of regions offloads."""
+        if not self._plan.offloads:
+            yield
+            return
+        with saved_tensors_hooks(self._pack_outside, unpack):
+            yield
+
+    def enter_unit(self, unit: int, arguments: Any = ()) -> None:
+        """Note that ``unit`` begins; ``num_units`` stands for the end of the forward.
+
+        Args:
+            unit: index.
+            arguments: of the call that begins it; its tensors come out of the unit before.
+
+        Raises:
+            RuntimeError: units come in another order than in the trace, or one of them changed an
+                input in place.
+        """
+        if unit <= self._unit:
+            raise RuntimeError(
+                f"unit {self._plan.unit_names[unit]!r} began after a later one: the model does "
+                "not run as it was traced"
+            )
+        if self._plan.offloads and unit > 0:
+            self._timeline.watch(_tensors(arguments), unit - 1)
+        for index in range(self._unit + 1, unit + 1):
+            self._cross_border(index)
+
+    def finish(self, output: Any) -> None:
+        """Note that the forward of the root model returned ``output``."""
+        self.enter_unit(self._plan.num_units)
         if self._plan.offloads:
-            self._timeline.watch(_tensors(output), self._plan.num_units - 1)
+            self._timeline.watch(_tensors(output), self._plan.last_inner_unit)
+
+    def record(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run a call of a region and write it down.
+
+        A call that returns no tensor and changes none cannot matter to a replay and is left out.
+        """
+        arguments = flatten(args, kwargs)
+        ambient = current_ambient(self._device.type)
+        with saved_tensors_hooks(self._packer(), unpack):
+            output = function(*args, **kwargs)
+        if _changed(arguments.leaves, arguments.versions) or _tensors(output):
+            self._tape.append(function, arguments, output, self._unit, ambient)
         return output
+
+    def _cross_border(self, unit: int) -> None:
+        """End unit ``unit - 1`` and begin ``unit``."""
+        if self._open:
+            self._check_inputs()
+            self._offload_inputs()
+        while self._open and self._open[-1][0].end == unit:
+            self._open.pop()[1].close()
+        self._unit = unit
+        self._packed = 0
+        if unit == self._plan.num_units:
+            return
+        self._timeline.start_unit(unit)
+        self._first_sequence.append(torch._C._autograd._get_sequence_nr())
+        for spec in self._plan.starting.get(unit, ()):
+            self._open_region(spec)
+
+    def _open_region(self, spec: RegionSpec) -> None:
+        if not self._open:
+            self._tape = Tape()
+        slots = tuple(slot for unit in range(spec.start, spec.end) for slot in self._slots[unit])
+        region = Region(
+            label=spec.label,
+            tape=self._tape,
+            parent=self._open[-1][1] if self._open else None,
+            random=random_state(self._device),
+            buffers=snapshot(slots),
+            slots=slots,
+            replay=self._replay,
+        )
+        self._open.append((spec, region))
+
+    def _check_inputs(self) -> None:
+        if any(value.changed for value in self._tape.inputs.values()):
+            raise RuntimeError(
+                f"unit {self._plan.unit_names[self._unit]!r} changes a tensor in place that was "
+                "made before its region, so it cannot be recomputed"
+            )
+
+    def _offload_inputs(self) -> None:
+        """Send inputs that only the outermost region needs to the host, once a unit read them."""
+        spec = self._open[0][0]
+        if not spec.offloaded_inputs:
+            return
+        for number, held in self._tape.inputs.items():
+            if isinstance(held, HeldTensor) and self._key(held) in spec.offloaded_inputs:
+                self._tape.inputs[number] = self._timeline.offload(
+                    held.tensor, self._unit, spec.end - 1
+                )
+
+    def _key(self, held: HeldTensor) -> tuple[int, int]:
+        unit = bisect.bisect_right(self._first_sequence, held.sequence) - 1
+        return unit, held.tensor.untyped_storage().nbytes()
+
+    def _packer(self) -> Callable[[Tensor], Packed]:
+        """Make the pack hook of one call of the innermost region."""
+        region = self._open[-1][1]
+        call = len(self._tape.calls)
+        count = 0
+
+        def pack(tensor: Tensor) -> Packed:
+            nonlocal count
+            position, count = count, count + 1
+            if self._packed in self._plan.offloaded[self._unit]:
+                return self._pack_outside(tensor)
+            kept = self._packed in self._plan.kept[self._unit]
+            self._packed += 1
+            return tensor if kept else region.handle(call, position, tensor)
+
+        return pack
+
+    def _pack_outside(self, tensor: Tensor) -> Packed:
+        """Pack a tensor that no region recomputes: keep it, or send it to the host."""
+        index, self._packed = self._packed, self._packed + 1
+        if self._unit < self._plan.num_units and index in self._plan.offloaded[self._unit]:
+            return self._timeline.offload(tensor, self._unit, self._unit)
+        return tensor
+
+
+def unpack(packed: Packed) -> Tensor:
+    """Return the tensor behind what autograd was given."""
+    return packed if isinstance(packed, Tensor) else packed.open()
+
+
+def _changed(leaves: Iterable[Any], versions: Iterable[int]) -> bool:
+    pairs = zip(leaves, versions, strict=True)
+    return any(version >= 0 and leaf._version != version for leaf, version in pairs)
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    return [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, Tensor)]

@@ -30,7 +30,7 @@ class HostBlock:
 
     @property
     def content(self) -> Tensor:
-        """The bytes in use, uint8.  # [num_bytes]"""
+        """The bytes in use, uint8 ``[num_bytes]``."""
         return self.memory[: self.num_bytes]
 
 

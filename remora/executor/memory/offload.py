@@ -51,7 +51,7 @@ class HostCopy:
             self._content, self._arrived = self._mover.to_device(self._block, self._written)
 
     def content(self) -> Tensor:
-        """Return the bytes, uint8, on the device; waits for the copy back.  # [num_bytes]"""
+        """Return the bytes on the device, uint8 ``[num_bytes]``; waits for the copy back."""
         self.prefetch()
         assert self._content is not None
         self._mover.wait(self._arrived)
@@ -73,8 +73,16 @@ class OffloadedTensor:
         unit: the last unit whose backward needs it.
     """
 
-    __slots__ = ("_conjugated", "_copy", "_dtype", "_layout", "_negated", "_requires_grad",
-                 "_timeline", "_unit")
+    __slots__ = (
+        "_conjugated",
+        "_copy",
+        "_dtype",
+        "_layout",
+        "_negated",
+        "_requires_grad",
+        "_timeline",
+        "_unit",
+    )
 
     def __init__(
         self, timeline: OffloadTimeline, copy: HostCopy, tensor: Tensor, unit: int
@@ -98,7 +106,7 @@ class OffloadedTensor:
         self._timeline.reach(self._unit)
         content = self._copy.content()
         tensor = torch.empty(0, dtype=self._dtype, device=content.device)
-        tensor.set_(content.untyped_storage(), *self._layout)  # type: ignore[call-overload]
+        tensor.set_(content.untyped_storage(), *self._layout)
         tensor = tensor.conj() if self._conjugated else tensor
         tensor = torch._neg_view(tensor) if self._negated else tensor
         return tensor.requires_grad_(self._requires_grad)
@@ -172,7 +180,7 @@ class OffloadTimeline:
         copy = known[1]() if known is not None and not known[0].expired() else None
         if copy is None:
             content = torch.empty(0, dtype=torch.uint8, device=tensor.device)
-            content.set_(storage, 0, (storage.nbytes(),), (1,))  # type: ignore[call-overload]
+            content.set_(storage, 0, (storage.nbytes(),), (1,))
             copy = HostCopy(self._mover, content)
             self._copies[storage._cdata] = (StorageWeakRef(storage), weakref.ref(copy))
         return copy

@@ -39,19 +39,19 @@ class RuntimePlan:
         regions: outer before inner, in order.
         offloaded: for every unit, positions in its order of packing that go to the host.
         kept: for every unit, positions that a region keeps instead of recomputing them.
-        mutated_buffers: for every unit, names of the buffers it changes.
         window, distance: pace of the host copies.
         unit_names: for messages.
+        last_inner_unit: the last unit that runs inside the model's forward.
     """
 
     num_units: int
     regions: tuple[RegionSpec, ...]
     offloaded: tuple[frozenset[int], ...]
     kept: tuple[frozenset[int], ...]
-    mutated_buffers: tuple[tuple[str, ...], ...]
     window: int
     distance: int
     unit_names: tuple[str, ...]
+    last_inner_unit: int
 
     @property
     def is_empty(self) -> bool:
@@ -103,11 +103,17 @@ def runtime_plan(graph: ModelGraph, schedule: Schedule, device_type: str) -> Run
         regions=tuple(_regions(graph, memory)),
         offloaded=tuple(_offloaded(graph, memory, unit) for unit in range(len(graph.units))),
         kept=tuple(_kept(graph, memory, unit) for unit in range(len(graph.units))),
-        mutated_buffers=tuple(unit.mutated_buffers for unit in graph.units),
         window=memory.offload_window,
         distance=memory.prefetch_distance,
         unit_names=tuple(unit.name for unit in graph.units),
+        last_inner_unit=_last_inner_unit(graph),
     )
+
+
+def _last_inner_unit(graph: ModelGraph) -> int:
+    """A loss computed outside of the model is a unit without a module call at its beginning."""
+    last = len(graph.units) - 1
+    return last - 1 if last > 0 and graph.units[last].marker is None else last
 
 
 def _check(graph: ModelGraph, schedule: Schedule, device_type: str) -> None:
@@ -189,7 +195,7 @@ def _label(graph: ModelGraph, start: int, end: int) -> str:
 
 
 def _offloaded(graph: ModelGraph, memory: MemoryPlan, index: int) -> frozenset[int]:
-    """Positions to offload; parameters, buffers and inputs outlive the step on the device anyway."""
+    """Positions to offload; parameters, buffers and inputs stay on the device anyway."""
     unit, option = graph.units[index], memory.options[index]
     positions = frozenset(
         saved.index

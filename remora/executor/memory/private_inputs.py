@@ -11,14 +11,15 @@ StorageKey = tuple[int, int]
 
 
 def private_input_keys(graph: ModelGraph, start: int, end: int) -> frozenset[StorageKey]:
-    """Keys of the activations that enter units ``start`` to ``end - 1`` and no later reader has.
+    """Name the activations that enter units ``start`` to ``end - 1`` and have no reader after.
 
     A key that also stands for a storage with other readers is left out: offloading that one
     would free nothing.
 
     Args:
         graph: of the model.
-        start, end: half-open range of units, at least one.
+        start: first unit.
+        end: unit after the last.
     """
     first_op = graph.units[start].forward[0]
     inside = _read_by(graph, range(start, end))
@@ -55,7 +56,5 @@ def _saved_by(graph: ModelGraph, units: range) -> set[int]:
 def _last_writers(graph: ModelGraph, end_op: int) -> dict[int, int]:
     """Unit of the last operator before ``end_op`` that returned a view of each storage."""
     return {
-        graph.tensors[tensor].storage: op.unit
-        for op in graph.ops[:end_op]
-        for tensor in op.outputs
+        graph.tensors[tensor].storage: op.unit for op in graph.ops[:end_op] for tensor in op.outputs
     }

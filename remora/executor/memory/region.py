@@ -17,22 +17,9 @@ from torch import Tensor
 
 from remora.executor.memory.ambient import RandomState
 from remora.executor.memory.buffers import BufferSlot
-from remora.executor.memory.tape import Tape
+from remora.executor.memory.tape import RegionInput, Tape
 
-__all__ = ["Region", "RegionInput", "SavedHandle"]
-
-
-class RegionInput(Protocol):
-    """A tensor that a region holds, on the device or elsewhere."""
-
-    @property
-    def changed(self) -> bool:
-        """Whether it was changed in place since it was taken."""
-        ...
-
-    def open(self) -> Tensor:
-        """Return it, on the device."""
-        ...
+__all__ = ["Region", "SavedHandle"]
 
 
 class Replay(Protocol):
@@ -137,7 +124,7 @@ class Region:
         """Note that its last call has run; an outermost region takes hold of its inputs."""
         self.end_call = len(self.tape.calls)
         if self.parent is None:
-            self.inputs = dict(self.tape.inputs)
+            self.inputs = self.tape.inputs
             self.tape.close()
 
     def handle(self, call: int, position: int, tensor: Tensor) -> SavedHandle:

@@ -17,8 +17,8 @@ from remora.executor.memory.tape import arguments, hold
 __all__ = ["replay"]
 
 
-class _Enough(BaseException):  # noqa: N818 - no error, and no `except Exception` may catch it
-    """Ends a replay: every handle is filled."""
+class _Enough(BaseException):
+    """Ends a replay: every handle is filled. No ``except Exception`` of a model catches it."""
 
 
 def replay(region: Region, device: torch.device) -> None:

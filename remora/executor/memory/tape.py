@@ -9,14 +9,24 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from remora.executor.memory.ambient import Ambient
 
-__all__ = ["Call", "HeldTensor", "Tape", "Value", "arguments", "hold"]
+__all__ = [
+    "Call",
+    "FlatArguments",
+    "HeldTensor",
+    "RegionInput",
+    "Tape",
+    "Value",
+    "arguments",
+    "flatten",
+    "hold",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,17 +36,32 @@ class Value:
     number: int
 
 
+class RegionInput(Protocol):
+    """A tensor that a region holds, on the device or elsewhere."""
+
+    @property
+    def changed(self) -> bool:
+        """Whether it was changed in place since it was taken."""
+        ...
+
+    def open(self) -> Tensor:
+        """Return it, on the device."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class HeldTensor:
-    """A tensor that a region holds, without the autograd graph behind it.
+    """A tensor that a region holds on the device, without the autograd graph behind it.
 
     Attributes:
         tensor: shares its storage, and says whether a gradient is wanted.
         version: number of in-place changes when it was taken.
+        sequence: autograd's number of the operator that made it; -1 for a leaf.
     """
 
     tensor: Tensor
     version: int
+    sequence: int
 
     @property
     def changed(self) -> bool:
@@ -48,15 +73,42 @@ class HeldTensor:
         return self.tensor
 
 
-def hold(tensor: Tensor) -> HeldTensor:
+def hold(tensor: Tensor, version: int | None = None) -> HeldTensor:
     """Hold a tensor without keeping the operators alive that made it.
 
     Leaves are held as they are, so that parameters stay parameters.
+
+    Args:
+        tensor: the tensor.
+        version: number of in-place changes when it was read; None for its present number.
     """
-    version = tensor._version
+    version = tensor._version if version is None else version
     if tensor.grad_fn is None:
-        return HeldTensor(tensor, version)
-    return HeldTensor(tensor.detach().requires_grad_(), version)
+        return HeldTensor(tensor, version, -1)
+    sequence = tensor.grad_fn._sequence_nr()
+    return HeldTensor(tensor.detach().requires_grad_(), version, sequence)
+
+
+@dataclass(frozen=True, slots=True)
+class FlatArguments:
+    """Arguments of a call that is about to run.
+
+    Attributes:
+        leaves: what they consist of.
+        versions: number of in-place changes of every leaf; -1 for leaves that are no tensors.
+        spec: how the leaves nest into (args, kwargs).
+    """
+
+    leaves: tuple[Any, ...]
+    versions: tuple[int, ...]
+    spec: pytree.TreeSpec
+
+
+def flatten(args: tuple[Any, ...], kwargs: dict[str, Any]) -> FlatArguments:
+    """Flatten arguments, before a call that may change them in place."""
+    leaves, spec = pytree.tree_flatten((args, kwargs))
+    versions = tuple(leaf._version if isinstance(leaf, Tensor) else -1 for leaf in leaves)
+    return FlatArguments(tuple(leaves), versions, spec)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,39 +147,35 @@ class Tape:
     """
 
     calls: list[Call] = field(default_factory=list)
-    inputs: dict[int, HeldTensor] = field(default_factory=dict)
+    inputs: dict[int, RegionInput] = field(default_factory=dict)
     _numbers: dict[int, tuple[weakref.ref[Tensor], int]] = field(default_factory=dict)
     _count: int = 0
-
-    def template(self, args: Any, kwargs: Any) -> tuple[tuple[Any, ...], pytree.TreeSpec]:
-        """Flatten arguments and replace their tensors by values; unknown ones become inputs."""
-        leaves, spec = pytree.tree_flatten((args, kwargs))
-        return tuple(self._numbered(leaf) for leaf in leaves), spec
 
     def append(
         self,
         function: Callable[..., Any],
-        template: tuple[tuple[Any, ...], pytree.TreeSpec],
+        arguments: FlatArguments,
         output: Any,
         unit: int,
         ambient: Ambient,
     ) -> None:
-        """Add a call that has just run.
+        """Add a call that has just run; tensors it read and nobody made become inputs.
 
         Args:
             function: what was called.
-            template: its arguments, from :meth:`template`, taken before it ran.
+            arguments: from :func:`flatten`, taken before it ran.
             output: what it returned.
             unit: unit that it belongs to.
             ambient: modes under which it ran.
         """
-        leaves, spec = template
+        leaves = tuple(map(self._numbered, arguments.leaves, arguments.versions))
         outputs = tuple(self._new_number(leaf) for leaf in pytree.tree_leaves(output))
-        self.calls.append(Call(function, spec, leaves, outputs, unit, ambient))
+        self.calls.append(Call(function, arguments.spec, leaves, outputs, unit, ambient))
 
     def close(self) -> None:
-        """Forget which tensor objects stand for which values: recording is over."""
+        """Forget which tensors stand for which values: recording is over."""
         self._numbers.clear()
+        self.inputs = {}
 
     def inputs_of(self, first: int, end: int) -> frozenset[int]:
         """Numbers that calls ``first`` to ``end - 1`` read and none of them makes."""
@@ -140,17 +188,15 @@ class Tape:
 
     def last_reads(self, first: int, end: int) -> dict[int, int]:
         """For every value read by calls ``first`` to ``end - 1``, the last call that reads it."""
-        return {
-            number: index for index in range(first, end) for number in self.calls[index].reads
-        }
+        return {number: index for index in range(first, end) for number in self.calls[index].reads}
 
-    def _numbered(self, leaf: Any) -> Any:
+    def _numbered(self, leaf: Any, version: int) -> Any:
         if not isinstance(leaf, Tensor):
             return leaf
         known = self._known(leaf)
         if known is None:
             known = self._register(leaf)
-            self.inputs[known] = hold(leaf)
+            self.inputs[known] = hold(leaf, version)
         return Value(known)
 
     def _new_number(self, leaf: Any) -> int | None:

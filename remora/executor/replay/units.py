@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import statistics
 import time
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +21,7 @@ from remora.executor.replay.plan import (
     stand_in,
     storage_ends,
 )
-from remora.graph.model_graph import ModelGraph, Unit
+from remora.graph.model_graph import ModelGraph
 from remora.hardware.measurements import UnitTimes
 from remora.hardware.memory import free_memory_bytes
 
@@ -30,6 +31,10 @@ _LOG = logging.getLogger(__name__)
 
 _MEMORY_SHARE = 0.6
 """A unit that needs more than this share of the free memory is left to the roofline."""
+
+_LONGEST_CHAIN = 5
+_CACHE_BYTES = 1 << 26
+"""More than the caches next to a core hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +47,7 @@ class _Run:
 
 def measure_units(
     graph: ModelGraph,
-    kinds: Collection[str],
+    kinds: AbstractSet[str],
     device: torch.device,
     repetitions: int = 5,
     unit_limit_s: float = 4.0,
@@ -62,47 +67,53 @@ def measure_units(
     times: dict[str, UnitTimes] = {}
     notes: list[str] = []
     ends = storage_ends(graph)
-    for unit in graph.units:
-        if unit.kind not in kinds or unit.kind in times:
-            continue
-        note = _too_large(graph, unit, ends, device)
-        if note:
-            notes.append(note)
+    counts = Counter(unit.kind for unit in graph.units)
+    first_of_kind = {unit.kind: unit for unit in reversed(graph.units)}
+    for kind in sorted(kinds & first_of_kind.keys(), key=lambda k: first_of_kind[k].index):
+        unit = first_of_kind[kind]
+        plan = compile_unit(graph, unit, ends, device)
+        length = _chain_length(plan, counts[kind], device)
+        if length == 0:
+            notes.append(
+                f"unit {unit.name!r} is not measured: its replay may need {plan.num_bytes} bytes, "
+                f"allowed: {_MEMORY_SHARE:.0%} of what is free"
+            )
             continue
         with torch.no_grad(), torch.random.fork_rng(_cuda_indices(device)):
-            times[unit.kind] = _measure(graph, unit, ends, device, repetitions, unit_limit_s)
+            times[kind] = _measure(graph, plan, length, device, repetitions, unit_limit_s)
     for note in notes:
         _LOG.info(note)
-    return times, tuple(dict.fromkeys(notes))
+    return times, tuple(notes)
 
 
-def _too_large(graph: ModelGraph, unit: Unit, ends: Sequence[int], device: torch.device) -> str:
-    """Return why the unit cannot run on this device; empty if it can."""
-    needed = compile_unit(graph, unit, ends, device).num_bytes
-    free = free_memory_bytes(device.type)
-    if needed <= _MEMORY_SHARE * free:
-        return ""
-    return (
-        f"unit {unit.name!r} is not measured: its replay may need {needed} bytes, "
-        f"allowed: {_MEMORY_SHARE:.0%} of the {free} bytes that are free"
-    )
+def _chain_length(plan: UnitPlan, occurrences: int, device: torch.device) -> int:
+    """Return how many copies run in a row; 0 if not even one fits into memory.
+
+    A unit larger than the caches needs no copies to be met by cold ones.
+    """
+    allowed = int(_MEMORY_SHARE * free_memory_bytes(device.type))
+    num_bytes = max(plan.num_bytes, 1)
+    if num_bytes > allowed:
+        return 0
+    return max(1, min(occurrences, _LONGEST_CHAIN, _CACHE_BYTES // num_bytes))
 
 
 def _measure(
     graph: ModelGraph,
-    unit: Unit,
-    ends: Sequence[int],
+    plan: UnitPlan,
+    length: int,
     device: torch.device,
     repetitions: int,
     unit_limit_s: float,
 ) -> UnitTimes:
-    runner = _Runner(graph, compile_unit(graph, unit, ends, device), device)
-    runner.mend()
+    chain = _Chain(graph, plan, length, device)
+    chain.mend()
     began = time.perf_counter()
     runs: list[_Run] = []
-    while len(runs) < repetitions and (not runs or time.perf_counter() - began < unit_limit_s):
-        runs.append(runner.run())
-    plan = runner.plan
+    while len(runs) < repetitions:
+        runs += chain.run()
+        if time.perf_counter() - began > unit_limit_s:
+            break
     return UnitTimes(
         forward_op_s=_medians([run.forward for run in runs], plan.forward),
         backward_op_s=_medians([run.backward for run in runs], plan.backward),
@@ -120,26 +131,31 @@ def _medians(runs: list[list[float]], calls: list[Call]) -> tuple[float | None, 
     return tuple(median * scale if call.measurable else None for call, median in pairs)
 
 
-class _Runner:
-    """Runs a plan again and again, as the steps of a training run do.
+class _Chain:
+    """Copies of one unit that run as a model of equal units does.
 
-    What one run frees the next finds again, so that the allocator is met in its steady state.
+    All forwards, then all backwards in reverse: every copy has weights and saved tensors of its
+    own, so that caches and allocator are met as they are in a real step.
     """
 
-    def __init__(self, graph: ModelGraph, plan: UnitPlan, device: torch.device) -> None:
+    def __init__(
+        self, graph: ModelGraph, plan: UnitPlan, length: int, device: torch.device
+    ) -> None:
         self.graph = graph
         self.plan = plan
         self.device = device
         self.clock = _CudaClock() if device.type == "cuda" else _CpuClock()
-        self.statics: Tensors = [None] * plan.num_slots
-        for external in plan.statics:
-            make_external(graph, external, self.statics, device)
+        self.statics: list[Tensors] = []
+        for _ in range(length):
+            statics: Tensors = [None] * plan.num_slots
+            for external in plan.statics:
+                make_external(graph, external, statics, device)
+            self.statics.append(statics)
 
     def mend(self) -> None:
-        """Run once and replace operators that fail by stand-ins; also the warm-up."""
-        tensors = self._fresh()
-        unit_ops = [*self.plan.forward, *self.plan.backward]
-        for position, call in enumerate(unit_ops):
+        """Run one copy and replace operators that fail by stand-ins; also the warm-up."""
+        tensors = self._fresh(self.statics[0])
+        for position, call in enumerate([*self.plan.forward, *self.plan.backward]):
             if position == len(self.plan.forward):
                 self._free(tensors)
             try:
@@ -148,16 +164,21 @@ class _Runner:
                 self._replace(call, error)
                 execute([call], tensors, None)
 
-    def run(self) -> _Run:
-        """Run forward and backward once, timed."""
-        tensors = self._fresh()
-        forward = self.clock.time(self.plan.forward, tensors)
-        self._free(tensors)
-        backward = self.clock.time(self.plan.backward, tensors)
-        return _Run(forward, backward)
+    def run(self) -> list[_Run]:
+        """Run every copy's forward and backward once, timed."""
+        copies = [self._fresh(statics) for statics in self.statics]
+        forwards = []
+        for tensors in copies:
+            forwards.append(self.clock.time(self.plan.forward, tensors))
+            self._free(tensors)
+        backwards = []
+        while copies:
+            backwards.append(self.clock.time(self.plan.backward, copies.pop()))
+        pairs = zip(forwards, reversed(backwards), strict=True)
+        return [_Run(forward, backward) for forward, backward in pairs]
 
-    def _fresh(self) -> Tensors:
-        tensors = list(self.statics)
+    def _fresh(self, statics: Tensors) -> Tensors:
+        tensors = list(statics)
         for external in self.plan.externals:
             make_external(self.graph, external, tensors, self.device)
         return tensors

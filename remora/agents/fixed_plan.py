@@ -1,0 +1,30 @@
+"""Schedulers that know one schedule per problem and only check whether it fits."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from remora.agents.evaluation import Evaluator
+from remora.schedule.problem import Problem
+from remora.schedule.schedule import Schedule
+
+__all__ = ["FixedPlan"]
+
+
+class FixedPlan(ABC):
+    """A scheduler whose plan does not depend on the budget."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Name in the registry."""
+
+    @abstractmethod
+    def plan(self, problem: Problem) -> Schedule:
+        """The schedule, whether it fits the budget or not."""
+
+    def propose(self, problem: Problem, time_limit_s: float) -> Schedule:
+        """Return the plan if it fits; see :class:`remora.agents.scheduler.Scheduler`."""
+        evaluator = Evaluator(problem, time_limit_s)
+        evaluator.score(self.plan(problem))
+        return evaluator.answer(self.name)

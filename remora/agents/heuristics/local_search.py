@@ -1,0 +1,99 @@
+"""Scheduler ``local_search``: random changes from the greedy plan, the faster ones kept."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from random import Random
+
+from remora.agents.evaluation import Evaluator, SearchEnded
+from remora.agents.heuristics.greedy import greedy_search
+from remora.agents.heuristics.moves import random_move
+from remora.agents.heuristics.space import Space
+from remora.errors import InvalidInputError
+from remora.schedule.problem import Problem
+from remora.schedule.schedule import Schedule
+
+__all__ = ["LocalSearch", "check_evaluations", "improve"]
+
+# Changes in a row that lead nowhere new before a walk ends, relative to the number of units.
+_PATIENCE_PER_UNIT = 60
+
+
+@dataclass(frozen=True)
+class LocalSearch:
+    """Improve the greedy plan for a fixed number of simulations.
+
+    Attributes:
+        evaluations: schedules to simulate after the greedy plan; the same number and seed give
+            the same schedule, unless the time limit ends the search earlier.
+        seed: of the random changes.
+    """
+
+    evaluations: int = 400
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the number of evaluations."""
+        check_evaluations(self.evaluations)
+
+    @property
+    def name(self) -> str:
+        """Name in the registry."""
+        return "local_search"
+
+    def propose(self, problem: Problem, time_limit_s: float) -> Schedule:
+        """Search; see :class:`remora.agents.scheduler.Scheduler`."""
+        evaluator = Evaluator(problem, time_limit_s)
+        space = Space(problem)
+        with suppress(SearchEnded):
+            start = greedy_search(space, evaluator)
+            if start is not None:
+                improve(space, evaluator, start, self.evaluations, Random(self.seed))
+        return evaluator.answer(self.name)
+
+
+def check_evaluations(evaluations: int) -> None:
+    """Refuse a number of evaluations that is no count.
+
+    Raises:
+        InvalidInputError: it is negative.
+    """
+    if evaluations < 0:
+        raise InvalidInputError(f"evaluations is {evaluations}; allowed: 0 or more")
+
+
+def improve(
+    space: Space, evaluator: Evaluator, start: Schedule, evaluations: int, rng: Random
+) -> Schedule:
+    """Walk by random changes from ``start``, which fits, keeping every one that is not slower.
+
+    Every third proposal makes two changes at once, because from a full budget a single change is
+    often either too large or too slow.
+
+    Args:
+        space: where to choose from.
+        evaluator: scores and limits.
+        start: a feasible schedule.
+        evaluations: schedules to simulate at most.
+        rng: source of all choices.
+
+    Raises:
+        SearchEnded: a limit of the evaluator is reached.
+    """
+    current, score = start, evaluator.score(start)
+    stop = evaluator.evaluations + evaluations
+    proposals = stale = 0
+    while evaluator.evaluations < stop and stale < _PATIENCE_PER_UNIT * space.num_units:
+        proposals += 1
+        stale += 1
+        trial = random_move(space, current, rng)
+        if proposals % 3 == 0:
+            trial = random_move(space, trial, rng)
+        if trial == current:
+            continue
+        trial_score = evaluator.score(trial)
+        if trial_score.feasible and not score.faster_than(trial_score):
+            stale = 0 if trial_score.faster_than(score) else stale
+            current, score = trial, trial_score
+    return current

@@ -1,0 +1,57 @@
+"""Every scheduler by name; adding one is its own file and one line here."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import cast
+
+from remora.agents.scheduler import Scheduler
+from remora.errors import UnknownNameError
+
+__all__ = ["SCHEDULERS", "create", "scheduler_names"]
+
+SCHEDULERS: Mapping[str, str] = MappingProxyType(
+    {
+        "best": "remora.agents.best:Best",
+        "chen_sqrt": "remora.agents.heuristics.chen_sqrt:ChenSqrt",
+        "floor": "remora.agents.heuristics.floor:Floor",
+        "greedy": "remora.agents.heuristics.greedy:Greedy",
+        "keep_all": "remora.agents.heuristics.keep_all:KeepAll",
+        "local_search": "remora.agents.heuristics.local_search:LocalSearch",
+        "offload_all": "remora.agents.heuristics.offload_all:OffloadAll",
+        "random": "remora.agents.heuristics.random_plans:RandomPlans",
+        "recompute_all": "remora.agents.heuristics.recompute_all:RecomputeAll",
+        "rotor": "remora.agents.exact.planner:Rotor",
+    }
+)
+"""Name to ``module:class``; a class is imported when it is asked for."""
+
+
+def scheduler_names() -> tuple[str, ...]:
+    """Names of all schedulers, sorted."""
+    return tuple(sorted(SCHEDULERS))
+
+
+def create(name: str, **values: object) -> Scheduler:
+    """Make a scheduler.
+
+    Args:
+        name: one of :func:`scheduler_names`.
+        values: settings of that scheduler; the rest keep their defaults.
+
+    Raises:
+        UnknownNameError: no such scheduler, or it has no such setting.
+        InvalidInputError: a setting has a value that is not allowed.
+    """
+    if name not in SCHEDULERS:
+        raise UnknownNameError("agent", name, SCHEDULERS)
+    module, _, attribute = SCHEDULERS[name].partition(":")
+    factory = getattr(importlib.import_module(module), attribute)
+    allowed = [key for key in inspect.signature(factory).parameters if key != "self"]
+    for key in values:
+        if key not in allowed:
+            raise UnknownNameError(f"setting of agent {name!r}", key, allowed)
+    return cast(Scheduler, factory(**values))

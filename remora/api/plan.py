@@ -1,0 +1,178 @@
+"""What ``optimize`` answers: a schedule with its predicted figures, ready to run and to keep."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from remora.errors import FileFormatError
+from remora.graph.loss import ExampleInputs, LossFunction
+from remora.graph.trace import trace
+from remora.report.content import CandidateRow, ReportContent
+from remora.schedule.menu import keep_all_schedule
+from remora.schedule.problem import Problem
+from remora.schedule.schedule import Schedule
+from remora.simulator.records import Estimate, Verification
+from remora.simulator.simulate import simulate
+from remora.simulator.timeline import Timeline
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from remora.api.model_source import ModelSource
+    from remora.executor.memory.install import Handle
+
+__all__ = ["Plan"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A schedule for one model, batch, hardware and budget.
+
+    Attributes:
+        problem: what was asked.
+        schedule: the answer.
+        estimate: its predicted step time and peak memory.
+        lower_bound_s: no schedule of the problem is faster.
+        candidates: what every scheduler that was tried would cost.
+        agent: the scheduler that was asked.
+        search_s: seconds of the search.
+        units: module paths that begin units, if they were given.
+        loss: the loss it was traced with; not saved to files.
+        source: how to build the model again, if that is known.
+        verification: the verdict of a real run, if there was one.
+    """
+
+    problem: Problem
+    schedule: Schedule
+    estimate: Estimate
+    lower_bound_s: float
+    candidates: tuple[CandidateRow, ...]
+    agent: str
+    search_s: float = 0.0
+    units: tuple[str, ...] | None = None
+    loss: LossFunction | None = field(default=None, compare=False)
+    source: ModelSource | None = None
+    verification: Verification | None = None
+
+    @property
+    def budget_bytes(self) -> int:
+        """Memory budget per device."""
+        return self.problem.budget_bytes
+
+    @cached_property
+    def timeline(self) -> Timeline:
+        """The simulated run of the schedule."""
+        return simulate(self.problem, self.schedule)
+
+    @cached_property
+    def keep_all_timeline(self) -> Timeline:
+        """The simulated run of the unscheduled model, whatever the budget."""
+        return simulate(self.problem, keep_all_schedule(self.problem.graph))
+
+    def apply(self, model: nn.Module) -> Handle:
+        """Make ``model`` run by the schedule until ``handle.remove()``.
+
+        Args:
+            model: the module that was planned for, or one built the same way.
+
+        Raises:
+            InvalidInputError: the model lacks a module that the schedule names.
+        """
+        from remora.executor.memory.install import apply
+
+        return apply(model, self.problem.graph, self.schedule)
+
+    def verify(
+        self,
+        model: nn.Module,
+        example_inputs: ExampleInputs,
+        loss: LossFunction | None = None,
+    ) -> Verification:
+        """Run plain model and schedule in this process and compare everything.
+
+        Parameters, buffers, gradients and random state are restored afterwards.
+
+        Args:
+            model: the module that was planned for, or one built the same way.
+            example_inputs: a batch of the shape that was planned for.
+            loss: needed again only where the plan was loaded from files and had its own loss.
+
+        Returns:
+            One flag per possible failure; ``passed`` if none is set.
+
+        Raises:
+            FileFormatError: the schedule belongs to another model or batch.
+        """
+        from remora.executor.verify import verify
+
+        loss = loss or self.loss
+        check_graph(self.schedule, model, example_inputs, loss, self.units)
+        return verify(
+            model,
+            example_inputs,
+            loss,
+            self.problem.graph,
+            self.schedule,
+            budget_bytes=self.budget_bytes,
+            estimate=self.estimate,
+            optimizer_name=self.problem.optimizer.name,
+        )
+
+    def save(self, folder: str | Path) -> tuple[Path, ...]:
+        """Write ``schedule.json``, ``estimate.json`` and ``problem.json`` into a folder.
+
+        Returns:
+            The files; ``remora.load(folder)`` reads them.
+        """
+        from remora.api.plan_files import save_plan
+
+        return save_plan(self, Path(folder))
+
+    def report(self, path: str | Path) -> Path:
+        """Write the HTML report and return its path."""
+        from remora.report.files import write_text
+        from remora.report.html import report_html
+
+        path = Path(path)
+        write_text(path, report_html(self.content()))
+        return path
+
+    def content(self) -> ReportContent:
+        """Collect what reports and tables show."""
+        return ReportContent(
+            graph=self.problem.graph,
+            schedule=self.schedule,
+            timeline=self.timeline,
+            estimate=self.estimate,
+            budget_bytes=self.budget_bytes,
+            lower_bound_s=self.lower_bound_s,
+            keep_all_step_time_s=self.keep_all_timeline.step_time_s,
+            keep_all_peak_bytes=self.keep_all_timeline.max_peak_bytes,
+            hardware_name=self.problem.hardware.name,
+            agent=self.agent,
+            candidates=self.candidates,
+            verification=self.verification,
+        )
+
+
+def check_graph(
+    schedule: Schedule,
+    model: nn.Module,
+    example_inputs: ExampleInputs,
+    loss: LossFunction | None,
+    units: tuple[str, ...] | None,
+) -> None:
+    """Trace the model and refuse a schedule that was made for another one.
+
+    Raises:
+        FileFormatError: the hashes of the graphs differ.
+    """
+    graph = trace(model, example_inputs, loss, units)
+    if graph.content_hash != schedule.graph_hash:
+        raise FileFormatError(
+            f"the schedule belongs to another model or batch: its graph is "
+            f"{schedule.graph_hash}, this one is {graph.content_hash}"
+        )

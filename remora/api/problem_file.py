@@ -1,0 +1,67 @@
+"""A planning problem as plain values and back, so that a loaded plan can be simulated again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+from remora.graph.serialize import graph_from_json, graph_to_json
+from remora.hardware.hardware import Hardware, HardwareState
+from remora.hardware.load import hardware_from_mapping
+from remora.schedule.problem import OPTIMIZERS, CostTable, Problem
+
+__all__ = ["problem_from_values", "problem_to_values"]
+
+
+def problem_to_values(problem: Problem) -> dict[str, Any]:
+    """Return the values of a problem, ready for JSON."""
+    return {
+        "budget_bytes": problem.budget_bytes,
+        "world_size": problem.world_size,
+        "micro_batches": problem.micro_batches,
+        "optimizer": problem.optimizer.name,
+        "hardware": _hardware_values(problem.hardware),
+        "parts": [
+            {
+                "micro_batches": count,
+                "graph": json.loads(graph_to_json(graph)),
+                "costs": asdict(problem.costs[count]),
+            }
+            for count, graph in problem.graphs.items()
+        ],
+    }
+
+
+def problem_from_values(values: Mapping[str, Any]) -> Problem:
+    """Read what :func:`problem_to_values` wrote.
+
+    Raises:
+        FileFormatError, KeyError, TypeError, UsageError: a field is missing or garbled.
+    """
+    parts = values["parts"]
+    return Problem(
+        graphs={p["micro_batches"]: graph_from_json(json.dumps(p["graph"])) for p in parts},
+        costs={p["micro_batches"]: _costs(p["costs"]) for p in parts},
+        hardware=_hardware(values["hardware"]),
+        optimizer=OPTIMIZERS[values["optimizer"]],
+        budget_bytes=int(values["budget_bytes"]),
+        world_size=int(values["world_size"]),
+        micro_batches=values["micro_batches"],
+    )
+
+
+def _hardware_values(hardware: Hardware) -> dict[str, Any]:
+    return asdict(replace(hardware, flops_per_s=dict(hardware.flops_per_s)))
+
+
+def _hardware(values: Mapping[str, Any]) -> Hardware:
+    state = values["state"]
+    record = hardware_from_mapping({k: v for k, v in values.items() if k != "state"})
+    return replace(record, state=None if state is None else HardwareState(**state))
+
+
+def _costs(values: Mapping[str, Any]) -> CostTable:
+    lists = {k: tuple(values[k]) for k in ("op_time_s", "op_workspace_bytes")}
+    return CostTable(**{**values, **lists})

@@ -1,0 +1,127 @@
+"""Schedules by hand and at random, and one plain or scheduled training step to compare."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from remora.graph.loss import ExampleInputs, LossFunction, call_model, resolve_loss
+from remora.graph.model_graph import STATIC_ROLES, ModelGraph
+from remora.schedule.schedule import Action, Group, MemoryPlan, Schedule, UnitOption
+
+
+def option(graph: ModelGraph, unit: int, action: Action) -> UnitOption:
+    """One action for all saved tensors of a unit; what must stay on the device is kept."""
+    saved = [
+        s
+        for s in graph.units[unit].saved
+        if action is not Action.OFFLOAD
+        or graph.storages[graph.storage_of(s)].role not in STATIC_ROLES
+    ]
+    if action is Action.KEEP or graph.units[unit].fixed_reason:
+        return UnitOption(())
+    return UnitOption(tuple((s.name, action) for s in saved))
+
+
+def schedule(
+    graph: ModelGraph,
+    actions: dict[int, Action] | Action = Action.KEEP,
+    groups: tuple[Group, ...] = (),
+    window: int = 2,
+    distance: int = 1,
+) -> Schedule:
+    """A schedule with one action per unit (KEEP where none is given)."""
+    options = tuple(
+        option(
+            graph,
+            unit.index,
+            actions if isinstance(actions, Action) else actions.get(unit.index, Action.KEEP),
+        )
+        for unit in graph.units
+    )
+    return Schedule(graph.content_hash, MemoryPlan(options, groups, window, distance))
+
+
+def random_schedule(graph: ModelGraph, seed: int) -> Schedule:
+    """Nested groups at random, and keep / recompute / offload / half offload between them."""
+    draw = random.Random(seed)
+    free = [unit.index for unit in graph.units if not unit.fixed_reason]
+    groups = tuple(_groups(draw, free[0], free[-1] + 1, depth=0))
+    inside = {i for group in groups for i in range(group.start, group.end)}
+    options = []
+    for unit in graph.units:
+        allowed = [Action.KEEP, Action.RECOMPUTE]
+        if unit.index not in inside:
+            allowed += [Action.OFFLOAD, Action.OFFLOAD]
+        chosen = option(graph, unit.index, draw.choice(allowed))
+        if Action.OFFLOAD in chosen.distinct and draw.random() < 0.5:
+            chosen = UnitOption(tuple(pair for pair in chosen.actions if draw.random() < 0.5))
+        options.append(chosen)
+    window, distance = draw.choice([1, 2, 3]), draw.choice([0, 1, 2])
+    return Schedule(graph.content_hash, MemoryPlan(tuple(options), groups, window, distance))
+
+
+def _groups(draw: random.Random, start: int, end: int, depth: int) -> list[Group]:
+    groups, position = [], start
+    while position < end:
+        length = draw.randint(1, max(1, end - position))
+        if draw.random() < 0.6 and (length > 1 or depth == 0):
+            stop = position + length
+            smaller = length > 1 and depth < 3
+            children = _groups(draw, position, stop, depth + 1) if smaller else []
+            children = [c for c in children if c.end - c.start < length]
+            checkpoint = draw.choice([Action.KEEP, Action.OFFLOAD]) if depth == 0 else Action.KEEP
+            groups.append(Group(position, stop, checkpoint, tuple(children)))
+        position += length
+    return groups
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one forward and backward left behind."""
+
+    loss: Tensor
+    gradients: dict[str, Tensor | None]
+    buffers: dict[str, Tensor]
+    random_state: Tensor
+
+
+def run_steps(
+    model: nn.Module,
+    example_inputs: ExampleInputs,
+    loss: LossFunction | None = None,
+    steps: int = 1,
+    seed: int = 0,
+) -> StepResult:
+    """Run forward and backward ``steps`` times without an optimizer; gradients add up."""
+    torch.manual_seed(seed)
+    model.zero_grad(set_to_none=True)
+    for _ in range(steps):
+        value = resolve_loss(loss)(call_model(model, example_inputs))
+        value.backward()
+    gradients = {n: None if p.grad is None else p.grad.clone() for n, p in model.named_parameters()}
+    model.zero_grad(set_to_none=True)
+    return StepResult(
+        loss=value.detach(),
+        gradients=gradients,
+        buffers={n: b.clone() for n, b in model.named_buffers()},
+        random_state=torch.get_rng_state(),
+    )
+
+
+def differences(a: StepResult, b: StepResult) -> list[str]:
+    """Names of everything that is not bitwise equal."""
+    found = [] if torch.equal(a.loss, b.loss) else ["loss"]
+    for name, gradient in a.gradients.items():
+        other = b.gradients[name]
+        if gradient is None or other is None:
+            same = gradient is other
+        else:
+            same = torch.equal(gradient, other)
+        found += [] if same else [f"gradient {name}"]
+    found += [f"buffer {n}" for n, v in a.buffers.items() if not torch.equal(v, b.buffers[n])]
+    found += [] if torch.equal(a.random_state, b.random_state) else ["random state"]
+    return found
