@@ -50,4 +50,14 @@ def make_costs(
         optimizer: its step is part of the table.
         cost_model: ``roofline`` or ``profiled``; the latter measures what its cache lacks.
     """
-    raise NotImplementedError
+    from remora.cost_models.measurement_cache import collect_measurements
+    from remora.cost_models.profiled import profiled_costs
+    from remora.cost_models.roofline import roofline_costs
+    from remora.executor.replay.replayer import Replayer
+
+    if cost_model == "roofline":
+        return roofline_costs(graph, hardware, optimizer.name)
+    measurements = collect_measurements(graph, hardware, optimizer.name, Replayer())
+    for note in measurements.notes:
+        _LOG.info(note)
+    return profiled_costs(graph, hardware, measurements)

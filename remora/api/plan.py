@@ -83,7 +83,7 @@ class Plan:
         """
         from remora.executor.memory.install import apply
 
-        return apply(model, self.problem.graph, self.schedule)
+        return apply(model, self.problem.graph, self.schedule, self.problem.hardware)
 
     def verify(
         self,
@@ -119,6 +119,7 @@ class Plan:
             budget_bytes=self.budget_bytes,
             estimate=self.estimate,
             optimizer_name=self.problem.optimizer.name,
+            hardware=self.problem.hardware,
         )
 
     def save(self, folder: str | Path) -> tuple[Path, ...]:

@@ -33,9 +33,9 @@ def least_memory_decisions(
         One :class:`UnitAction` per unit.  # [num_units]
     """
 
-    def rank(decisions: tuple[int, ...]) -> tuple[int, float]:
+    def rank(decisions: tuple[int, ...]) -> tuple[int, int, float]:
         figures = evaluator.figures(decisions)
-        return figures.peak_bytes, figures.step_time_s
+        return evaluator.host_excess_bytes(figures), figures.peak_bytes, figures.step_time_s
 
     patterns = [_as_decisions(floor, structure), *_equal_lengths(structure), _offload_all(structure)]
     best = min(patterns, key=rank)

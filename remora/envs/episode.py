@@ -82,14 +82,15 @@ class Episode:
     @cached_property
     def choices(self) -> tuple[Choice, ...]:
         """What every decision about the cursor's unit leads to.  # [num_actions]"""
+        evaluator = self.tables.evaluator
         possible = self.tables.structure.possible(self.decisions)
         rest = self.tables.completion[self.cursor + 1 :]
         choices: list[Choice] = []
         for action in UnitAction:
             choice: Choice = None
             if possible[action]:
-                figures = self.tables.evaluator.figures((*self.decisions, int(action), *rest))
-                choice = figures if figures.peak_bytes <= self.budget_bytes else None
+                figures = evaluator.figures((*self.decisions, int(action), *rest))
+                choice = figures if evaluator.fits(figures, self.budget_bytes) else None
             choices.append(choice)
         return tuple(choices)
 

@@ -23,10 +23,12 @@ class Figures:
     Attributes:
         step_time_s: seconds of one step.
         peak_bytes: the figure compared with the budget: the upper bound of the peak.
+        host_bytes: pinned host memory, held against the memory of the host.
     """
 
     step_time_s: float
     peak_bytes: int
+    host_bytes: int
 
 
 class PlanEvaluator:
@@ -59,10 +61,18 @@ class PlanEvaluator:
             self._known[key] = self.figures_of(self.schedule(decisions))
         return self._known[key]
 
+    def host_excess_bytes(self, figures: Figures) -> int:
+        """Bytes that the host lacks for a plan; 0 where it has enough."""
+        return max(0, figures.host_bytes - self.problem.hardware.host.memory_bytes)
+
+    def fits(self, figures: Figures, budget_bytes: int) -> bool:
+        """Whether device and host have the memory that a plan needs."""
+        return figures.peak_bytes <= budget_bytes and self.host_excess_bytes(figures) == 0
+
     def figures_of(self, schedule: Schedule) -> Figures:
         """Time and peak of any schedule; not remembered."""
         return _figures(self._cost_model.estimate(self.problem, schedule))
 
 
 def _figures(estimate: Estimate) -> Figures:
-    return Figures(estimate.step_time_s, estimate.peak_bound_bytes)
+    return Figures(estimate.step_time_s, estimate.peak_bound_bytes, estimate.host_bytes)

@@ -28,6 +28,7 @@ __all__ = [
     "decision_features",
     "graph_features",
     "state_features",
+    "unit_edges",
 ]
 
 FloatArray = NDArray[np.float32]
@@ -148,6 +149,16 @@ def decision_features(decisions: Sequence[int], num_units: int) -> FloatArray:
     return rows
 
 
+def unit_edges(chain: Chain) -> dict[tuple[int, int], int]:
+    """Bytes that one unit reads of another's results; neighbours are always listed."""
+    size = {(i, i + 1): 0 for i in range(len(chain.units) - 1)}
+    for unit in chain.units:
+        for storage in unit.inputs:
+            edge = (chain.creator_unit[storage], unit.index)
+            size[edge] = size.get(edge, 0) + chain.num_bytes(storage)
+    return size
+
+
 def _node_row(tables: CaseTables, index: int, span: int) -> tuple[float, ...]:
     chain, structure = tables.problem.chain, tables.structure
     unit = chain.units[index]
@@ -179,11 +190,7 @@ def _node_row(tables: CaseTables, index: int, span: int) -> tuple[float, ...]:
 
 def _edges(chain: Chain, span: int) -> tuple[NDArray[np.int64], FloatArray]:
     """Edges along the chain and wherever a unit reads another one's output, both directions."""
-    size = {(i, i + 1): 0 for i in range(len(chain.units) - 1)}
-    for unit in chain.units:
-        for storage in unit.inputs:
-            edge = (chain.creator_unit[storage], unit.index)
-            size[edge] = size.get(edge, 0) + chain.num_bytes(storage)
+    size = unit_edges(chain)
     ordered = sorted(size)
     index = np.array(ordered + [(b, a) for a, b in ordered], dtype=np.int64).reshape(-1, 2).T
     row = [(size[a, b] / span, math.log(b - a)) for a, b in ordered]

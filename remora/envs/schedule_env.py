@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from remora.envs.actions import UnitAction
 from remora.envs.episode import Episode
-from remora.envs.features import GraphFeatures, graph_features
+from remora.envs.features import GraphFeatures, graph_features, unit_edges
 from remora.envs.observation import Observation, ObservationSize, observation_space, observe
 from remora.envs.sampler import ProblemSampler
+from remora.envs.tables import CaseTables
 from remora.errors import InvalidInputError
 
 __all__ = ["ScheduleEnv"]
@@ -96,17 +97,13 @@ class ScheduleEnv(gymnasium.Env[Observation, np.int64]):
             render_mode: ``ansi`` or None.
 
         Raises:
-            InvalidInputError: a case has more units than ``size`` allows.
+            InvalidInputError: a case has more units or edges than ``size`` allows.
         """
         self.sampler = sampler
         self.size = size or ObservationSize()
         self.render_mode = render_mode
         for tables in sampler.tables:
-            if tables.num_units > self.size.max_units:
-                raise InvalidInputError(
-                    f"case {tables.case.name!r} has {tables.num_units} units; "
-                    f"allowed by max_units: {self.size.max_units}"
-                )
+            _check_size(tables, self.size)
         self.observation_space = observation_space(self.size)
         self.action_space = spaces.Discrete(len(UnitAction))
         self._episode: Episode | None = None
@@ -187,3 +184,15 @@ class ScheduleEnv(gymnasium.Env[Observation, np.int64]):
                 "overhead": float(np.expm1(episode.cost)),
             }
         return info
+
+
+def _check_size(tables: CaseTables, size: ObservationSize) -> None:
+    num_edges = 2 * len(unit_edges(tables.problem.chain))
+    for field, value, limit in (
+        ("max_units", tables.num_units, size.max_units),
+        ("max_edges", num_edges, size.max_edges),
+    ):
+        if value > limit:
+            raise InvalidInputError(
+                f"{field} is {limit}; allowed for case {tables.case.name!r}: {value} or more"
+            )

@@ -37,7 +37,9 @@ def assemble(
     Args:
         recording: a finished recording.
         markers: calls that begin every unit but the first, in order.
-        model_name, traced_with, notes: kept in the graph.
+        model_name: kept in the graph.
+        traced_with: ``fake`` or ``real``.
+        notes: kept in the graph.
     """
     borders = _borders(recording, markers)
     op_units = _op_units(recording, borders)

@@ -88,17 +88,17 @@ def _stand_in(tensor: Tensor, mode: FakeTensorMode) -> Tensor:
     if isinstance(tensor, nn.Parameter):
         fake = fake_tensor(tensor.detach(), mode)
         return nn.Parameter(fake, requires_grad=tensor.requires_grad)
-    return real_copy(tensor, mode)
+    copy: Tensor = real_copy(tensor, mode)
+    return copy
 
 
 def fake_tensor(tensor: Tensor, mode: FakeTensorMode) -> Tensor:
     """A fake tensor of the same layout; one on the meta device becomes a CPU one."""
     if not tensor.is_meta:
-        return mode.from_tensor(tensor)
+        fake: Tensor = mode.from_tensor(tensor)
+        return fake
     with mode:
-        return torch.empty_strided(
-            tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cpu"
-        )
+        return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cpu")
 
 
 def real_copy(leaf: Any, mode: FakeTensorMode) -> Any:
@@ -108,4 +108,5 @@ def real_copy(leaf: Any, mode: FakeTensorMode) -> Any:
     if leaf.is_meta:
         return fake_tensor(leaf, mode)
     copy = torch.empty_strided(leaf.shape, leaf.stride(), dtype=leaf.dtype, device=leaf.device)
-    return copy.copy_(leaf.detach()).requires_grad_(leaf.requires_grad)
+    copy.copy_(leaf.detach())
+    return copy.requires_grad_(leaf.requires_grad)

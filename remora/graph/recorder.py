@@ -167,8 +167,7 @@ class Recorder(TorchDispatchMode):
         recording.packs.append(record)
         view = recording.tensors[index]
         static = recording.storages[view.storage].created < 0
-        copy = torch.Tensor.detach if static else self._make_surrogate
-        surrogate = self._quietly(copy, tensor)
+        surrogate = tensor if static else self._quietly(self._make_surrogate, tensor)
         if not static:
             self._alias(surrogate, view.storage, view.offset)
         token = _Token(record, surrogate)

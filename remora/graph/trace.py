@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from remora.errors import ModelRunError, TraceError
+from remora.errors import ModelRunError, RemoraError, TraceError
 from remora.graph.assemble import assemble
 from remora.graph.fake import execute_real_if_small, fake_parameters, real_copy
 from remora.graph.loss import ExampleInputs, LossFunction, call_model, resolve_loss
@@ -79,18 +79,14 @@ def _graph(
     return assemble(recording, markers, model_name or type(model).__name__, traced_with, notes)
 
 
-def _record_fake(
-    model: nn.Module, example_inputs: ExampleInputs, loss: LossFunction
-) -> Recording:
+def _record_fake(model: nn.Module, example_inputs: ExampleInputs, loss: LossFunction) -> Recording:
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     inputs = tree_map(lambda leaf: real_copy(leaf, mode), example_inputs)
     with fake_parameters(model, mode), torch.random.fork_rng(), mode:
         return _record(model, inputs, loss, Recorder(_empty_like, execute_real_if_small))
 
 
-def _record_real(
-    model: nn.Module, example_inputs: ExampleInputs, loss: LossFunction
-) -> Recording:
+def _record_real(model: nn.Module, example_inputs: ExampleInputs, loss: LossFunction) -> Recording:
     gradients = {p: p.grad for p in model.parameters()}
     buffers = {b: b.detach().clone() for b in model.buffers()}
     try:
@@ -119,25 +115,9 @@ def _record(
             recorder.register(leaf, INPUT, f"input.{position}")
     hooks = torch.autograd.graph.saved_tensors_hooks(recorder.pack, recorder.unpack)
     with recorder, hooks, _call_hooks(model, recorder), torch.enable_grad():
-        try:
-            value = loss(call_model(model, inputs))
-        except _RETRY_WITH_REAL:
-            raise
-        except Exception as error:
-            raise ModelRunError(
-                f"the model failed on the example batch in module {recorder.module_path!r}: "
-                f"{type(error).__name__}: {error}"
-            ) from error
-        if not isinstance(value, Tensor) or value.numel() != 1:
-            raise ModelRunError("the loss is not a scalar tensor; allowed: one element")
+        value = _run_forward(model, inputs, loss, recorder)
         recorder.start_backward()
-        try:
-            value.backward()
-        except _RETRY_WITH_REAL:
-            raise
-        except Exception as error:
-            last = recorder.recording.ops[-1].name
-            raise TraceError("", last, f"backward failed: {error}") from error
+        _run_backward(value, recorder)
         del value
     recording = recorder.recording
     for name, parameter in model.named_parameters():
@@ -148,6 +128,33 @@ def _record(
         if storage.created < 0:
             storage.dropped = ALIVE
     return recording
+
+
+def _run_forward(
+    model: nn.Module, inputs: ExampleInputs, loss: LossFunction, recorder: Recorder
+) -> Tensor:
+    try:
+        value = loss(call_model(model, inputs))
+    except (*_RETRY_WITH_REAL, RemoraError):
+        raise
+    except Exception as error:
+        raise ModelRunError(
+            f"the model failed on the example batch in module {recorder.module_path!r}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(value, Tensor) or value.numel() != 1:
+        raise ModelRunError("the loss is not a tensor with one element; allowed: a scalar")
+    return value
+
+
+def _run_backward(value: Tensor, recorder: Recorder) -> None:
+    try:
+        value.backward()
+    except _RETRY_WITH_REAL:
+        raise
+    except Exception as error:
+        last = recorder.recording.ops[-1].name
+        raise TraceError("", last, f"backward failed: {error}") from error
 
 
 @contextlib.contextmanager

@@ -157,7 +157,11 @@ class _Section:
 
     def _number(self, key: str, allowed: str) -> float:
         value = self._value(key)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not math.isfinite(value)
+        ):
             raise self._refused(key, value, allowed)
         return float(value)
 

@@ -41,15 +41,13 @@ class Overheads:
     """Host time of a real step that running bare operators does not show.
 
     Attributes:
-        forward_op_s: per operator of the forward: Python and autograd's bookkeeping.
-        backward_op_s: per operator of the backward; may be negative, since the engine calls
-            operators without Python.
-        module_call_s: per call of a module.
+        forward_op_s: per operator of the forward: Python, modules and autograd's bookkeeping.
+        backward_op_s: per operator of the backward; negative where the engine calls operators
+            faster than the replay does.
     """
 
     forward_op_s: float
     backward_op_s: float
-    module_call_s: float
 
 
 @dataclass(frozen=True)

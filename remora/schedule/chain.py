@@ -156,9 +156,7 @@ class Chain:
             offset = -1 - (storage - unit.created_backward[0])
         return offset
 
-    def _replay(
-        self, span: tuple[int, int], survivors: set[int], deaths: Mapping[int, int]
-    ) -> int:
+    def _replay(self, span: tuple[int, int], survivors: set[int], deaths: Mapping[int, int]) -> int:
         storages = self.graph.storages
         freed: dict[int, int] = {}
         for storage, death in deaths.items():

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from remora.graph.model_graph import PARAMETER, ModelGraph
 from remora.schedule.builder import ProgramBuilder
-from remora.schedule.micro_batch import MicroBatchLowering
+from remora.schedule.micro_batch import lower_micro_batch
 from remora.schedule.problem import OptimizerSpec, Problem
 from remora.schedule.program import InstructionKind, MemoryKind, Program
 from remora.schedule.schedule import Schedule
@@ -21,7 +21,7 @@ def lower(problem: Problem, schedule: Schedule) -> Program:
     chain = problem.chains[schedule.pipeline.micro_batches]
     builder = ProgramBuilder(problem.hardware.copies_overlap)
     for micro_batch in range(schedule.pipeline.micro_batches):
-        MicroBatchLowering(builder, chain, schedule.memory, micro_batch).run()
+        lower_micro_batch(builder, chain, schedule.memory, micro_batch)
     if problem.optimizer.counted:
         builder.compute(
             InstructionKind.OPTIMIZER,

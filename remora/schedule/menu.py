@@ -28,7 +28,10 @@ def offload_option(graph: ModelGraph, unit: Unit) -> UnitOption:
     """Move every saved activation of some size to the host; keep parameters and small ones."""
     return UnitOption(
         tuple(
-            (saved.name, Action.OFFLOAD if _can_move(graph, graph.storage_of(saved)) else Action.KEEP)
+            (
+                saved.name,
+                Action.OFFLOAD if _can_move(graph, graph.storage_of(saved)) else Action.KEEP,
+            )
             for saved in unit.saved
         )
     )

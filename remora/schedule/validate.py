@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from remora.errors import InvalidInputError
 from remora.graph.model_graph import ModelGraph
-from remora.schedule.menu import is_recompute
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import (
     Action,
@@ -128,7 +127,9 @@ def _check_groups(
                     "allowed: units of the model"
                 )
         if depth and (group.start, group.end) == (start, end):
-            raise InvalidInputError(f"{where} repeats the group around it; allowed: a smaller range")
+            raise InvalidInputError(
+                f"{where} repeats the group around it; allowed: a smaller range"
+            )
         _check_groups(graph, group.children, group.start, group.end, depth + 1)
         covered |= set(range(group.start, group.end))
         position = group.end
@@ -169,8 +170,3 @@ def _check_state(state: StatePlan) -> None:
 
 def _words(actions: frozenset[Action]) -> str:
     return " and ".join(sorted(action.value for action in actions))
-
-
-def recompute_units(memory: MemoryPlan) -> tuple[int, ...]:
-    """Indices of units whose own option recomputes everything."""
-    return tuple(i for i, option in enumerate(memory.options) if is_recompute(option))

@@ -148,9 +148,9 @@ class ForwardPass:
             )
 
     def _offload_inputs(self) -> None:
-        """Send inputs that only the outermost region needs to the host, once a unit read them."""
+        """After a region's first unit, send the inputs that only the region reads to the host."""
         spec = self._open[0][0]
-        if not spec.offloaded_inputs:
+        if self._unit != spec.start or not spec.offloaded_inputs:
             return
         for number, held in self._tape.inputs.items():
             if isinstance(held, HeldTensor) and self._key(held) in spec.offloaded_inputs:
@@ -162,20 +162,16 @@ class ForwardPass:
         unit = bisect.bisect_right(self._first_sequence, held.sequence) - 1
         return unit, held.tensor.untyped_storage().nbytes()
 
-    def _packer(self) -> Callable[[Tensor], Packed]:
+    def _packer(self) -> Callable[[Tensor], SavedHandle]:
         """Make the pack hook of one call of the innermost region."""
         region = self._open[-1][1]
         call = len(self._tape.calls)
         count = 0
 
-        def pack(tensor: Tensor) -> Packed:
+        def pack(tensor: Tensor) -> SavedHandle:
             nonlocal count
             position, count = count, count + 1
-            if self._packed in self._plan.offloaded[self._unit]:
-                return self._pack_outside(tensor)
-            kept = self._packed in self._plan.kept[self._unit]
-            self._packed += 1
-            return tensor if kept else region.handle(call, position, tensor)
+            return region.handle(call, position, tensor)
 
         return pack
 

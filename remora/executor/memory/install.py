@@ -25,12 +25,12 @@ from remora.graph.model_graph import ModelGraph, ModuleCall
 from remora.hardware.hardware import Hardware
 from remora.schedule.schedule import Schedule
 
-__all__ = ["MemoryHandle", "apply_memory_plan"]
+__all__ = ["Handle", "apply"]
 
 
-def apply_memory_plan(
+def apply(
     model: nn.Module, graph: ModelGraph, schedule: Schedule, hardware: Hardware | None = None
-) -> MemoryHandle:
+) -> Handle:
     """Make ``model`` run under the memory plan of ``schedule``.
 
     Train as before; gradients, buffers and random state stay those of the plain model. A plan that
@@ -50,7 +50,7 @@ def apply_memory_plan(
             model lacks a module of the graph.
     """
     device = _device_of(model)
-    plan = runtime_plan(graph, schedule, device.type)
+    plan = runtime_plan(graph, schedule)
     if plan.offloads and hardware is not None and not hardware.can_offload:
         raise InvalidInputError(
             f"the schedule offloads, and hardware {hardware.name!r} has host.pool="
@@ -58,12 +58,12 @@ def apply_memory_plan(
             "needs host.pool='emulated'"
         )
     if plan.is_empty:
-        return MemoryHandle((), None)
+        return Handle((), None)
     runtime = _Runtime(model, graph, plan, device)
-    return MemoryHandle(tuple(runtime.install()), runtime)
+    return Handle(tuple(runtime.install()), runtime)
 
 
-class MemoryHandle:
+class Handle:
     """A memory plan in effect on a model; also a context manager that removes it at the end."""
 
     def __init__(self, wrappers: tuple[_Wrapper, ...], runtime: _Runtime | None) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd.graph import Node
 from torch.multiprocessing.reductions import StorageWeakRef
 
+from remora.executor.memory.host_pool import HostBlock
 from remora.executor.memory.mover import Event, Mover
 
 __all__ = ["HostCopy", "OffloadTimeline", "OffloadedTensor"]
@@ -26,19 +27,14 @@ class HostCopy:
     Args:
         mover: issues the copies.
         content: all bytes of the storage, uint8.  # [num_bytes]
-
-    Attributes:
-        release_point: unit before which its device memory is released; the latest of its users'.
     """
 
     def __init__(self, mover: Mover, content: Tensor) -> None:
-        self.release_point = 0
         self._mover = mover
         self._content: Tensor | None = content
         self._arrived: Event = None
-        block, self._written = mover.to_host(content)
-        self._block = block
-        weakref.finalize(self, mover.pool.give_back, block).atexit = False
+        self._block: HostBlock | None
+        self._block, self._written = mover.to_host(content)
 
     def release(self) -> None:
         """Wait for the copy to the host and give up the device memory."""
@@ -46,9 +42,13 @@ class HostCopy:
         self._content = None
 
     def prefetch(self) -> None:
-        """Take device memory and issue the copy back, unless the bytes are on the device."""
-        if self._content is None:
+        """Take device memory, issue the copy back and give up the host memory.
+
+        Does nothing if the bytes are on the device.
+        """
+        if self._content is None and self._block is not None:
             self._content, self._arrived = self._mover.to_device(self._block, self._written)
+            self._give_back()
 
     def content(self) -> Tensor:
         """Return the bytes on the device, uint8 ``[num_bytes]``; waits for the copy back."""
@@ -61,6 +61,12 @@ class HostCopy:
         # A copy in flight still uses memory that is about to be given back.
         self._mover.wait(self._written)
         self._mover.wait(self._arrived)
+        self._give_back()
+
+    def _give_back(self) -> None:
+        if self._block is not None:
+            self._mover.pool.give_back(self._block)
+            self._block = None
 
 
 class OffloadedTensor:
@@ -132,31 +138,34 @@ class OffloadTimeline:
         self._distance = distance
         self._release_at: dict[int, list[weakref.ref[HostCopy]]] = {}
         self._prefetch_at: dict[int, list[weakref.ref[HostCopy]]] = {}
-        self._copies: dict[int, tuple[StorageWeakRef, weakref.ref[HostCopy]]] = {}
+        self._copies: dict[tuple[int, int], tuple[StorageWeakRef, weakref.ref[HostCopy]]] = {}
         self._reached = num_units + 1
 
     def offload(self, tensor: Tensor, unit: int, last_unit: int) -> OffloadedTensor:
-        """Start copying the storage of ``tensor`` to the host, once per storage.
+        """Start copying the storage of ``tensor`` to the host, once per storage and unit.
 
         Args:
             tensor: any strided view.
             unit: unit that offloads it.
             last_unit: last unit whose backward needs it.
         """
-        copy = self._copy_of(tensor)
-        release_point = min(unit + self._window, self._num_units)
-        copy.release_point = max(copy.release_point, release_point)
-        reference = weakref.ref(copy)
-        self._release_at.setdefault(release_point, []).append(reference)
-        prefetch_point = min(last_unit + self._distance, self._num_units)
-        self._prefetch_at.setdefault(prefetch_point, []).append(reference)
+        storage = tensor.untyped_storage()
+        known = self._copies.get((unit, storage._cdata))
+        copy = known[1]() if known is not None and not known[0].expired() else None
+        if copy is None:
+            copy = HostCopy(self._mover, _bytes_of(storage, tensor.device))
+            reference = weakref.ref(copy)
+            self._copies[unit, storage._cdata] = (StorageWeakRef(storage), reference)
+            release_point = min(unit + self._window, self._num_units)
+            self._release_at.setdefault(release_point, []).append(reference)
+            prefetch_point = min(last_unit + self._distance, self._num_units)
+            self._prefetch_at.setdefault(prefetch_point, []).append(reference)
         return OffloadedTensor(self, copy, tensor, last_unit)
 
     def start_unit(self, unit: int) -> None:
         """Wait for the copies of unit ``unit - window`` and release their device memory."""
         for copy in _living(self._release_at.pop(unit, [])):
-            if copy.release_point <= unit:
-                copy.release()
+            copy.release()
 
     def watch(self, tensors: Iterable[Tensor], unit: int) -> None:
         """Call :meth:`reach` when the backward of the latest-made of ``tensors`` begins."""
@@ -174,16 +183,11 @@ class OffloadTimeline:
             for copy in _living(self._prefetch_at.pop(self._reached, [])):
                 copy.prefetch()
 
-    def _copy_of(self, tensor: Tensor) -> HostCopy:
-        storage = tensor.untyped_storage()
-        known = self._copies.get(storage._cdata)
-        copy = known[1]() if known is not None and not known[0].expired() else None
-        if copy is None:
-            content = torch.empty(0, dtype=torch.uint8, device=tensor.device)
-            content.set_(storage, 0, (storage.nbytes(),), (1,))
-            copy = HostCopy(self._mover, content)
-            self._copies[storage._cdata] = (StorageWeakRef(storage), weakref.ref(copy))
-        return copy
+
+def _bytes_of(storage: torch.UntypedStorage, device: torch.device) -> Tensor:
+    """View a whole storage as uint8 ``[num_bytes]``."""
+    view = torch.empty(0, dtype=torch.uint8, device=device)
+    return view.set_(storage, 0, (storage.nbytes(),), (1,))
 
 
 def _living(references: Iterable[weakref.ref[HostCopy]]) -> list[HostCopy]:

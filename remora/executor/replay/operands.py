@@ -63,7 +63,7 @@ def view_of(base: torch.Tensor, view: TensorView) -> torch.Tensor:
     """Return the traced view over the storage of ``base``."""
     empty = torch.empty(0, dtype=getattr(torch, view.dtype), device=base.device)
     storage = base.untyped_storage()
-    return empty.set_(storage, view.offset, view.shape, view.stride)  # type: ignore[call-overload,no-any-return]
+    return empty.set_(storage, view.offset, view.shape, view.stride)
 
 
 def tensor_leaves(value: Any) -> Iterator[torch.Tensor]:
@@ -147,5 +147,3 @@ def _fill_random(flat: torch.Tensor, role: str) -> None:
     if whole:
         flat[:whole].view(-1, count).copy_(block.expand(whole // count, count))
         flat[whole:].copy_(block[: flat.numel() - whole])
-
-

@@ -1,4 +1,4 @@
-"""A unit's operators compiled to calls on numbered tensors, freed where the real step frees them."""
+"""A unit's operators as calls on numbered tensors, freed where the real step frees them."""
 
 from __future__ import annotations
 
@@ -133,14 +133,7 @@ def execute(calls: Iterable[Call], tensors: Tensors, mark: Callable[[], object] 
             tensors[slot] = view_of(_present(tensors[source]), view)
         for container, key, slot in call.holes:
             container[key] = tensors[slot]
-        result = call.function(*call.args, **call.kwargs)
-        if isinstance(result, torch.Tensor):
-            tensors[call.outputs[0]] = result
-        else:
-            for slot, tensor in zip(call.outputs, tensor_leaves(result), strict=True):
-                tensors[slot] = tensor
-            tensor = None
-        result = None
+        _store(tensors, call.outputs, call.function(*call.args, **call.kwargs))
         # A filled hole would keep its tensor alive.
         for container, key, _ in call.holes:
             container[key] = None
@@ -148,6 +141,15 @@ def execute(calls: Iterable[Call], tensors: Tensors, mark: Callable[[], object] 
             tensors[slot] = None
         if mark is not None:
             mark()
+
+
+def _store(tensors: Tensors, slots: tuple[int, ...], result: Any) -> None:
+    """Put results into slots; a function of its own, so that no name outlives it."""
+    if isinstance(result, torch.Tensor):
+        tensors[slots[0]] = result
+        return
+    for slot, tensor in zip(slots, tensor_leaves(result), strict=True):
+        tensors[slot] = tensor
 
 
 def make_external(

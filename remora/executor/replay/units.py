@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import statistics
 import time
@@ -217,7 +218,7 @@ class _CudaClock:
         next(waiting).record()
         execute(calls, tensors, lambda: next(waiting).record())
         torch.cuda.synchronize()
-        pairs = zip(events, events[1:], strict=False)
+        pairs = itertools.pairwise(events)
         return [begin.elapsed_time(end) / 1e3 for begin, end in pairs]
 
 

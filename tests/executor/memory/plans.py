@@ -9,21 +9,19 @@ import torch
 from torch import Tensor, nn
 
 from remora.graph.loss import ExampleInputs, LossFunction, call_model, resolve_loss
-from remora.graph.model_graph import STATIC_ROLES, ModelGraph
+from remora.graph.model_graph import ModelGraph
+from remora.schedule.menu import keep_option, offload_option, recompute_option
 from remora.schedule.schedule import Action, Group, MemoryPlan, Schedule, UnitOption
 
 
 def option(graph: ModelGraph, unit: int, action: Action) -> UnitOption:
     """One action for all saved tensors of a unit; what must stay on the device is kept."""
-    saved = [
-        s
-        for s in graph.units[unit].saved
-        if action is not Action.OFFLOAD
-        or graph.storages[graph.storage_of(s)].role not in STATIC_ROLES
-    ]
-    if action is Action.KEEP or graph.units[unit].fixed_reason:
-        return UnitOption(())
-    return UnitOption(tuple((s.name, action) for s in saved))
+    record = graph.units[unit]
+    if action is Action.KEEP or record.fixed_reason:
+        return keep_option(record)
+    if action is Action.OFFLOAD:
+        return offload_option(graph, record)
+    return recompute_option(record)
 
 
 def schedule(
@@ -58,9 +56,12 @@ def random_schedule(graph: ModelGraph, seed: int) -> Schedule:
             allowed += [Action.OFFLOAD, Action.OFFLOAD]
         chosen = option(graph, unit.index, draw.choice(allowed))
         if Action.OFFLOAD in chosen.distinct and draw.random() < 0.5:
-            chosen = UnitOption(tuple(pair for pair in chosen.actions if draw.random() < 0.5))
+            kept = {name for name, _ in chosen.actions if draw.random() < 0.5}
+            chosen = UnitOption(
+                tuple((n, Action.KEEP if n in kept else action) for n, action in chosen.actions)
+            )
         options.append(chosen)
-    window, distance = draw.choice([1, 2, 3]), draw.choice([0, 1, 2])
+    window, distance = draw.choice([1, 2, 3]), draw.choice([1, 2])
     return Schedule(graph.content_hash, MemoryPlan(tuple(options), groups, window, distance))
 
 

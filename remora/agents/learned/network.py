@@ -1,0 +1,173 @@
+"""The policy network: a graph encoder over units, and heads that look at the cursor's unit.
+
+Legend: M units of all graphs together, E edges, B episodes, A decisions of a unit, H width,
+C context of an episode.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.nn import GATv2Conv
+from torch_geometric.utils import scatter
+
+from remora.agents.learned.batch import GraphBatch, StateBatch
+from remora.envs.actions import UnitAction
+from remora.envs.features import (
+    CHOICE_FEATURES,
+    EDGE_FEATURES,
+    NODE_FEATURES,
+    STATE_FEATURES,
+)
+
+__all__ = ["ActionHead", "NetworkSize", "PlanNetwork", "UnitEncoder", "ValueHead"]
+
+NUM_ACTIONS = len(UnitAction)
+CHOICES_LENGTH = NUM_ACTIONS * len(CHOICE_FEATURES)
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSize:
+    """How large the network is.
+
+    Attributes:
+        width: features of a unit inside the network.
+        layers: rounds of message passing.
+        heads: attention heads; divides ``width``.
+    """
+
+    width: int = 64
+    layers: int = 3
+    heads: int = 4
+
+    @property
+    def context(self) -> int:
+        """Length C of the context of an episode."""
+        return 4 * self.width + len(STATE_FEATURES) + CHOICES_LENGTH
+
+    def as_dict(self) -> dict[str, int]:
+        """The sizes as plain values."""
+        return asdict(self)
+
+
+class UnitEncoder(nn.Module):
+    """Graph attention (GATv2, Brody et al., https://arxiv.org/abs/2105.14491) over the unit graph.
+
+    The embedding of a unit does not depend on decisions, so it is computed once per episode; what
+    was decided enters with the context.
+    """
+
+    def __init__(self, size: NetworkSize) -> None:
+        super().__init__()
+        self.size = size
+        width = size.width
+        self.into = nn.Linear(len(NODE_FEATURES), width)
+        self.layers = nn.ModuleList(
+            GATv2Conv(width, width // size.heads, size.heads, edge_dim=len(EDGE_FEATURES))
+            for _ in range(size.layers)
+        )
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(size.layers))
+        self.decided = nn.Linear(width + NUM_ACTIONS, width)
+
+    def embed(self, graphs: GraphBatch) -> Tensor:
+        """Embed every unit.  # [M, H]"""
+        units = torch.relu(self.into(graphs.nodes))
+        for layer, norm in zip(self.layers, self.norms, strict=True):
+            heard = layer(units, graphs.edge_index, graphs.edges)
+            units = norm(units + torch.relu(heard))
+        return units
+
+    def context(self, units: Tensor, graphs: GraphBatch, states: StateBatch) -> Tensor:
+        """Gather what a decision needs to know.
+
+        Args:
+            units: embeddings of :meth:`embed`.  # [M, H]
+            graphs: the graphs of the episodes.
+            states: their states.
+
+        Returns:
+            The unit at the cursor, the one after it, the mean of decided and of undecided units,
+            state and choices.  # [B, C]
+        """
+        batch = states.cursor.shape[0]
+        cursor = states.cursor[graphs.owner]  # [M]
+        decided = torch.relu(self.decided(torch.cat([units, states.decisions], dim=1)))
+        parts = [
+            _mean(units, graphs.position == cursor, graphs.owner, batch),
+            _mean(units, graphs.position == cursor + 1, graphs.owner, batch),
+            _mean(decided, graphs.position < cursor, graphs.owner, batch),
+            _mean(units, graphs.position > cursor, graphs.owner, batch),
+        ]
+        return torch.cat([*parts, states.state, states.choices], dim=1)
+
+    def forward(self, graphs: GraphBatch, states: StateBatch) -> Tensor:
+        """Embed units and gather the context.  # [B, C]"""
+        return self.context(self.embed(graphs), graphs, states)
+
+
+class ActionHead(nn.Module):
+    """Scores every decision from the context, its own outlook and what it means."""
+
+    def __init__(self, size: NetworkSize) -> None:
+        super().__init__()
+        self.context = nn.Sequential(nn.Linear(size.context, size.width), nn.Tanh())
+        self.meaning = nn.Parameter(torch.zeros(NUM_ACTIONS, 16))
+        nn.init.normal_(self.meaning, std=0.5)
+        self.score = nn.Sequential(
+            nn.Linear(size.width + 16 + len(CHOICE_FEATURES), size.width),
+            nn.Tanh(),
+            nn.Linear(size.width, 1),
+        )
+        # Near-uniform at first: the masks already hold what must not be done.
+        nn.init.normal_(self.score[2].weight, std=0.01)
+
+    def forward(self, context: Tensor) -> Tensor:
+        """Score decisions, masked ones too.  # [B, C] -> [B, A]"""
+        batch = context.shape[0]
+        outlook = context[:, -CHOICES_LENGTH:].reshape(batch, NUM_ACTIONS, -1)
+        seen = self.context(context)[:, None].expand(batch, NUM_ACTIONS, -1)
+        meaning = self.meaning.expand(batch, *self.meaning.shape)
+        scores: Tensor = self.score(torch.cat([seen, meaning, outlook], dim=2))
+        return scores.squeeze(2)
+
+
+class ValueHead(nn.Module):
+    """Predicts the rest of the return."""
+
+    def __init__(self, size: NetworkSize) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(size.context, size.width),
+            nn.Tanh(),
+            nn.Linear(size.width, size.width),
+            nn.Tanh(),
+            nn.Linear(size.width, 1),
+        )
+
+    def forward(self, context: Tensor) -> Tensor:
+        """Predict the return from here on.  # [B, C] -> [B, 1]"""
+        value: Tensor = self.layers(context)
+        return value
+
+
+class PlanNetwork(nn.Module):
+    """Encoder and heads together: the whole policy, free of any training library."""
+
+    def __init__(self, size: NetworkSize) -> None:
+        super().__init__()
+        self.size = size
+        self.encoder = UnitEncoder(size)
+        self.action_head = ActionHead(size)
+        self.value_head = ValueHead(size)
+
+    def forward(self, graphs: GraphBatch, states: StateBatch) -> tuple[Tensor, Tensor]:
+        """Score decisions and predict the return.  # [B, A], [B, 1]"""
+        context = self.encoder(graphs, states)
+        return self.action_head(context), self.value_head(context)
+
+
+def _mean(rows: Tensor, chosen: Tensor, owner: Tensor, batch: int) -> Tensor:
+    """Mean of the chosen rows of every episode, zeros where none is.  # [B, H]"""
+    return scatter(rows[chosen], owner[chosen], dim=0, dim_size=batch, reduce="mean")

@@ -1,0 +1,192 @@
+"""One call from a model and a budget to a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from remora.api.budget import parse_budget
+from remora.api.costs import make_costs, pick_cost_model
+from remora.api.hardware import find_hardware, is_local
+from remora.api.plan import Plan
+from remora.api.problem import find_optimizer, make_problem
+from remora.api.search import search
+from remora.graph.loss import ExampleInputs, LossFunction
+from remora.graph.model_graph import ModelGraph
+from remora.graph.trace import trace
+from remora.hardware.hardware import Hardware
+from remora.report.content import CandidateRow
+from remora.schedule.problem import Problem
+from remora.simulator.bounds import lower_bound_s
+from remora.simulator.simulate import estimate
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from remora.api.model_source import ModelSource
+
+__all__ = ["Progress", "Request", "make_plan", "optimize", "state_problem"]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Called while a plan is made.
+
+    Attributes:
+        stage: with a few words when the next piece of work begins.
+        candidate: with every row of the table of candidates.
+    """
+
+    stage: Callable[[str], None] = field(default=lambda text: None)
+    candidate: Callable[[CandidateRow], None] = field(default=lambda row: None)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to plan for, apart from the model; see :func:`optimize` for the fields."""
+
+    memory: int | str | None = None
+    optimizer: str | None = "adamw"
+    hardware: str | Mapping[str, Any] | Hardware = "local"
+    host_pool: str | None = None
+    world_size: int = 1
+    agent: str = "best"
+    agent_settings: Mapping[str, Any] = field(default_factory=dict)
+    time_limit_s: float = 10.0
+    cost_model: str = "auto"
+
+
+def optimize(
+    model: nn.Module,
+    example_inputs: ExampleInputs,
+    memory: int | str | None = None,
+    *,
+    loss: LossFunction | None = None,
+    optimizer: str | None = "adamw",
+    hardware: str | Mapping[str, Any] | Hardware = "local",
+    world_size: int = 1,
+    agent: str = "best",
+    time_limit_s: float = 10.0,
+    units: Sequence[str] | None = None,
+    cost_model: str = "auto",
+    host_pool: str | None = None,
+) -> Plan:
+    """Find the fastest schedule of a training step within a memory budget.
+
+    Args:
+        model: the module in the mode in which it will run; it is not run and not changed.
+        example_inputs: one batch, as a tuple of positional or a mapping of keyword arguments.
+        memory: budget per device: bytes, ``"8GiB"``, ``"60%"`` of the keep-all peak, or
+            ``"range:0.4"`` between the smallest peak by recomputation (0) and the keep-all
+            peak (1). None takes the free device memory less 5 %.
+        loss: function of the output that returns a scalar. By default ``output.loss``, else the
+            sum of squares of the float outputs.
+        optimizer: ``adamw``, ``adam``, ``sgd_momentum``, ``sgd``, or None to leave it out of the
+            count.
+        hardware: ``"local"``, a name of ``remora/conf/hardware``, or a record.
+        world_size: number of devices.
+        agent: name of the scheduler.
+        time_limit_s: seconds of its search.
+        units: module paths that begin units, instead of those found.
+        cost_model: ``auto``, ``profiled`` (measures operators on this machine) or ``roofline``.
+        host_pool: overrides where offloaded tensors go: ``pinned``, ``emulated`` or ``none``.
+
+    Returns:
+        The plan, with predicted figures, ready to apply.
+
+    Raises:
+        UsageError: an argument is not allowed.
+        TraceError, ModelRunError: the model could not be traced, or failed on its batch.
+        InfeasibleError: nothing fits; carries the smallest budget that does.
+        TimeLimitError: nothing was found in time.
+    """
+    request = Request(
+        memory=memory,
+        optimizer=optimizer,
+        hardware=hardware,
+        host_pool=host_pool,
+        world_size=world_size,
+        agent=agent,
+        time_limit_s=time_limit_s,
+        cost_model=cost_model,
+    )
+    _check(request)
+    graph = trace(model, example_inputs, loss, units)
+    problem = state_problem(graph, request)
+    chosen_units = None if units is None else tuple(units)
+    return make_plan(problem, request, loss=loss, units=chosen_units)
+
+
+def state_problem(
+    graph: ModelGraph, request: Request, progress: Progress | None = None
+) -> Problem:
+    """Measure or predict costs and resolve the budget.
+
+    Args:
+        graph: the traced step.
+        request: what to plan for.
+        progress: told when pieces of work begin.
+    """
+    progress = progress or Progress()
+    _check(request)
+    optimizer = find_optimizer(request.optimizer)
+    local = is_local(request.hardware)
+    cost_model = pick_cost_model(request.cost_model, local)
+    if local:
+        progress.stage("measuring this machine")
+    hardware = find_hardware(request.hardware, request.host_pool)
+    if cost_model == "profiled":
+        progress.stage("measuring the model's operators")
+    costs = make_costs(graph, hardware, optimizer, cost_model)
+    progress.stage("finding the smallest peak")
+    budget = parse_budget(request.memory)
+    return make_problem(graph, costs, hardware, optimizer, budget, request.world_size)
+
+
+def make_plan(
+    problem: Problem,
+    request: Request,
+    *,
+    progress: Progress | None = None,
+    loss: LossFunction | None = None,
+    units: tuple[str, ...] | None = None,
+    source: ModelSource | None = None,
+) -> Plan:
+    """Search a schedule for a problem and put the plan together.
+
+    Args:
+        problem: what to plan.
+        request: names the scheduler, its settings and its time limit.
+        progress: told of every candidate.
+        loss, units, source: kept in the plan.
+    """
+    progress = progress or Progress()
+    progress.stage(f"searching with {request.agent}")
+    found = search(
+        problem, request.agent, request.time_limit_s, request.agent_settings, progress.candidate
+    )
+    return Plan(
+        problem=problem,
+        schedule=found.schedule,
+        estimate=estimate(problem, found.schedule, problem.cost.source),
+        lower_bound_s=lower_bound_s(problem),
+        candidates=found.candidates,
+        agent=request.agent,
+        search_s=found.search_s,
+        units=units,
+        loss=loss,
+        source=source,
+    )
+
+
+def _check(request: Request) -> None:
+    """Refuse what can be refused before the model is traced."""
+    from remora.agents.registry import create
+
+    parse_budget(request.memory)
+    find_optimizer(request.optimizer)
+    pick_cost_model(request.cost_model, is_local(request.hardware))
+    create(request.agent, **request.agent_settings)
+    if isinstance(request.hardware, str) and not is_local(request.hardware):
+        find_hardware(request.hardware, request.host_pool)

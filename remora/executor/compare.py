@@ -1,0 +1,112 @@
+"""What one forward and backward leave behind, and how far two of them are apart."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from remora.executor.step import model_device
+from remora.graph.loss import ExampleInputs, LossFunction, call_model, resolve_loss
+
+__all__ = ["Difference", "Outcome", "differ", "largest_gradient_difference", "run_once"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Copies in host memory of what a forward and backward changed.
+
+    Attributes:
+        loss: scalar.
+        gradients: by parameter; None where the parameter got none.
+        buffers: by name.
+        random_states: of the CPU and, on CUDA, of the device.
+    """
+
+    loss: Tensor
+    gradients: dict[str, Tensor | None]
+    buffers: dict[str, Tensor]
+    random_states: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """The gradient that differs most.
+
+    Attributes:
+        parameter: its name; empty if none differs.
+        relative: largest absolute difference over the gradient's largest entry.
+    """
+
+    parameter: str
+    relative: float
+
+
+def run_once(
+    model: nn.Module, example_inputs: ExampleInputs, loss: LossFunction | None, seed: int
+) -> Outcome:
+    """Run one forward and backward from a seed and copy what they left behind.
+
+    Args:
+        model: without gradients.
+        example_inputs: one batch.
+        loss: of the output; None for the default.
+        seed: of the random generators.
+    """
+    torch.manual_seed(seed)
+    value = resolve_loss(loss)(call_model(model, example_inputs))
+    value.backward()
+    device = model_device(model)
+    states = [torch.get_rng_state()]
+    if device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(device))
+    return Outcome(
+        loss=_copy(value),
+        gradients={
+            name: None if p.grad is None else _copy(p.grad) for name, p in model.named_parameters()
+        },
+        buffers={name: _copy(buffer) for name, buffer in model.named_buffers()},
+        random_states=tuple(states),
+    )
+
+
+def differ(a: Tensor, b: Tensor, tolerance: float) -> bool:
+    """Whether two tensors are further apart than ``tolerance`` times their largest entry."""
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return True
+    return _relative_difference(a, b) > tolerance
+
+
+def largest_gradient_difference(a: Outcome, b: Outcome) -> Difference:
+    """Find the gradient that differs most; infinitely if only one of the two has it."""
+    worst = Difference("", 0.0)
+    for name, first in a.gradients.items():
+        second = b.gradients[name]
+        if first is None or second is None:
+            relative = 0.0 if first is second else float("inf")
+        else:
+            relative = _relative_difference(first, second)
+        if relative > worst.relative:
+            worst = Difference(name, relative)
+    return worst
+
+
+def _relative_difference(a: Tensor, b: Tensor) -> float:
+    """Largest difference over the largest entry of ``a``; 0 where both are not a number."""
+    if a.numel() == 0 or torch.equal(a, b):
+        return 0.0
+    if not (a.is_floating_point() or a.is_complex()):
+        return float("inf")
+    both_nan = a.isnan() & b.isnan()
+    gap = torch.where(both_nan, 0.0, (a - b).abs().double()).max().item()
+    if gap == 0.0:
+        return 0.0
+    scale = torch.where(both_nan, 0.0, a.abs().double()).max().item()
+    relative = gap / scale if scale > 0 else float("inf")
+    return float("inf") if math.isnan(relative) else relative
+
+
+def _copy(tensor: Tensor) -> Tensor:
+    return tensor.detach().to("cpu", copy=True)

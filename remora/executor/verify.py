@@ -1,0 +1,177 @@
+"""Run a schedule for real and hold it against the plain model, its budget and its prediction."""
+
+from __future__ import annotations
+
+import gc
+from dataclasses import dataclass
+
+from torch import nn
+
+from remora.errors import InvalidInputError
+from remora.executor.compare import (
+    Difference,
+    Outcome,
+    differ,
+    largest_gradient_difference,
+    run_once,
+)
+from remora.executor.measure import failed_measurement, measure_step
+from remora.executor.memory.install import apply
+from remora.executor.step import State, model_device, preserved
+from remora.graph.loss import ExampleInputs, LossFunction
+from remora.graph.model_graph import ModelGraph
+from remora.schedule.schedule import Schedule
+from remora.simulator.records import Estimate, Measurement, Verification
+
+__all__ = ["PEAK_TOLERANCE", "TIME_TOLERANCE", "verify"]
+
+PEAK_TOLERANCE = 0.03
+"""Share by which the measured peak may pass the predicted bound."""
+
+TIME_TOLERANCE = 0.15
+"""Share by which the measured step time may differ from the predicted one without a remark."""
+
+_NOISE_FACTOR = 4.0
+"""Gradients may differ by so many times what two plain runs differ by."""
+
+_SEED = 20240
+_NO_DIFFERENCE = Difference("", 0.0)
+
+
+def verify(
+    model: nn.Module,
+    example_inputs: ExampleInputs,
+    loss: LossFunction | None,
+    graph: ModelGraph,
+    schedule: Schedule,
+    *,
+    budget_bytes: int | None = None,
+    estimate: Estimate | None = None,
+    optimizer_name: str = "adamw",
+    repetitions: int = 10,
+) -> Verification:
+    """Run the plain and the scheduled model in this process and compare everything.
+
+    Loss, gradients and buffers must be equal bit by bit on the CPU; on CUDA they may differ by a
+    few times what two plain runs differ by, which is nothing where the kernels are
+    deterministic. Parameters, buffers, gradients and random state are restored afterwards.
+
+    Args:
+        model: the module that ``graph`` was traced from, in training mode.
+        example_inputs: one batch of the traced shape.
+        loss: of the output; None for the default.
+        graph: of the model.
+        schedule: for that graph, on one device.
+        budget_bytes: limit of the measured peak; None for no limit.
+        estimate: prediction to compare with; None for none.
+        optimizer_name: optimizer of the measured steps.
+        repetitions: most timed steps.
+
+    Returns:
+        One flag per possible failure. A run that dies sets ``run_failed``, with its ``detail``.
+
+    Raises:
+        InvalidInputError: the schedule does not fit the graph, the model or this function.
+    """
+    if schedule.pipeline.micro_batches != 1:
+        raise InvalidInputError(
+            f"pipeline.micro_batches is {schedule.pipeline.micro_batches}; allowed here: 1"
+        )
+    job = _Job(model, example_inputs, loss)
+    with preserved(model) as state:
+        plain, tolerance, remark = _plain_outcome(job, state)
+        with apply(model, graph, schedule):
+            scheduled, failure = _run(job, state)
+            if failure is None:
+                measurement = measure_step(model, example_inputs, loss, optimizer_name, repetitions)
+            else:
+                measurement = failure
+    runs = _Runs(plain, scheduled, tolerance, remark, measurement)
+    return _verdict(runs, budget_bytes, estimate)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is run."""
+
+    model: nn.Module
+    example_inputs: ExampleInputs
+    loss: LossFunction | None
+
+
+@dataclass(frozen=True)
+class _Runs:
+    """What the runs showed; an outcome is None where the run died."""
+
+    plain: Outcome | None
+    scheduled: Outcome | None
+    tolerance: float
+    remark: str
+    measurement: Measurement
+
+
+def _plain_outcome(job: _Job, state: State) -> tuple[Outcome | None, float, str]:
+    """Run the plain model; returns its outcome, the tolerance and a remark if it died."""
+    plain, failure = _run(job, state)
+    if plain is None or failure is not None:
+        detail = failure.detail if failure is not None else ""
+        return None, 0.0, f"the plain model did not run, so nothing was compared: {detail}"
+    if model_device(job.model).type == "cpu":
+        return plain, 0.0, ""
+    again, _ = _run(job, state)
+    noise = 0.0 if again is None else largest_gradient_difference(plain, again).relative
+    return plain, _NOISE_FACTOR * noise, ""
+
+
+def _run(job: _Job, state: State) -> tuple[Outcome | None, Measurement | None]:
+    """Run once from the saved state; a run that dies is returned as a failed measurement."""
+    try:
+        outcome = run_once(job.model, job.example_inputs, job.loss, _SEED)
+    except Exception as error:
+        return None, failed_measurement(error, str(model_device(job.model)))
+    finally:
+        state.restore()
+        gc.collect()
+    return outcome, None
+
+
+def _verdict(runs: _Runs, budget_bytes: int | None, estimate: Estimate | None) -> Verification:
+    plain, scheduled, measurement = runs.plain, runs.scheduled, runs.measurement
+    worst = _NO_DIFFERENCE
+    loss_differs = buffers_differ = random_differs = False
+    if plain is not None and scheduled is not None:
+        worst = largest_gradient_difference(plain, scheduled)
+        loss_differs = differ(plain.loss, scheduled.loss, runs.tolerance)
+        buffers_differ = any(
+            differ(value, scheduled.buffers[name], runs.tolerance)
+            for name, value in plain.buffers.items()
+        )
+        random_differs = any(
+            differ(a, b, 0.0)
+            for a, b in zip(plain.random_states, scheduled.random_states, strict=True)
+        )
+    ran = measurement.status == "ok"
+    bound_bytes = None if estimate is None else estimate.peak_bound_bytes * (1 + PEAK_TOLERANCE)
+    return Verification(
+        loss_differs=loss_differs,
+        gradients_differ=worst.relative > runs.tolerance,
+        buffers_differ=buffers_differ,
+        random_state_differs=random_differs,
+        over_budget=ran and _above(measurement.peak_memory_bytes, budget_bytes),
+        over_bound=ran and _above(measurement.peak_memory_bytes, bound_bytes),
+        time_off=ran and estimate is not None and _time_off(measurement, estimate),
+        run_failed=not ran,
+        worst_gradient=worst.parameter,
+        max_gradient_difference=worst.relative,
+        measurement=measurement,
+        detail=measurement.detail or runs.remark,
+    )
+
+
+def _above(measured_bytes: int, limit_bytes: float | None) -> bool:
+    return limit_bytes is not None and measured_bytes > limit_bytes
+
+
+def _time_off(measurement: Measurement, estimate: Estimate) -> bool:
+    gap_s = abs(measurement.step_time_s - estimate.step_time_s)
+    return gap_s > TIME_TOLERANCE * measurement.step_time_s
