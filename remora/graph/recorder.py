@@ -272,7 +272,8 @@ class Recorder(TorchDispatchMode):
         """Storages that the schema of ``func`` says it writes to."""
         written = []
         for position, argument in enumerate(func._schema.arguments):
-            if argument.alias_info is None or not argument.alias_info.is_write:
+            declared = argument.alias_info is not None and argument.alias_info.is_write
+            if not declared and not _updates_statistics(func, argument.name):
                 continue
             value = args[position] if position < len(args) else kwargs.get(argument.name)
             written += [leaf for leaf in tree_leaves(value) if _is_tensor(leaf)]
@@ -301,6 +302,15 @@ _NAMED_TYPES = (
     (torch.layout, "layout"),
     (torch.memory_format, "memory_format"),
 )
+
+
+_BATCH_NORMS = frozenset({"native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm"})
+
+
+def _updates_statistics(func: Any, argument: str) -> bool:
+    """Whether batch norm writes to the argument, which its schema does not say."""
+    name = func._overloadpacket.__name__
+    return name in _BATCH_NORMS and argument in ("running_mean", "running_var")
 
 
 def _is_tensor(value: Any) -> bool:
