@@ -53,9 +53,7 @@ class Candidate:
         return Score(self.step_time_s, self.peak_memory_bytes, self.feasible, {})
 
 
-def candidate_of(
-    name: str, problem: Problem, schedule: Schedule, search_s: float
-) -> Candidate:
+def candidate_of(name: str, problem: Problem, schedule: Schedule, search_s: float) -> Candidate:
     """Simulate ``schedule`` and say how it does."""
     score = score_of(problem, schedule)
     return Candidate(

@@ -5,14 +5,22 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from remora.errors import InfeasibleError, InvalidInputError, TimeLimitError
 from remora.schedule.problem import Problem
-from remora.schedule.schedule import Schedule
+from remora.schedule.schedule import Action, MemoryPlan, Schedule
 from remora.simulator.simulate import simulate
 
-__all__ = ["Evaluator", "Score", "SearchEnded", "score_of"]
+__all__ = [
+    "Evaluator",
+    "Score",
+    "SearchEnded",
+    "check_time_limit",
+    "infeasible",
+    "score_of",
+    "uses_host",
+]
 
 # Sums of the same durations in another order differ in the last digits.
 _SAME_TIME = 1e-9
@@ -71,10 +79,7 @@ class Evaluator:
         max_evaluations: int | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        if not time_limit_s > 0:
-            raise InvalidInputError(
-                f"time_limit_s is {time_limit_s!r}; allowed: a number of seconds above 0"
-            )
+        check_time_limit(time_limit_s)
         self.problem = problem
         self.best: Schedule | None = None
         self.leanest: Schedule | None = None
@@ -96,17 +101,18 @@ class Evaluator:
         Raises:
             SearchEnded: a limit is reached; the first schedule is scored in any case.
         """
-        known = self._scores.get(schedule)
+        key = _same_run(schedule)
+        known = self._scores.get(key)
         if known is not None:
             return known
         if self.evaluations and (self._used_up() or self.remaining_s <= 0):
             raise SearchEnded
         self.evaluations += 1
         score = score_of(self.problem, schedule)
-        self._scores[schedule] = score
-        if score.feasible and (self.best is None or score.faster_than(self._scores[self.best])):
+        self._scores[key] = score
+        if score.feasible and (self.best is None or score.faster_than(self._known(self.best))):
             self.best = schedule
-        if self.leanest is None or score.peak_bytes < self._scores[self.leanest].peak_bytes:
+        if self.leanest is None or score.peak_bytes < self._known(self.leanest).peak_bytes:
             self.leanest = schedule
         return score
 
@@ -129,10 +135,25 @@ class Evaluator:
             )
         if self.leanest is None:
             raise InfeasibleError(f"scheduler {name!r} has no schedule for this problem")
-        raise infeasible(name, self.problem, self._scores[self.leanest])
+        raise infeasible(name, self.problem, self._known(self.leanest))
+
+    def _known(self, schedule: Schedule) -> Score:
+        return self._scores[_same_run(schedule)]
 
     def _used_up(self) -> bool:
         return self.max_evaluations is not None and self.evaluations >= self.max_evaluations
+
+
+def check_time_limit(time_limit_s: float) -> None:
+    """Refuse a time limit that is no positive number of seconds.
+
+    Raises:
+        InvalidInputError: it is zero, negative or not a number.
+    """
+    if not time_limit_s > 0:
+        raise InvalidInputError(
+            f"time_limit_s is {time_limit_s!r}; allowed: a number of seconds above 0"
+        )
 
 
 def score_of(problem: Problem, schedule: Schedule) -> Score:
@@ -150,6 +171,22 @@ def score_of(problem: Problem, schedule: Schedule) -> Score:
         feasible=peak <= problem.budget_bytes and host <= problem.hardware.host.memory_bytes,
         breakdown={kind.value: size for kind, size in timeline.peak_breakdown.items()},
     )
+
+
+def uses_host(schedule: Schedule) -> bool:
+    """Whether anything is copied to the host."""
+    memory = schedule.memory
+    return any(Action.OFFLOAD in option.distinct for option in memory.options) or any(
+        group.checkpoint is Action.OFFLOAD for group in memory.groups
+    )
+
+
+def _same_run(schedule: Schedule) -> Schedule:
+    """A schedule that runs the same: without copies their pace says nothing."""
+    if uses_host(schedule):
+        return schedule
+    memory = MemoryPlan(schedule.memory.options, schedule.memory.groups)
+    return replace(schedule, memory=memory)
 
 
 def infeasible(name: str, problem: Problem, least: Score) -> InfeasibleError:

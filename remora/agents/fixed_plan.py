@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from remora.agents.evaluation import Evaluator
+from remora.agents.evaluation import check_time_limit, infeasible, score_of
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Schedule
 
@@ -25,6 +25,9 @@ class FixedPlan(ABC):
 
     def propose(self, problem: Problem, time_limit_s: float) -> Schedule:
         """Return the plan if it fits; see :class:`remora.agents.scheduler.Scheduler`."""
-        evaluator = Evaluator(problem, time_limit_s)
-        evaluator.score(self.plan(problem))
-        return evaluator.answer(self.name)
+        check_time_limit(time_limit_s)
+        schedule = self.plan(problem)
+        score = score_of(problem, schedule)
+        if not score.feasible:
+            raise infeasible(self.name, problem, score)
+        return schedule

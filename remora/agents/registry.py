@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import cast
 
 from remora.agents.scheduler import Scheduler
 from remora.errors import UnknownNameError
 
-__all__ = ["SCHEDULERS", "create", "scheduler_names"]
+__all__ = ["SCHEDULERS", "create", "scheduler_names", "settings_of"]
 
 SCHEDULERS: Mapping[str, str] = MappingProxyType(
     {
@@ -20,6 +20,7 @@ SCHEDULERS: Mapping[str, str] = MappingProxyType(
         "floor": "remora.agents.heuristics.floor:Floor",
         "greedy": "remora.agents.heuristics.greedy:Greedy",
         "keep_all": "remora.agents.heuristics.keep_all:KeepAll",
+        "learned": "remora.agents.learned.scheduler:Learned",
         "local_search": "remora.agents.heuristics.local_search:LocalSearch",
         "offload_all": "remora.agents.heuristics.offload_all:OffloadAll",
         "random": "remora.agents.heuristics.random_plans:RandomPlans",
@@ -46,12 +47,24 @@ def create(name: str, **values: object) -> Scheduler:
         UnknownNameError: no such scheduler, or it has no such setting.
         InvalidInputError: a setting has a value that is not allowed.
     """
-    if name not in SCHEDULERS:
-        raise UnknownNameError("agent", name, SCHEDULERS)
-    module, _, attribute = SCHEDULERS[name].partition(":")
-    factory = getattr(importlib.import_module(module), attribute)
-    allowed = [key for key in inspect.signature(factory).parameters if key != "self"]
+    allowed = settings_of(name)
     for key in values:
         if key not in allowed:
             raise UnknownNameError(f"setting of agent {name!r}", key, allowed)
-    return cast(Scheduler, factory(**values))
+    return cast(Scheduler, _factory(name)(**values))
+
+
+def settings_of(name: str) -> tuple[str, ...]:
+    """Names of the settings of a scheduler.
+
+    Raises:
+        UnknownNameError: no such scheduler.
+    """
+    return tuple(inspect.signature(_factory(name)).parameters)
+
+
+def _factory(name: str) -> Callable[..., object]:
+    if name not in SCHEDULERS:
+        raise UnknownNameError("agent", name, SCHEDULERS)
+    module, _, attribute = SCHEDULERS[name].partition(":")
+    return cast(Callable[..., object], getattr(importlib.import_module(module), attribute))

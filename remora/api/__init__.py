@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from remora.api.environment import make_env
-    from remora.api.fits import Fit, fits
-    from remora.api.optimize import optimize
+    from remora.api.fitting import Fit, fits
     from remora.api.plan import Plan
     from remora.api.plan_files import load
+    from remora.api.planning import optimize
     from remora.schedule.schedule import Schedule
 
 __all__ = ["Fit", "Plan", "Schedule", "fits", "load", "make_env", "optimize"]
 
 _HOMES = {
-    "Fit": "remora.api.fits",
+    "Fit": "remora.api.fitting",
     "Plan": "remora.api.plan",
     "Schedule": "remora.schedule.schedule",
-    "fits": "remora.api.fits",
+    "fits": "remora.api.fitting",
     "load": "remora.api.plan_files",
     "make_env": "remora.api.environment",
-    "optimize": "remora.api.optimize",
+    "optimize": "remora.api.planning",
 }
 
 
@@ -37,7 +37,4 @@ def __getattr__(name: str) -> Any:
     """
     if name not in _HOMES:
         raise AttributeError(f"module 'remora.api' has no attribute {name!r}")
-    # A submodule of the same name must not hide the function.
-    value = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
+    return getattr(import_module(_HOMES[name]), name)

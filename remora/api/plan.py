@@ -119,7 +119,6 @@ class Plan:
             budget_bytes=self.budget_bytes,
             estimate=self.estimate,
             optimizer_name=self.problem.optimizer.name,
-            hardware=self.problem.hardware,
         )
 
     def save(self, folder: str | Path) -> tuple[Path, ...]:

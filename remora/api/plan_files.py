@@ -47,6 +47,7 @@ class SavedEstimate:
 
     Attributes:
         graph_hash: of the model and batch that were planned for.
+        hardware: name of the hardware that was planned for.
         budget_bytes: memory per device.
         optimizer: name of the optimizer that was counted.
         estimate: predicted figures.
@@ -55,6 +56,7 @@ class SavedEstimate:
     """
 
     graph_hash: str
+    hardware: str
     budget_bytes: int
     optimizer: str
     estimate: Estimate
@@ -169,6 +171,7 @@ def _saved_estimate(values: Mapping[str, Any]) -> SavedEstimate:
     units, model = values["units"], values["model"]
     return SavedEstimate(
         graph_hash=str(values["graph_hash"]),
+        hardware=str(values["hardware"]),
         budget_bytes=int(values["budget_bytes"]),
         optimizer=str(values["optimizer"]),
         estimate=Estimate(**estimate),

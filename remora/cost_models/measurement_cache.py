@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict
 from pathlib import Path
@@ -37,8 +37,12 @@ class Measurer(Protocol):
         """Return bytes by operator signature, and notes on operators that could not run."""
         ...
 
-    def overheads(self) -> Overheads:
-        """Return the host's time around operators."""
+    def overheads_name(self, graph: ModelGraph) -> str:
+        """Return what the overheads hold for: this model, or any."""
+        ...
+
+    def overheads(self, graph: ModelGraph, units: Mapping[str, UnitTimes]) -> Overheads:
+        """Return the host's time around operators, given the times of the operators."""
         ...
 
     def optimizer_s(self, graph: ModelGraph, optimizer: str) -> float:
@@ -72,7 +76,7 @@ def collect_measurements(
     return Measurements(
         units=units,
         workspace_bytes=workspaces,
-        overheads=_overheads(folder, measurer),
+        overheads=_overheads(graph, units, folder, measurer),
         optimizer_s=_optimizer_s(graph, optimizer, folder, measurer),
         notes=(*unit_notes, *workspace_notes),
     )
@@ -167,11 +171,14 @@ def _sizes(content: Any) -> dict[str, int]:
     return {str(signature): int(num_bytes) for signature, num_bytes in content.items()}
 
 
-def _overheads(folder: _Folder, measurer: Measurer) -> Overheads:
-    known = folder.read("overheads", lambda content: Overheads(**_floats(content)))
+def _overheads(
+    graph: ModelGraph, units: Mapping[str, UnitTimes], folder: _Folder, measurer: Measurer
+) -> Overheads:
+    name = f"overheads-{measurer.overheads_name(graph)}"
+    known = folder.read(name, lambda content: Overheads(**_floats(content)))
     if known is None:
-        known = measurer.overheads()
-        folder.write("overheads", asdict(known))
+        known = measurer.overheads(graph, units)
+        folder.write(name, asdict(known))
     return known
 
 

@@ -37,7 +37,11 @@ def least_memory_decisions(
         figures = evaluator.figures(decisions)
         return evaluator.host_excess_bytes(figures), figures.peak_bytes, figures.step_time_s
 
-    patterns = [_as_decisions(floor, structure), *_equal_lengths(structure), _offload_all(structure)]
+    patterns = [
+        _as_decisions(floor, structure),
+        *_equal_lengths(structure),
+        _offload_all(structure),
+    ]
     best = min(patterns, key=rank)
     for index in range(structure.num_units):
         for action in (UnitAction.KEEP, UnitAction.OFFLOAD):

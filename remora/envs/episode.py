@@ -18,7 +18,7 @@ from remora.schedule.schedule import Schedule
 __all__ = ["Choice", "Episode"]
 
 Choice = Figures | None
-"""Figures of the plan that a decision leads to if the fixed rule completes it; None: not allowed."""
+"""Figures of the plan that a decision leads to once the fixed rule completes it; None: masked."""
 
 
 class Episode:
@@ -61,7 +61,7 @@ class Episode:
 
     @property
     def completed(self) -> tuple[int, ...]:
-        """The decisions so far and those of the completion rule.  # [num_units]"""
+        """The decisions so far and those of the completion rule.  # [num_units]."""
         return self.decisions + self.tables.completion[self.cursor :]
 
     @cached_property
@@ -81,7 +81,7 @@ class Episode:
 
     @cached_property
     def choices(self) -> tuple[Choice, ...]:
-        """What every decision about the cursor's unit leads to.  # [num_actions]"""
+        """What every decision about the cursor's unit leads to.  # [num_actions]."""
         evaluator = self.tables.evaluator
         possible = self.tables.structure.possible(self.decisions)
         rest = self.tables.completion[self.cursor + 1 :]
@@ -96,7 +96,7 @@ class Episode:
 
     @cached_property
     def mask(self) -> NDArray[np.bool_]:
-        """Decisions that are allowed; never empty before the end.  # [num_actions]"""
+        """Decisions that are allowed; never empty before the end.  # [num_actions]."""
         if self.done:
             return np.zeros(len(UnitAction), dtype=np.bool_)
         return np.array([choice is not None for choice in self.choices], dtype=np.bool_)
@@ -117,7 +117,7 @@ class Episode:
             InvalidInputError: the decision is not allowed by the mask.
         """
         if not self.mask[action]:
-            allowed = ", ".join(UnitAction(i).name for i in np.flatnonzero(self.mask))
+            allowed = ", ".join(action.name for action in UnitAction if self.mask[action])
             raise InvalidInputError(
                 f"action is {UnitAction(action).name} at unit {self.cursor}; allowed: {allowed}"
             )

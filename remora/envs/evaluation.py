@@ -49,11 +49,11 @@ class PlanEvaluator:
         self._known: dict[bytes, Figures] = {}
 
     def schedule(self, decisions: Sequence[int]) -> Schedule:
-        """The schedule of a complete row of decisions.  # [num_units]"""
+        """The schedule of a complete row of decisions.  # [num_units]."""
         return to_schedule(self.problem, decisions, self._fill)
 
     def figures(self, decisions: Sequence[int]) -> Figures:
-        """Time and peak of a complete row of decisions.  # [num_units]"""
+        """Time and peak of a complete row of decisions.  # [num_units]."""
         key = bytes(decisions)
         if key not in self._known:
             if len(self._known) >= MAX_REMEMBERED:

@@ -99,7 +99,7 @@ def graph_features(episode: Episode) -> GraphFeatures:
 
 
 def state_features(episode: Episode) -> FloatArray:
-    """Describe budget, progress and the completed plan.  # [len(STATE_FEATURES)]"""
+    """Describe budget, progress and the completed plan.  # [len(STATE_FEATURES)]."""
     tables = episode.tables
     span = _span_bytes(episode)
     units = tables.problem.chain.units
@@ -126,7 +126,7 @@ def state_features(episode: Episode) -> FloatArray:
 
 
 def choice_features(episode: Episode) -> FloatArray:
-    """Describe where every decision leads.  # [A, len(CHOICE_FEATURES)]"""
+    """Describe where every decision leads.  # [A, len(CHOICE_FEATURES)]."""
     rows = np.zeros((len(UnitAction), len(CHOICE_FEATURES)), dtype=np.float32)
     if episode.done:
         return rows
@@ -143,7 +143,7 @@ def choice_features(episode: Episode) -> FloatArray:
 
 
 def decision_features(decisions: Sequence[int], num_units: int) -> FloatArray:
-    """One-hot decisions; zeros where a unit is not decided yet.  # [N, A]"""
+    """One-hot decisions; zeros where a unit is not decided yet.  # [N, A]."""
     rows = np.zeros((num_units, len(UnitAction)), dtype=np.float32)
     rows[np.arange(len(decisions)), list(decisions)] = 1.0
     return rows

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, cast
 
 import gymnasium
 import numpy as np
@@ -81,7 +81,7 @@ class ScheduleEnv(gymnasium.Env[Observation, np.int64]):
     * v0: one device; keep, offload, recompute groups.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"]}
+    metadata = {"render_modes": ["ansi"], "render_fps": 1}  # noqa: RUF012 - as gymnasium has it
 
     def __init__(
         self,
@@ -104,7 +104,8 @@ class ScheduleEnv(gymnasium.Env[Observation, np.int64]):
         self.render_mode = render_mode
         for tables in sampler.tables:
             _check_size(tables, self.size)
-        self.observation_space = observation_space(self.size)
+        # A Dict space is annotated with values of any type, not with arrays.
+        self.observation_space = cast("spaces.Space[Observation]", observation_space(self.size))
         self.action_space = spaces.Discrete(len(UnitAction))
         self._episode: Episode | None = None
         self._graph: GraphFeatures | None = None
@@ -157,7 +158,7 @@ class ScheduleEnv(gymnasium.Env[Observation, np.int64]):
         return self._observation(), reward, after.done, False, self._info(replaced=not allowed)
 
     def action_masks(self) -> NDArray[np.bool_]:
-        """Decisions that are allowed now.  # [num_actions]"""
+        """Decisions that are allowed now.  # [num_actions]."""
         return self.episode.mask.copy()
 
     def render(self) -> str:

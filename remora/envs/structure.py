@@ -60,9 +60,7 @@ class Structure:
         start = index if start is None else start
         following = index + 1
         possible[UnitAction.CLOSE] = True
-        possible[UnitAction.RECOMPUTE] = (
-            following < self.num_units and self.recomputable[following]
-        )
+        possible[UnitAction.RECOMPUTE] = following < self.num_units and self.recomputable[following]
         possible[UnitAction.CLOSE_NESTED] = start < index
         possible[UnitAction.CLOSE_OFFLOADED] = self._offloads and bool(
             self._chain.private_inputs(start, following)

@@ -68,7 +68,7 @@ class CaseTables:
 
     @cached_property
     def completion(self) -> tuple[int, ...]:
-        """Decisions that complete any prefix with little memory.  # [num_units]"""
+        """Decisions that complete any prefix with little memory.  # [num_units]."""
         return least_memory_decisions(self.evaluator, self.structure, self._floor_plan.memory)
 
     @cached_property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable
 
 from torch._C._autograd import DeviceType
@@ -23,6 +24,8 @@ def cpu_peak_bytes(function: Callable[[], object]) -> int:
     Returns:
         Bytes, at least 0; 0 if nothing was allocated.
     """
+    # The profiler's library otherwise writes two lines to standard error whenever it runs.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as run:
         function()
     results = run.profiler.kineto_results if run.profiler is not None else None

@@ -48,7 +48,7 @@ def verdict_cells(content: ReportContent, verification: Verification) -> Cells:
     """Return header and rows of predicted against measured."""
     measured = verification.measurement
     estimate = content.estimate
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             "step time",
             duration_text(estimate.step_time_s),

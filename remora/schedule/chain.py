@@ -91,6 +91,10 @@ class Chain:
         self.costs = costs
         self.creator_unit = _creator_units(graph)
         self.readers = _readers(graph, self.creator_unit)
+        granularity = costs.allocation_granularity_bytes
+        self._num_bytes = tuple(
+            -(-s.num_bytes // granularity) * granularity for s in graph.storages
+        )
         self._made = _made_by_op(graph)
         self._dropped = _dropped_at(graph)
         self.units = tuple(self._unit(unit) for unit in graph.units)
@@ -98,9 +102,7 @@ class Chain:
 
     def num_bytes(self, storage: int) -> int:
         """Size of a storage as the allocator rounds it."""
-        granularity = self.costs.allocation_granularity_bytes
-        size = self.graph.storages[storage].num_bytes
-        return -(-size // granularity) * granularity
+        return self._num_bytes[storage]
 
     def input_bytes(self, index: int) -> int:
         """Bytes of the activations that unit ``index`` reads from earlier units."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 Key = tuple[int, int]
 """A storage and which of its materialisations: 0 is the forward's own."""
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
+class Holder(NamedTuple):
     """Somebody who keeps storages alive.
 
     Attributes:

@@ -243,12 +243,11 @@ class _MicroBatch:
         survivors = [s for s in unit.created_backward if self._outlives(s, unit)]
         transient = self._chain.transient_bytes(unit.backward, unit, survivors, deaths)
         releases = self._live.drop(saved.values(), keep) + self._live.drop(dropped, PROGRAM)
-        buffers = []
+        gradients = [s for s in survivors if graph.storages[s].role == GRADIENT]
+        size = sum(self._chain.num_bytes(storage) for storage in gradients)
+        buffers = [self._builder.buffer(size, MemoryKind.GRADIENTS)] if gradients else []
         for storage in survivors:
-            if graph.storages[storage].role == GRADIENT:
-                size = self._chain.num_bytes(storage)
-                buffers.append(self._builder.buffer(size, MemoryKind.GRADIENTS))
-            else:
+            if graph.storages[storage].role != GRADIENT:
                 buffers.append(self._add((storage, 0), {PROGRAM}, kept=False))
         self._builder.compute(
             InstructionKind.BACKWARD,

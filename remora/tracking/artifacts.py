@@ -22,9 +22,7 @@ CARD_NAME = "card.json"
 _FORBIDDEN_KEY = "_target_"
 
 
-def save_artifact(
-    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
-) -> None:
+def save_artifact(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
     """Write a folder with ``weights.safetensors`` and ``card.json``, whole or not at all.
 
     Args:

@@ -14,7 +14,7 @@ __all__ = ["CsvTracker"]
 
 
 class CsvTracker:
-    """Writes ``config.json``, ``metrics.csv``, one CSV per table, ``artifacts.csv``, ``status.json``.
+    """Writes configuration, status, metrics, artifacts' places and every table as files.
 
     Metrics stand in rows of step, name and value, since the names may change between steps.
 

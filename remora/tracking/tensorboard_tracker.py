@@ -34,7 +34,7 @@ class TensorboardTracker:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise MissingExtraError("tensorboard", "dev", "tracker=tensorboard") from error
-        self._writer = SummaryWriter(self._folder)  # type: ignore[no-untyped-call]
+        self._writer = SummaryWriter(self._folder)
         text = json.dumps(dict(config), indent=1, default=str)
         self._writer.add_text("config", f"```\n{text}\n```")
 

@@ -43,11 +43,11 @@ def rotor_chain(problem: Problem) -> RotorChain:
 def _lasting(chain: Chain, unit: ChainUnit) -> frozenset[int]:
     """Activations made by ``unit`` that it saves or that the next unit reads."""
     made = set(unit.created)
-    read = units_next_inputs(chain, unit)
+    read = _read_by_next(chain, unit)
     return frozenset(made & (read | {saved.storage for saved in unit.saved}))
 
 
-def units_next_inputs(chain: Chain, unit: ChainUnit) -> set[int]:
+def _read_by_next(chain: Chain, unit: ChainUnit) -> set[int]:
     """Activations that the unit after ``unit`` reads; none for the last one."""
     following = chain.units[unit.index + 1 : unit.index + 2]
     return {storage for other in following for storage in other.inputs}

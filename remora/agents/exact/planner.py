@@ -10,11 +10,9 @@ from remora.agents.evaluation import Evaluator, SearchEnded
 from remora.agents.exact.chain_of_problem import rotor_chain
 from remora.agents.exact.rotor import ChainTable, Group, Segment, build_table
 from remora.agents.exact.rotor_chain import keep_all_need
-from remora.agents.heuristics.least_memory import find_fitting
 from remora.agents.heuristics.space import Space
 from remora.agents.heuristics.spans import Span, without_units
 from remora.errors import InvalidInputError
-from remora.schedule.menu import is_recompute
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Schedule
 
@@ -31,7 +29,8 @@ class Rotor:
 
     The budget given to the program is not the problem's: resident memory, gradients and skip
     connections are outside of its model. It is the largest one whose plan, replayed in the
-    simulator, fits the problem's budget, found by bisection over memory slots.
+    simulator, fits the problem's budget, found by bisection over memory slots. Where none fits
+    (skip connections can cause that), the schedule of scheduler ``floor`` is tried.
 
     Attributes:
         slots: memory slots that sizes are rounded up to.
@@ -77,7 +76,7 @@ def rotor_search(space: Space, evaluator: Evaluator, slots: int) -> None:
             break
         span_bytes *= min(1.0, (fitting + _NEIGHBOURS + 1) / slots)
     if evaluator.best is None:
-        find_fitting(space, evaluator)
+        evaluator.score(space.floor)
 
 
 def _largest_fitting(
@@ -103,17 +102,10 @@ def _largest_fitting(
 def plan_of(space: Space, groups: Iterable[Group]) -> Schedule:
     """The schedule that a plan of the chain stands for.
 
-    A segment of one stage becomes that unit's recompute option, a longer one a group; both are cut
-    around units that cannot be recomputed.
+    Segments become groups, cut around units that cannot be recomputed.
     """
-    segments = tuple(_segments(groups))
-    spans = without_units(segments, space.fixed)
-    options = list(space.keep_all.memory.options)
-    for span in spans:
-        if span.end - span.start == 1:
-            menu = space.menus[span.start]
-            options[span.start] = next((o for o in menu if is_recompute(o)), menu[0])
-    return space.build(options, [span for span in spans if span.end - span.start > 1])
+    spans = without_units(_segments(groups), space.fixed)
+    return space.build(space.keep_all.memory.options, spans)
 
 
 def _segments(groups: Iterable[Group]) -> Iterable[Span]:

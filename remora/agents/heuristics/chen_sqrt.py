@@ -6,6 +6,7 @@ arXiv 1604.06174.
 
 from __future__ import annotations
 
+import itertools
 import math
 
 from remora.agents.fixed_plan import FixedPlan
@@ -40,4 +41,4 @@ class ChenSqrt(FixedPlan):
 def equal_segments(num_units: int, num_segments: int) -> tuple[Span, ...]:
     """Cut ``num_units`` units into segments whose lengths differ by at most one."""
     borders = [num_units * index // num_segments for index in range(num_segments + 1)]
-    return tuple(Span(a, b) for a, b in zip(borders, borders[1:], strict=False) if b > a)
+    return tuple(Span(a, b) for a, b in itertools.pairwise(borders) if b > a)

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from remora.agents.evaluation import Evaluator, Score, SearchEnded
 from remora.agents.heuristics.least_memory import find_fitting
 from remora.agents.heuristics.neighbours import clean_up
-from remora.agents.heuristics.space import Space
-from remora.schedule.chain import ChainUnit
+from remora.agents.heuristics.space import Choice, Space
 from remora.schedule.menu import is_recompute
 from remora.schedule.problem import Problem
-from remora.schedule.schedule import Action, Schedule, UnitOption
+from remora.schedule.schedule import Schedule
 
 __all__ = ["Greedy", "greedy_search"]
 
@@ -22,14 +21,25 @@ Price = tuple[int, float]
 byte of the cost table): any change that lowers the peak comes before those that do not."""
 
 
+Entry = tuple[Price, int, int, int]
+"""Price, number of changes made when it was taken, unit, index of the choice."""
+
+_NEVER = -1
+
+# Offload window and prefetch distance to start from: one close to the device's own pace, and one
+# that gives slow copies time.
+PACES = ((2, 1), (8, 4))
+
+
 @dataclass(frozen=True)
 class Greedy:
     """From keep-all, change one unit after another until the peak fits, then clean up.
 
     The price of a change is its simulated marginal cost: seconds by which the step grows per byte
     by which the peak falls. Prices are taken anew only while a change looks cheapest (lazy
-    greedy), so a problem of n units costs a few n simulations. Where changes of single units do
-    not suffice, it starts from the schedule of least memory instead.
+    greedy), so a problem of n units costs a few n simulations. It is done once per pace of host
+    copies, and the faster outcome is cleaned up. Where changes of single units do not suffice, it
+    starts from the schedule of least memory instead.
     """
 
     @property
@@ -46,41 +56,66 @@ class Greedy:
 
 
 def greedy_search(space: Space, evaluator: Evaluator) -> Schedule | None:
-    """Search with all effects in ``evaluator``; returns the cleaned-up schedule, None if none fits.
+    """Search with all effects in ``evaluator``; returns the best schedule, None if none fits.
 
     Raises:
         SearchEnded: a limit of the evaluator is reached.
     """
-    start = _flip_until_feasible(space, evaluator)
-    if start is None:
-        start = find_fitting(space, evaluator)
-    return None if start is None else clean_up(space, evaluator, start)
+    if evaluator.score(space.keep_all).feasible:
+        return evaluator.best
+    starts = []
+    for window, distance in PACES if space.can_offload else PACES[:1]:
+        pace = space.with_parts(space.keep_all, window=window, distance=distance)
+        starts.append(_flip_until_feasible(space, evaluator, pace))
+    found = [start for start in starts if start is not None]
+    if not found:
+        least = find_fitting(space, evaluator)
+        found = [] if least is None else [least]
+    if found:
+        fastest = min(found, key=lambda start: evaluator.score(start).step_time_s)
+        clean_up(space, evaluator, fastest)
+    return evaluator.best
 
 
-def _flip_until_feasible(space: Space, evaluator: Evaluator) -> Schedule | None:
-    """Lazy greedy over (unit, option) changes; None if all of them together do not suffice."""
-    current, score = space.keep_all, evaluator.score(space.keep_all)
-    queue: list[tuple[Price, int, int, int]] = []  # price, round it is from, unit, option
-    for unit, menu in enumerate(space.menus):
-        for choice, option in enumerate(menu[1:], start=1):
-            after = evaluator.score(space.with_option(current, unit, option))
-            price = _price(score, after, _table_price(space, unit, option))
-            heapq.heappush(queue, (price, 0, unit, choice))
+def _flip_until_feasible(space: Space, evaluator: Evaluator, start: Schedule) -> Schedule | None:
+    """Lazy greedy over (unit, choice) changes; None if all of them together do not suffice."""
+    current, score = start, evaluator.score(start)
+    queue = _first_prices(space, evaluator, start)
+    heapq.heapify(queue)
     changed: set[int] = set()
     while queue and not score.feasible:
-        _, asked, unit, choice = heapq.heappop(queue)
+        _, asked, unit, index = heapq.heappop(queue)
         if unit in changed:
             continue
-        option = space.menus[unit][choice]
-        trial = space.with_option(current, unit, option)
+        choice = space.choices[unit][index]
+        trial = space.with_choices(current, {unit: choice})
         trial_score = evaluator.score(trial)
-        price = _price(score, trial_score, _table_price(space, unit, option))
+        price = _price(score, trial_score, _table_price(space, unit, choice))
         if asked < len(changed) and queue and price > queue[0][0]:
-            heapq.heappush(queue, (price, len(changed), unit, choice))
+            heapq.heappush(queue, (price, len(changed), unit, index))
             continue
         current, score = trial, trial_score
         changed.add(unit)
     return current if score.feasible else None
+
+
+def _first_prices(space: Space, evaluator: Evaluator, start: Schedule) -> list[Entry]:
+    """Prices of all changes of ``start``: simulated for the first unit of a kind, else its price.
+
+    The first unit has the longest time to hide its copies, so the price is rather too low than too
+    high for the others, and is taken anew before one of them is changed.
+    """
+    score = evaluator.score(start)
+    known: dict[tuple[str, int], Price] = {}
+    queue: list[Entry] = []
+    for unit, choices in enumerate(space.choices):
+        for index, choice in enumerate(choices[1:], start=1):
+            kind = (space.problem.graph.units[unit].kind, index)
+            if kind not in known:
+                after = evaluator.score(space.with_choices(start, {unit: choice}))
+                known[kind] = _price(score, after, _table_price(space, unit, choice))
+            queue.append((known[kind], _NEVER, unit, index))
+    return queue
 
 
 def _price(before: Score, after: Score, table_price: float) -> Price:
@@ -90,19 +125,10 @@ def _price(before: Score, after: Score, table_price: float) -> Price:
     return 0, max(0.0, after.step_time_s - before.step_time_s) / freed
 
 
-def _table_price(space: Space, unit: int, option: UnitOption) -> float:
+def _table_price(space: Space, unit: int, choice: Choice) -> float:
     """Seconds per byte as the cost table has them, nothing overlapped."""
     record = space.problem.chain.units[unit]
-    if is_recompute(option):
+    if is_recompute(choice.option):
         return record.rerun_s / max(1, record.own_saved_bytes)
     costs = space.problem.cost
-    num_bytes = max(1, _offloaded_bytes(record, option))
-    return 1 / costs.d2h_bytes_per_s + 1 / costs.h2d_bytes_per_s + 2 * costs.copy_latency_s / num_bytes
-
-
-def _offloaded_bytes(record: ChainUnit, option: UnitOption) -> int:
-    return sum(
-        saved.num_bytes
-        for saved in record.saved
-        if all(option.action_of(name) is Action.OFFLOAD for name in saved.names)
-    )
+    return 1 / costs.d2h_bytes_per_s + 1 / costs.h2d_bytes_per_s

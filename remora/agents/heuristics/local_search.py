@@ -13,11 +13,15 @@ from remora.agents.heuristics.space import Space
 from remora.errors import InvalidInputError
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Schedule
+from remora.simulator.bounds import lower_bound_s
 
 __all__ = ["LocalSearch", "check_evaluations", "improve"]
 
 # Changes in a row that lead nowhere new before a walk ends, relative to the number of units.
 _PATIENCE_PER_UNIT = 60
+
+# How close to the lower bound a step time counts as equal to it.
+_SAME_TIME = 1e-9
 
 
 @dataclass(frozen=True)
@@ -68,8 +72,9 @@ def improve(
 ) -> Schedule:
     """Walk by random changes from ``start``, which fits, keeping every one that is not slower.
 
-    Every third proposal makes two changes at once, because from a full budget a single change is
-    often either too large or too slow.
+    Ends early where the lower bound is reached or nothing new turns up for long. Every third
+    proposal makes two changes at once, because from a full budget a single change is often either
+    too large or too slow.
 
     Args:
         space: where to choose from.
@@ -82,9 +87,11 @@ def improve(
         SearchEnded: a limit of the evaluator is reached.
     """
     current, score = start, evaluator.score(start)
+    bound_s = lower_bound_s(space.problem) * (1 + _SAME_TIME)
     stop = evaluator.evaluations + evaluations
     proposals = stale = 0
-    while evaluator.evaluations < stop and stale < _PATIENCE_PER_UNIT * space.num_units:
+    patience = _PATIENCE_PER_UNIT * space.num_units
+    while evaluator.evaluations < stop and stale < patience and score.step_time_s > bound_s:
         proposals += 1
         stale += 1
         trial = random_move(space, current, rng)

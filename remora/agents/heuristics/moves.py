@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 
-from remora.agents.heuristics.neighbours import uses_host
+from remora.agents.evaluation import uses_host
+from remora.agents.heuristics.neighbours import change_pace
 from remora.agents.heuristics.space import Space
 from remora.agents.heuristics.spans import Span, add_span, flatten
 from remora.schedule.schedule import Schedule
@@ -37,27 +38,31 @@ def random_move(space: Space, schedule: Schedule, rng: Random) -> Schedule:
 
 
 def _flip(space: Space, schedule: Schedule, rng: Random) -> Schedule:
-    units = [unit for unit, menu in enumerate(space.menus) if len(menu) > 1]
+    units = [unit for unit, choices in enumerate(space.choices) if len(choices) > 1]
     if not units:
         return schedule
     unit = rng.choice(units)
-    others = [o for o in space.menus[unit] if o != schedule.memory.options[unit]]
-    return space.with_option(schedule, unit, rng.choice(others))
+    current = space.choice_of(schedule, unit)
+    others = [choice for choice in space.choices[unit] if choice != current]
+    return space.with_choices(schedule, {unit: rng.choice(others)})
 
 
 def _swap(space: Space, schedule: Schedule, rng: Random) -> Schedule:
-    """Give one unit more memory and another one less, which a full budget allows."""
-    current = schedule.memory.options
-    units = [unit for unit, menu in enumerate(space.menus) if len(menu) > 1]
-    frugal = [unit for unit in units if current[unit] != space.menus[unit][0]]
-    lavish = [unit for unit in units if current[unit] == space.menus[unit][0]]
-    if not frugal or not lavish:
+    """Exchange what two units do, as far as their menus allow it."""
+    units = [unit for unit, choices in enumerate(space.choices) if len(choices) > 1]
+    if len(units) < 2:
         return schedule
-    giver, taker = rng.choice(frugal), rng.choice(lavish)
-    options = list(current)
-    options[giver] = space.menus[giver][0]
-    options[taker] = rng.choice(space.menus[taker][1:])
-    return space.with_parts(schedule, options=options)
+    first, second = rng.sample(units, 2)
+    places = [_place(space, schedule, unit) for unit in (second, first)]
+    chosen = {
+        unit: space.choices[unit][min(place, len(space.choices[unit]) - 1)]
+        for unit, place in zip((first, second), places, strict=True)
+    }
+    return space.with_choices(schedule, chosen)
+
+
+def _place(space: Space, schedule: Schedule, unit: int) -> int:
+    return space.choices[unit].index(space.choice_of(schedule, unit))
 
 
 def _make_group(space: Space, schedule: Schedule, rng: Random) -> Schedule:
@@ -106,8 +111,7 @@ def _move_checkpoint(space: Space, schedule: Schedule, rng: Random) -> Schedule:
 
 
 def _change_pace(space: Space, schedule: Schedule, rng: Random) -> Schedule:
-    change = rng.choice((-1, 1))
-    memory = schedule.memory
+    change = rng.choice((-2, -1, 1, 2))
     if rng.random() < 0.5:
-        return space.with_parts(schedule, window=max(1, memory.offload_window + change))
-    return space.with_parts(schedule, distance=max(1, memory.prefetch_distance + change))
+        return change_pace(space, schedule, window=change, distance=0)
+    return change_pace(space, schedule, window=0, distance=change)

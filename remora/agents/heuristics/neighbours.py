@@ -4,44 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 
-from remora.agents.evaluation import Evaluator, Score
-from remora.agents.heuristics.space import Space
+from remora.agents.evaluation import Evaluator, Score, uses_host
+from remora.agents.heuristics.space import Choice, Space
 from remora.agents.heuristics.spans import Span, flatten
-from remora.schedule.schedule import Action, Schedule
+from remora.schedule.schedule import Schedule
 
-__all__ = ["clean_up", "descend", "neighbours", "uses_host"]
+__all__ = ["change_pace", "clean_up", "descend", "neighbours"]
 
 _MAX_PASSES = 4
 
 Better = Callable[[Score, Score], bool]
-Step = Callable[[Schedule], Schedule]
+Step = Callable[[Space, Schedule], Schedule]
 """One change, applied to whatever the schedule is by then."""
 
 
 def neighbours(space: Space, schedule: Schedule) -> Iterator[Step]:
     """The changes of one decision: an option, a group, a checkpoint's place, the pace of copies."""
-    for unit, menu in enumerate(space.menus):
-        for option in menu:
-            yield lambda s, unit=unit, option=option: space.with_option(s, unit, option)
+    for unit, choices in enumerate(space.choices):
+        for choice in choices:
+            yield partial(_choose, unit=unit, choice=choice)
     for span in flatten(schedule.memory.groups):
-        yield lambda s, span=span: _replace_span(space, s, span, ())
-        for start, end in _resized(span):
-            yield lambda s, span=span, start=start, end=end: _replace_span(
-                space, s, span, (replace(span, start=start, end=end),)
-            )
+        if span.end - span.start == 1:
+            continue  # a unit by itself: one of its choices above
+        yield partial(_replace_span, old=span, new=())
+        for start, end in ((span.start + 1, span.end), (span.start, span.end - 1)):
+            yield partial(_replace_span, old=span, new=(replace(span, start=start, end=end),))
         if space.can_offload:
-            yield lambda s, span=span: _replace_span(
-                space, s, span, (replace(span, offload=not span.offload),)
-            )
+            yield partial(_replace_span, old=span, new=(replace(span, offload=not span.offload),))
     if uses_host(schedule):
-        for change in (1, -1):
-            yield lambda s, change=change: space.with_parts(
-                s, window=max(1, s.memory.offload_window + change)
-            )
-            yield lambda s, change=change: space.with_parts(
-                s, distance=max(1, s.memory.prefetch_distance + change)
-            )
+        for window, distance in ((1, 0), (-1, 0), (0, 1), (0, -1)):
+            yield partial(change_pace, window=window, distance=distance)
 
 
 def descend(space: Space, evaluator: Evaluator, start: Schedule, better: Better) -> Schedule:
@@ -54,7 +48,7 @@ def descend(space: Space, evaluator: Evaluator, start: Schedule, better: Better)
     for _ in range(_MAX_PASSES):
         before = current
         for step in list(neighbours(space, current)):
-            trial = step(current)
+            trial = step(space, current)
             if trial == current:
                 continue
             trial_score = evaluator.score(trial)
@@ -74,23 +68,21 @@ def clean_up(space: Space, evaluator: Evaluator, start: Schedule) -> Schedule:
     return descend(space, evaluator, start, lambda new, old: new.feasible and new.faster_than(old))
 
 
-def uses_host(schedule: Schedule) -> bool:
-    """Whether anything is copied to the host."""
+def change_pace(space: Space, schedule: Schedule, window: int, distance: int) -> Schedule:
+    """Change offload window and prefetch distance by so much, down to 1 at least."""
     memory = schedule.memory
-    return any(Action.OFFLOAD in option.distinct for option in memory.options) or any(
-        group.checkpoint is Action.OFFLOAD for group in memory.groups
+    return space.with_parts(
+        schedule,
+        window=max(1, memory.offload_window + window),
+        distance=max(1, memory.prefetch_distance + distance),
     )
 
 
-def _resized(span: Span) -> Iterator[tuple[int, int]]:
-    if span.end - span.start > 2:
-        yield span.start + 1, span.end
-        yield span.start, span.end - 1
+def _choose(space: Space, schedule: Schedule, unit: int, choice: Choice) -> Schedule:
+    return space.with_choices(schedule, {unit: choice})
 
 
-def _replace_span(
-    space: Space, schedule: Schedule, old: Span, new: tuple[Span, ...]
-) -> Schedule:
+def _replace_span(space: Space, schedule: Schedule, old: Span, new: tuple[Span, ...]) -> Schedule:
     spans = flatten(schedule.memory.groups)
     if old not in spans:
         return schedule

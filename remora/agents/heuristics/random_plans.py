@@ -53,7 +53,7 @@ class RandomPlans:
 def random_plan(space: Space, evaluator: Evaluator, rng: Random) -> Schedule | None:
     """One random plan that fits the budget, None if there is none.
 
-    Units in random order each get a random option other than keep, as many of them as it takes
+    Units in random order each get a random choice other than keep, as many of them as it takes
     to fit (found by bisection). Where all of them do not suffice: the schedule of least memory,
     with units put back to keep in random order as long as it fits.
 
@@ -62,13 +62,10 @@ def random_plan(space: Space, evaluator: Evaluator, rng: Random) -> Schedule | N
     """
     units = [unit for unit, menu in enumerate(space.menus) if len(menu) > 1]
     rng.shuffle(units)
-    drawn = {unit: rng.choice(space.menus[unit][1:]) for unit in units}
+    drawn = {unit: rng.choice(space.choices[unit][1:]) for unit in units}
 
     def first(count: int) -> Schedule:
-        options = list(space.keep_all.memory.options)
-        for unit in units[:count]:
-            options[unit] = drawn[unit]
-        return space.build(options)
+        return space.with_choices(space.keep_all, {unit: drawn[unit] for unit in units[:count]})
 
     if not evaluator.score(first(len(units))).feasible:
         return _loosened(space, evaluator, units)
@@ -87,7 +84,7 @@ def _loosened(space: Space, evaluator: Evaluator, units: list[int]) -> Schedule 
     if current is None:
         return None
     for unit in units:
-        trial = space.with_option(current, unit, space.menus[unit][0])
-        if trial != current and evaluator.score(trial).feasible:
+        trial = space.with_choices(current, {unit: space.choices[unit][0]})
+        if evaluator.score(trial).feasible:
             current = trial
     return current

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 from remora.agents.heuristics.spans import Span, covered_units, flatten, nest
-from remora.schedule.menu import unit_menu
+from remora.schedule.menu import is_recompute, unit_menu
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Action, MemoryPlan, Schedule, UnitOption
 from remora.simulator.floor import floor_schedule
 
-__all__ = ["Space"]
+__all__ = ["Choice", "Space"]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What one unit by itself can do: an option, or recomputing from a checkpoint on the host."""
+
+    option: UnitOption
+    offload_checkpoint: bool = False
 
 
 class Space:
@@ -23,12 +32,15 @@ class Space:
     Attributes:
         menus: options of every unit, keep first.  # [num_units][num_options]
         fixed: units that no group may hold.
+        choices: the menu of every unit, and recomputation from an offloaded checkpoint where that
+            moves anything.  # [num_units][num_choices]
     """
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
         self.menus = tuple(unit_menu(problem, unit) for unit in problem.graph.units)
         self.fixed = frozenset(u.index for u in problem.chain.units if u.fixed)
+        self.choices = tuple(self._choices(unit) for unit in range(len(self.menus)))
 
     @property
     def num_units(self) -> int:
@@ -62,7 +74,7 @@ class Space:
         return floor_schedule(self.problem)
 
     def with_action(self, action: Action) -> list[UnitOption]:
-        """For every unit its option that takes ``action``, else keep.  # [num_units]"""
+        """The option of every unit that takes ``action``, else keep; one per unit."""
         return [
             next((option for option in menu[1:] if action in option.distinct), menu[0])
             for menu in self.menus
@@ -77,7 +89,8 @@ class Space:
     ) -> Schedule:
         """A valid schedule of these options and groups.
 
-        A unit inside a group cannot offload what it saves, so it keeps it there.
+        Equal plans come out equal: a group of one unit whose checkpoint stays is that unit's
+        recompute option. A unit inside a group cannot offload what it saves, so it keeps it there.
 
         Args:
             options: one option per unit.  # [num_units]
@@ -86,21 +99,48 @@ class Space:
             distance: prefetch distance, None for the default.
         """
         spans = tuple(spans)
-        grouped = covered_units(spans)
-        legal = tuple(
-            self.menus[unit][0] if unit in grouped and Action.OFFLOAD in option.distinct else option
-            for unit, option in enumerate(options)
-        )
+        longer = [span for span in spans if span.end - span.start > 1]
+        grouped = covered_units(longer)
+        chosen = list(options)
+        alone = []
+        for span in spans:
+            if span.end - span.start == 1:
+                unit = span.start
+                outermost = span.offload and unit not in grouped
+                chosen[unit] = self.menus[unit][0] if outermost else self.recompute(unit)
+                alone += [span] if outermost else []
+        for unit in grouped:
+            if Action.OFFLOAD in chosen[unit].distinct:
+                chosen[unit] = self.menus[unit][0]
         pace = {"offload_window": window, "prefetch_distance": distance}
-        chosen = {field: value for field, value in pace.items() if value is not None}
-        memory = MemoryPlan(legal, nest(spans), **chosen)
+        given = {field: value for field, value in pace.items() if value is not None}
+        memory = MemoryPlan(tuple(chosen), nest([*longer, *alone]), **given)
         return Schedule(self.problem.graph.content_hash, memory)
 
-    def with_option(self, schedule: Schedule, unit: int, option: UnitOption) -> Schedule:
-        """``schedule`` with another option for one unit."""
+    def recompute(self, unit: int) -> UnitOption:
+        """The unit's option that recomputes it; keep where the menu has none."""
+        menu = self.menus[unit]
+        return next((option for option in menu if is_recompute(option)), menu[0])
+
+    def choice_of(self, schedule: Schedule, unit: int) -> Choice:
+        """What ``unit`` does by itself in ``schedule``."""
+        alone = any(g.start == unit and g.end == unit + 1 for g in schedule.memory.groups)
+        option = self.recompute(unit) if alone else schedule.memory.options[unit]
+        return Choice(option, offload_checkpoint=alone)
+
+    def with_choices(self, schedule: Schedule, choices: Mapping[int, Choice]) -> Schedule:
+        """``schedule`` with other choices for some units."""
         options = list(schedule.memory.options)
-        options[unit] = option
-        return self.with_parts(schedule, options=options)
+        spans = [
+            span
+            for span in flatten(schedule.memory.groups)
+            if span.end - span.start > 1 or span.start not in choices
+        ]
+        for unit, choice in choices.items():
+            options[unit] = choice.option
+            if choice.offload_checkpoint:
+                spans.append(Span(unit, unit + 1, offload=True))
+        return self.with_parts(schedule, options=options, spans=spans)
 
     def with_parts(
         self,
@@ -118,3 +158,10 @@ class Space:
             memory.offload_window if window is None else window,
             memory.prefetch_distance if distance is None else distance,
         )
+
+    def _choices(self, unit: int) -> tuple[Choice, ...]:
+        choices = [Choice(option) for option in self.menus[unit]]
+        moves = self.can_offload and self.problem.chain.private_inputs(unit, unit + 1)
+        if moves and self.recompute(unit) != self.menus[unit][0]:
+            choices.append(Choice(self.recompute(unit), offload_checkpoint=True))
+        return tuple(choices)

@@ -118,7 +118,7 @@ def graphs_of_observations(observations: Mapping[str, Tensor]) -> GraphBatch:
 
 
 def states_of_observations(observations: Mapping[str, Tensor]) -> StateBatch:
-    """Take the states out of observations.  # [B, length] each"""
+    """Take the states out of observations.  # [B, length] each."""
     unit_mask = observations["node_mask"] > 0.5  # [B, N]
     batch, num_units = unit_mask.shape
     decisions = observations["decisions"].reshape(batch, num_units, len(UnitAction))

@@ -53,7 +53,7 @@ class Decoder:
             yield episode
 
     def _log_probabilities(self, episode: Episode) -> Tensor:
-        """Log-probability of every decision, minus infinity where masked.  # [num_actions]"""
+        """Log-probability of every decision, minus infinity where masked.  # [num_actions]."""
         with torch.no_grad():
             states = state_of_episode(episode)
             context = self._network.encoder.context(self._units, self._graph, states)

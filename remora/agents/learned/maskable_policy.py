@@ -39,7 +39,7 @@ class PlanExtractor(BaseFeaturesExtractor):
         self.encoder = UnitEncoder(size)
 
     def forward(self, observations: Mapping[str, Tensor]) -> Tensor:
-        """Encode observations.  # {name: [B, length]} -> [B, C]"""
+        """Encode observations.  # {name: [B, length]} -> [B, C]."""
         context: Tensor = self.encoder(
             graphs_of_observations(observations), states_of_observations(observations)
         )
@@ -97,10 +97,8 @@ class PlanPolicy(MaskableActorCriticPolicy):
         self.mlp_extractor = _PassThrough(self.features_dim)  # type: ignore[assignment]
         self.action_net = ActionHead(self.size)
         self.value_net = ValueHead(self.size)  # type: ignore[assignment]
-        first_rate = lr_schedule(1)
-        self.optimizer = self.optimizer_class(
-            self.parameters(), lr=first_rate, **self.optimizer_kwargs
-        )
+        values = {"lr": lr_schedule(1), **self.optimizer_kwargs}
+        self.optimizer = self.optimizer_class(self.parameters(), **values)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         parameters = super()._get_constructor_parameters()

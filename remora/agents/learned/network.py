@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.nn import GATv2Conv
-from torch_geometric.utils import scatter
+from torch_geometric.nn import GATv2Conv  # type: ignore[import-untyped]
+from torch_geometric.utils import scatter  # type: ignore[import-untyped]
 
 from remora.agents.learned.batch import GraphBatch, StateBatch
 from remora.envs.actions import UnitAction
@@ -72,7 +72,7 @@ class UnitEncoder(nn.Module):
         self.decided = nn.Linear(width + NUM_ACTIONS, width)
 
     def embed(self, graphs: GraphBatch) -> Tensor:
-        """Embed every unit.  # [M, H]"""
+        """Embed every unit.  # [M, H]."""
         units = torch.relu(self.into(graphs.nodes))
         for layer, norm in zip(self.layers, self.norms, strict=True):
             heard = layer(units, graphs.edge_index, graphs.edges)
@@ -103,7 +103,7 @@ class UnitEncoder(nn.Module):
         return torch.cat([*parts, states.state, states.choices], dim=1)
 
     def forward(self, graphs: GraphBatch, states: StateBatch) -> Tensor:
-        """Embed units and gather the context.  # [B, C]"""
+        """Embed units and gather the context.  # [B, C]."""
         return self.context(self.embed(graphs), graphs, states)
 
 
@@ -115,16 +115,14 @@ class ActionHead(nn.Module):
         self.context = nn.Sequential(nn.Linear(size.context, size.width), nn.Tanh())
         self.meaning = nn.Parameter(torch.zeros(NUM_ACTIONS, 16))
         nn.init.normal_(self.meaning, std=0.5)
-        self.score = nn.Sequential(
-            nn.Linear(size.width + 16 + len(CHOICE_FEATURES), size.width),
-            nn.Tanh(),
-            nn.Linear(size.width, 1),
-        )
+        last = nn.Linear(size.width, 1)
         # Near-uniform at first: the masks already hold what must not be done.
-        nn.init.normal_(self.score[2].weight, std=0.01)
+        nn.init.normal_(last.weight, std=0.01)
+        inputs = size.width + 16 + len(CHOICE_FEATURES)
+        self.score = nn.Sequential(nn.Linear(inputs, size.width), nn.Tanh(), last)
 
     def forward(self, context: Tensor) -> Tensor:
-        """Score decisions, masked ones too.  # [B, C] -> [B, A]"""
+        """Score decisions, masked ones too.  # [B, C] -> [B, A]."""
         batch = context.shape[0]
         outlook = context[:, -CHOICES_LENGTH:].reshape(batch, NUM_ACTIONS, -1)
         seen = self.context(context)[:, None].expand(batch, NUM_ACTIONS, -1)
@@ -147,7 +145,7 @@ class ValueHead(nn.Module):
         )
 
     def forward(self, context: Tensor) -> Tensor:
-        """Predict the return from here on.  # [B, C] -> [B, 1]"""
+        """Predict the return from here on.  # [B, C] -> [B, 1]."""
         value: Tensor = self.layers(context)
         return value
 
@@ -163,11 +161,12 @@ class PlanNetwork(nn.Module):
         self.value_head = ValueHead(size)
 
     def forward(self, graphs: GraphBatch, states: StateBatch) -> tuple[Tensor, Tensor]:
-        """Score decisions and predict the return.  # [B, A], [B, 1]"""
+        """Score decisions and predict the return.  # [B, A], [B, 1]."""
         context = self.encoder(graphs, states)
         return self.action_head(context), self.value_head(context)
 
 
 def _mean(rows: Tensor, chosen: Tensor, owner: Tensor, batch: int) -> Tensor:
-    """Mean of the chosen rows of every episode, zeros where none is.  # [B, H]"""
-    return scatter(rows[chosen], owner[chosen], dim=0, dim_size=batch, reduce="mean")
+    """Mean of the chosen rows of every episode, zeros where none is.  # [B, H]."""
+    mean: Tensor = scatter(rows[chosen], owner[chosen], dim=0, dim_size=batch, reduce="mean")
+    return mean

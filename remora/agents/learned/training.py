@@ -139,6 +139,12 @@ class _Checkpoints(BaseCallback):
     def _on_training_start(self) -> None:
         self._saved_at = self.num_timesteps
 
+    def _on_rollout_start(self) -> None:
+        # Here the last update is finished and no decision of the next one is made yet.
+        if self.num_timesteps - self._saved_at >= self._every:
+            self.save()
+            self._saved_at = self.num_timesteps
+
     def _on_rollout_end(self) -> None:
         finished = list(self.model.ep_info_buffer or [])
         if finished:
@@ -146,9 +152,6 @@ class _Checkpoints(BaseCallback):
             self.logger.record("rollout/overhead_mean", float(np.mean(overheads)))
 
     def _on_step(self) -> bool:
-        if self.num_timesteps - self._saved_at >= self._every:
-            self.save()
-            self._saved_at = self.num_timesteps
         return True
 
     def save(self) -> None:
@@ -201,8 +204,7 @@ def _make_envs(sampler: ProblemSampler, size: ObservationSize, config: TrainingC
         n_envs=config.num_envs,
         seed=config.seed,
         monitor_kwargs={"info_keywords": ("overhead",)},
-        wrapper_class=ScaledReward,
-        wrapper_kwargs={"scale": config.reward_scale},
+        wrapper_class=lambda env: ScaledReward(env, config.reward_scale),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -105,7 +105,7 @@ class ForwardPass:
         ambient = current_ambient(self._device.type)
         with saved_tensors_hooks(self._packer(), unpack):
             output = function(*args, **kwargs)
-        if _changed(arguments.leaves, arguments.versions) or _tensors(output):
+        if arguments.changed() or _tensors(output):
             self._tape.append(function, arguments, output, self._unit, ambient)
         return output
 
@@ -186,11 +186,6 @@ class ForwardPass:
 def unpack(packed: Packed) -> Tensor:
     """Return the tensor behind what autograd was given."""
     return packed if isinstance(packed, Tensor) else packed.open()
-
-
-def _changed(leaves: Iterable[Any], versions: Iterable[int]) -> bool:
-    pairs = zip(leaves, versions, strict=True)
-    return any(version >= 0 and leaf._version != version for leaf, version in pairs)
 
 
 def _tensors(tree: Any) -> list[Tensor]:

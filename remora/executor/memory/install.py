@@ -136,6 +136,8 @@ class _Runtime:
         self._model = model
         self._plan = plan
         self._device = device
+        for path in sorted({step.path for unit in graph.units for step in unit.steps}):
+            _module_at(model, path)
         self._slots = tuple(buffer_slots(model, unit) for unit in graph.units)
         self._glue = GlueMode(self._record)
         self._pass: ForwardPass | None = None

@@ -95,20 +95,31 @@ class FlatArguments:
 
     Attributes:
         leaves: what they consist of.
-        versions: number of in-place changes of every leaf; -1 for leaves that are no tensors.
+        states: number of in-place changes of every tensor leaf and whether it wants a gradient;
+            None for leaves that are no tensors.
         spec: how the leaves nest into (args, kwargs).
     """
 
     leaves: tuple[Any, ...]
-    versions: tuple[int, ...]
+    states: tuple[tuple[int, bool] | None, ...]
     spec: pytree.TreeSpec
+
+    def changed(self) -> list[Tensor]:
+        """Return the tensors that were changed in place since."""
+        return [
+            leaf
+            for leaf, state in zip(self.leaves, self.states, strict=True)
+            if state is not None and leaf._version != state[0]
+        ]
 
 
 def flatten(args: tuple[Any, ...], kwargs: dict[str, Any]) -> FlatArguments:
     """Flatten arguments, before a call that may change them in place."""
     leaves, spec = pytree.tree_flatten((args, kwargs))
-    versions = tuple(leaf._version if isinstance(leaf, Tensor) else -1 for leaf in leaves)
-    return FlatArguments(tuple(leaves), versions, spec)
+    states = tuple(
+        (leaf._version, leaf.requires_grad) if isinstance(leaf, Tensor) else None for leaf in leaves
+    )
+    return FlatArguments(tuple(leaves), states, spec)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +149,15 @@ class Call:
 
 
 @dataclass(slots=True)
+class _Known:
+    """A tensor object that stands for a value, as the tape last saw it."""
+
+    tensor: weakref.ref[Tensor]
+    number: int
+    wants_gradient: bool
+
+
+@dataclass(slots=True)
 class Tape:
     """Calls in the order in which they ran, and the region's inputs.
 
@@ -148,7 +168,7 @@ class Tape:
 
     calls: list[Call] = field(default_factory=list)
     inputs: dict[int, RegionInput] = field(default_factory=dict)
-    _numbers: dict[int, tuple[weakref.ref[Tensor], int]] = field(default_factory=dict)
+    _known: dict[int, _Known] = field(default_factory=dict)
     _count: int = 0
 
     def append(
@@ -168,13 +188,15 @@ class Tape:
             unit: unit that it belongs to.
             ambient: modes under which it ran.
         """
-        leaves = tuple(map(self._numbered, arguments.leaves, arguments.versions))
+        leaves = tuple(map(self._numbered, arguments.leaves, arguments.states))
+        for changed in arguments.changed():
+            self._known[id(changed)].wants_gradient = changed.requires_grad
         outputs = tuple(self._new_number(leaf) for leaf in pytree.tree_leaves(output))
         self.calls.append(Call(function, arguments.spec, leaves, outputs, unit, ambient))
 
     def close(self) -> None:
         """Forget which tensors stand for which values: recording is over."""
-        self._numbers.clear()
+        self._known.clear()
         self.inputs = {}
 
     def inputs_of(self, first: int, end: int) -> frozenset[int]:
@@ -190,29 +212,33 @@ class Tape:
         """For every value read by calls ``first`` to ``end - 1``, the last call that reads it."""
         return {number: index for index in range(first, end) for number in self.calls[index].reads}
 
-    def _numbered(self, leaf: Any, version: int) -> Any:
-        if not isinstance(leaf, Tensor):
+    def _numbered(self, leaf: Any, state: tuple[int, bool] | None) -> Any:
+        if state is None:
             return leaf
-        known = self._known(leaf)
-        if known is None:
-            known = self._register(leaf)
-            self.inputs[known] = hold(leaf, version)
-        return Value(known)
+        number = self._number_of(leaf, wants_gradient=state[1])
+        if number is None:
+            number = self._register(leaf)
+            self.inputs[number] = hold(leaf, version=state[0])
+        return Value(number)
 
     def _new_number(self, leaf: Any) -> int | None:
-        if not isinstance(leaf, Tensor) or self._known(leaf) is not None:
+        if not isinstance(leaf, Tensor) or self._number_of(leaf, leaf.requires_grad) is not None:
             return None
         return self._register(leaf)
 
-    def _known(self, tensor: Tensor) -> int | None:
-        entry = self._numbers.get(id(tensor))
+    def _number_of(self, tensor: Tensor, wants_gradient: bool) -> int | None:
+        known = self._known.get(id(tensor))
         # The id of a tensor that died may have been given to another one.
-        return entry[1] if entry is not None and entry[0]() is tensor else None
+        if known is None or known.tensor() is not tensor:
+            return None
+        # A custom autograd function turns a result of its forward into one that wants a gradient,
+        # behind the back of the tape.
+        return known.number if known.wants_gradient == wants_gradient else None
 
     def _register(self, tensor: Tensor) -> int:
         number = self._count
         self._count += 1
-        self._numbers[id(tensor)] = (weakref.ref(tensor), number)
+        self._known[id(tensor)] = _Known(weakref.ref(tensor), number, tensor.requires_grad)
         return number
 
 

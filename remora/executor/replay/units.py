@@ -51,7 +51,7 @@ def measure_units(
     kinds: AbstractSet[str],
     device: torch.device,
     repetitions: int = 5,
-    unit_limit_s: float = 4.0,
+    unit_limit_s: float = 2.0,
 ) -> tuple[dict[str, UnitTimes], tuple[str, ...]]:
     """Run the first unit of every kind, forward and backward, and time its operators.
 

@@ -32,7 +32,7 @@ def measure_workspace(
     """Run every operator with one of ``signatures`` once and see what it allocates.
 
     The workspace of an operator is the peak of what it allocates and frees while it runs, less
-    the bytes of the results it leaves. On a CPU the allocator's events show it, which also see
+    the bytes of its results in the trace. On a CPU the allocator's events show it, which also see
     inside operators.
 
     Args:
@@ -43,21 +43,32 @@ def measure_workspace(
     Returns:
         Bytes by signature, and one sentence per operator that could not run, which is absent.
     """
-    ops: dict[str, Op] = {}
-    for op in graph.ops:
+    ops: dict[str, int] = {}
+    for index, op in enumerate(graph.ops):
         if not op.view:
             signature = op_signature(graph, op)
             if signature in signatures:
-                ops.setdefault(signature, op)
+                ops.setdefault(signature, index)
     notes: list[str] = []
     with torch.no_grad(), torch.random.fork_rng(_cuda_indices(device)):
         run = _run_on_cuda if device.type == "cuda" else _run_on_cpu
-        found = run(graph, ops, device, notes)
+        peaks = run(graph, ops, device, notes)
+    found = {
+        signature: max(0, peak - _result_bytes(graph, ops[signature]))
+        for signature, peak in peaks.items()
+    }
     return found, tuple(notes)
 
 
+def _result_bytes(graph: ModelGraph, index: int) -> int:
+    """Bytes of the storages that an operator leaves, as the trace has them."""
+    storages = {graph.tensors[tensor].storage for tensor in graph.ops[index].outputs}
+    created = [graph.storages[s] for s in storages if graph.storages[s].created == index]
+    return sum(storage.num_bytes for storage in created)
+
+
 def _run_on_cpu(
-    graph: ModelGraph, ops: dict[str, Op], device: torch.device, notes: list[str]
+    graph: ModelGraph, ops: dict[str, int], device: torch.device, notes: list[str]
 ) -> dict[str, int]:
     """Run all operators under one profiler and cut its memory events at the operators' marks."""
     from torch.profiler import ProfilerActivity, profile, record_function
@@ -66,7 +77,7 @@ def _run_on_cpu(
     failed: set[int] = set()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         for number, signature in enumerate(signatures):
-            op = ops[signature]
+            op = graph.ops[ops[signature]]
             try:
                 function, args, kwargs = _prepare(graph, op, device)
                 with record_function(f"{_MARK}{number}"):
@@ -76,7 +87,7 @@ def _run_on_cpu(
                 failed.add(number)
                 notes.append(_note(op, error))
             args, kwargs = [], {}
-    found = _excess_by_mark(profiler.profiler.kineto_results.events())
+    found = _peak_by_mark(profiler.profiler.kineto_results.events())
     return {
         signature: found[number]
         for number, signature in enumerate(signatures)
@@ -84,8 +95,8 @@ def _run_on_cpu(
     }
 
 
-def _excess_by_mark(events: list[Any]) -> dict[int, int]:
-    """Return, for every mark, the highest sum of its memory events less the final one."""
+def _peak_by_mark(events: list[Any]) -> dict[int, int]:
+    """Return, for every mark, the highest sum of its memory events so far."""
     marks = sorted(
         (event.start_ns(), event.start_ns() + event.duration_ns(), int(event.name()[len(_MARK) :]))
         for event in events
@@ -97,28 +108,28 @@ def _excess_by_mark(events: list[Any]) -> dict[int, int]:
         if event.name() == "[memory]"
     )
     starts = [start for start, _, _ in memory]
-    excess = {}
+    peaks = {}
     for start, end, number in marks:
         inside = memory[bisect.bisect_left(starts, start) : bisect.bisect_right(starts, end)]
         levels = list(itertools.accumulate((nbytes for _, _, nbytes in inside), initial=0))
-        excess[number] = max(levels) - max(levels[-1], 0)
-    return excess
+        peaks[number] = max(levels)
+    return peaks
 
 
 def _run_on_cuda(
-    graph: ModelGraph, ops: dict[str, Op], device: torch.device, notes: list[str]
+    graph: ModelGraph, ops: dict[str, int], device: torch.device, notes: list[str]
 ) -> dict[str, int]:
     """Run every operator twice, since libraries take lasting workspace in the first call."""
     found = {}
-    for signature, op in ops.items():
+    for signature, index in ops.items():
+        op = graph.ops[index]
         try:
             function, args, kwargs = _prepare(graph, op, device)
             function(*args, **kwargs)
             before = torch.cuda.memory_allocated(device)
             torch.cuda.reset_peak_memory_stats(device)
             result = function(*args, **kwargs)
-            left = torch.cuda.memory_allocated(device) - before
-            found[signature] = torch.cuda.max_memory_allocated(device) - before - max(left, 0)
+            found[signature] = torch.cuda.max_memory_allocated(device) - before
             del result
         except Exception as error:
             notes.append(_note(op, error))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from remora.graph.loss import ExampleInputs, LossFunction, call_model, resolve_loss
 from remora.graph.model_graph import ModelGraph
-from remora.schedule.menu import keep_option, offload_option, recompute_option
+from remora.schedule.menu import keep_option, recompute_option
 from remora.schedule.schedule import Action, Group, MemoryPlan, Schedule, UnitOption
 
 
@@ -20,7 +20,13 @@ def option(graph: ModelGraph, unit: int, action: Action) -> UnitOption:
     if action is Action.KEEP or record.fixed_reason:
         return keep_option(record)
     if action is Action.OFFLOAD:
-        return offload_option(graph, record)
+        static = {s.name for s in record.saved if graph.storages[graph.storage_of(s)].created < 0}
+        return UnitOption(
+            tuple(
+                (saved.name, Action.KEEP if saved.name in static else Action.OFFLOAD)
+                for saved in record.saved
+            )
+        )
     return recompute_option(record)
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from remora.api.model_source import ModelSource
 
-__all__ = ["Progress", "Request", "make_plan", "optimize", "state_problem"]
+__all__ = ["Progress", "Request", "check_request", "make_plan", "optimize", "state_problem"]
 
 
 @dataclass(frozen=True)
@@ -111,16 +111,14 @@ def optimize(
         time_limit_s=time_limit_s,
         cost_model=cost_model,
     )
-    _check(request)
+    check_request(request)
     graph = trace(model, example_inputs, loss, units)
     problem = state_problem(graph, request)
     chosen_units = None if units is None else tuple(units)
     return make_plan(problem, request, loss=loss, units=chosen_units)
 
 
-def state_problem(
-    graph: ModelGraph, request: Request, progress: Progress | None = None
-) -> Problem:
+def state_problem(graph: ModelGraph, request: Request, progress: Progress | None = None) -> Problem:
     """Measure or predict costs and resolve the budget.
 
     Args:
@@ -129,7 +127,7 @@ def state_problem(
         progress: told when pieces of work begin.
     """
     progress = progress or Progress()
-    _check(request)
+    check_request(request)
     optimizer = find_optimizer(request.optimizer)
     local = is_local(request.hardware)
     cost_model = pick_cost_model(request.cost_model, local)
@@ -180,7 +178,7 @@ def make_plan(
     )
 
 
-def _check(request: Request) -> None:
+def check_request(request: Request) -> None:
     """Refuse what can be refused before the model is traced."""
     from remora.agents.registry import create
 

@@ -1,0 +1,1 @@
+"""Commands that measure Remora; each writes JSON and a Markdown table to `benchmarks/results`."""

@@ -1,0 +1,47 @@
+"""Putting a model and its example batch on the kind of device that runs them."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from remora.api.model_source import ModelSource
+from remora.zoo import Example
+
+__all__ = ["build_on", "build_to_trace"]
+
+
+def build_on(source: ModelSource, device_type: str) -> Example:
+    """Build a model for real and move it, with its example batch, to a device.
+
+    Args:
+        source: builds the model, on the CPU unless it is the user's own function.
+        device_type: ``cpu`` leaves everything where it is.
+
+    Raises:
+        See :meth:`ModelSource.build`.
+    """
+    example = source.build()
+    if device_type == "cpu":
+        return example
+
+    def move(leaf: object) -> object:
+        return leaf.to(device_type) if isinstance(leaf, Tensor) else leaf
+
+    inputs = tree_map(move, example.example_inputs)
+    return Example(example.model.to(device_type), inputs, example.loss)
+
+
+def build_to_trace(source: ModelSource, local_device_type: str | None) -> Example:
+    """Build a model for tracing, where its operators are those of the run.
+
+    Args:
+        source: builds the model.
+        local_device_type: device type if the plan is for this machine, else None.
+
+    Raises:
+        See :meth:`ModelSource.build`.
+    """
+    if local_device_type is None or local_device_type == "cpu":
+        return source.build_for_tracing()
+    return build_on(source, local_device_type)

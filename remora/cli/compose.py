@@ -1,0 +1,155 @@
+"""Composing a command's configuration with Hydra, once or for every job of a multirun."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from remora.cli.hydra_errors import translated
+from remora.cli.schema import SCHEMAS
+
+__all__ = ["compose_config", "run_command", "run_composed"]
+
+_CONFIG_MODULE = "remora.conf"
+_VERSION_BASE = "1.3"
+
+
+def run_composed(command: str, overrides: Sequence[str], multirun: bool) -> None:
+    """Compose and run a command, or hand a multirun to Hydra's sweeper and launcher.
+
+    Args:
+        command: as typed, for example ``train-agent``.
+        overrides: ``key=value`` arguments.
+        multirun: run every combination of comma-separated values.
+
+    Raises:
+        UsageError: the configuration is wrong.
+        RemoraError: the command failed.
+    """
+    config_name = command.replace("-", "_")
+    if multirun:
+        _run_multirun(config_name, overrides)
+    else:
+        run_command(config_name, compose_config(config_name, overrides), None)
+
+
+def compose_config(config_name: str, overrides: Sequence[str]) -> DictConfig:
+    """Compose a configuration; it is checked against its schema.
+
+    Args:
+        config_name: a key of ``SCHEMAS``.
+        overrides: ``key=value`` arguments.
+
+    Raises:
+        UnknownNameError: an unknown key, group or name; the message has the closest ones.
+        InvalidInputError: a value of the wrong type, or an argument of another form.
+    """
+    from hydra import compose, initialize_config_module
+
+    _register_schemas()
+    with (
+        initialize_config_module(_CONFIG_MODULE, job_name="remora", version_base=_VERSION_BASE),
+        translated(config_name, overrides, compose),
+    ):
+        return compose(config_name, overrides=list(overrides))
+
+
+def run_command(config_name: str, config: DictConfig, job_folder: Path | None) -> float | None:
+    """Run a command with its configuration, which is read-only from here on.
+
+    Args:
+        config_name: a key of ``SCHEMAS``; the module ``remora.cli.<config_name>`` has ``run``.
+        config: composed.
+        job_folder: takes the place of the default folder.
+
+    Returns:
+        The figure that a sweeper minimises, if the command has one.
+    """
+    if config.out is None:
+        with open_dict(config):
+            config.out = str(job_folder or _default_folder(config_name))
+    OmegaConf.set_readonly(config, True)
+    module = import_module(f"remora.cli.{config_name}")
+    figure: float | None = module.run(config)
+    return figure
+
+
+def _register_schemas() -> None:
+    from hydra.core.config_store import ConfigStore
+
+    store = ConfigStore.instance()
+    for name, schema in SCHEMAS.items():
+        store.store(name=f"{name}_schema", node=schema)
+
+
+def _default_folder(config_name: str) -> Path:
+    now = datetime.now().astimezone().strftime("%Y-%m-%d_%H-%M-%S")
+    return Path("outputs") / config_name.replace("_", "-") / now
+
+
+def _run_multirun(config_name: str, overrides: Sequence[str]) -> None:
+    import hydra
+
+    _register_schemas()
+    folder = _default_folder(config_name)
+    settings = [
+        "hydra.output_subdir=null",
+        "hydra/job_logging=none",
+        f"hydra.sweep.dir={folder}",
+        "hydra.sweep.subdir=${hydra.job.num}",
+    ]
+    # Hydra reads the process's arguments, and by default turns every error into exit code 1.
+    given, variable = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv = ["remora", "--multirun", *settings, *overrides]
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        with translated(config_name, overrides, None):
+            hydra.main(
+                config_path=f"pkg://{_CONFIG_MODULE}",
+                config_name=config_name,
+                version_base=_VERSION_BASE,
+            )(_JOBS[config_name])()
+    finally:
+        sys.argv = given
+        if variable is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = variable
+
+
+def _job(config_name: str, config: Any) -> float | None:
+    from hydra.core.hydra_config import HydraConfig
+
+    return run_command(config_name, config, Path(HydraConfig.get().runtime.output_dir))
+
+
+def _optimize_job(config: DictConfig) -> float | None:
+    return _job("optimize", config)
+
+
+def _fits_job(config: DictConfig) -> float | None:
+    return _job("fits", config)
+
+
+def _verify_job(config: DictConfig) -> float | None:
+    return _job("verify", config)
+
+
+def _train_agent_job(config: DictConfig) -> float | None:
+    return _job("train_agent", config)
+
+
+# Launchers send jobs to other processes, so each is a function at the top of a module.
+_JOBS = {
+    "optimize": _optimize_job,
+    "fits": _fits_job,
+    "verify": _verify_job,
+    "train_agent": _train_agent_job,
+}

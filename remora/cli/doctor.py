@@ -1,0 +1,71 @@
+"""``remora doctor``: what is installed, which accelerators there are, what is missing."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+from remora import __version__
+from remora.cli.console import output, print_line
+from remora.hardware.memory import free_memory_bytes, host_memory_bytes
+from remora.report.tables import cells_table
+from remora.report.wording import bytes_text
+
+__all__ = ["run"]
+
+_CORE = (
+    "torch",
+    "numba",
+    "torch-geometric",
+    "gymnasium",
+    "stable-baselines3",
+    "sb3-contrib",
+    "hydra-core",
+    "wandb",
+)
+# Package, the extra that brings it, and what it is for.
+_EXTRAS = (
+    ("transformers", "zoo", "language and vision models of the zoo"),
+    ("neuraloperator", "zoo", "model fno2d"),
+    ("highspy", "solvers", "exact joint schedules by integer programming"),
+    ("ortools", "solvers", "exact joint schedules by constraint programming"),
+    ("hydra-submitit-launcher", "slurm", "multiruns on a Slurm cluster"),
+    ("hydra-ray-launcher", "ray", "multiruns on a Ray cluster"),
+    ("hydra-optuna-sweeper", "optuna", "multiruns that search for good values"),
+    ("torchao", "lowbit", "8-bit optimizers"),
+)
+
+
+def run() -> None:
+    """Print versions, devices and extras."""
+    console = output()
+    rows = [("remora", __version__), ("python", platform.python_version())]
+    rows += [(name, _version(name) or "MISSING") for name in _CORE]
+    console.print(cells_table(("package", "version"), rows))
+    print_line(console)
+    console.print(cells_table(("device", "memory", "free"), _devices()))
+    print_line(console)
+    extras = [
+        (name, f"remora[{extra}]", purpose, _version(name) or "missing")
+        for name, extra, purpose in _EXTRAS
+    ]
+    console.print(cells_table(("optional package", "extra", "for", "version"), extras))
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _devices() -> list[tuple[str, str, str]]:
+    import torch
+
+    rows = []
+    for index in range(torch.cuda.device_count()):
+        free, total = torch.cuda.mem_get_info(index)
+        rows.append((torch.cuda.get_device_name(index), bytes_text(total), bytes_text(free)))
+    cpu = f"cpu ({torch.get_num_threads()} threads)"
+    rows.append((cpu, bytes_text(host_memory_bytes()), bytes_text(free_memory_bytes())))
+    return rows

@@ -1,0 +1,128 @@
+"""The commands, their keys and what ``--help`` prints; held against the schema by a test."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+__all__ = ["COMMANDS", "Command", "command_help", "overview"]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command.
+
+    Attributes:
+        summary: what it does, in a line.
+        keys: what it takes, with a line each; empty if it takes nothing.
+        example: a command line.
+    """
+
+    summary: str
+    keys: Mapping[str, str]
+    example: str
+
+
+_OPTIMIZER = "adamw, adam, sgd_momentum, sgd, or none to leave it out of the count"
+_MEMORY = "budget per device: 8GiB, 60% (of keep-all), range:0.4; default: free memory less 5 %"
+_MODEL = "a name of conf/model; custom with model.target=package.module:function is your own"
+_HARDWARE = "local (measured) or a name of conf/hardware"
+_COST_MODEL = "auto, profiled or roofline"
+_UNITS = "module paths that begin units, as [a,b]; default: found"
+_OUT = "folder of the files; default: outputs/COMMAND/DATE"
+_TRACKER = "none, csv, tensorboard or wandb (offline; online by tracker.mode=online)"
+
+COMMANDS: Mapping[str, Command] = {
+    "optimize": Command(
+        "find the fastest schedule of a training step within a memory budget",
+        {
+            "model": _MODEL,
+            "memory": _MEMORY + "; sweep draws the Pareto front",
+            "hardware": _HARDWARE,
+            "optimizer": _OPTIMIZER,
+            "world_size": "number of devices",
+            "agent": "best, or the name of one scheduler",
+            "time_limit_s": "seconds of the search",
+            "cost_model": _COST_MODEL,
+            "units": _UNITS,
+            "verify": "true runs the schedule here and compares it with the plain model",
+            "verify_time_limit_s": "seconds after which that run is ended",
+            "tracker": _TRACKER,
+            "out": _OUT,
+        },
+        "remora optimize model=gpt2 model.values.batch=4 memory=range:0.5 verify=true",
+    ),
+    "fits": Command(
+        "say whether a training step fits, what takes the memory, and the largest batch",
+        {
+            "model": _MODEL,
+            "memory": _MEMORY,
+            "hardware": _HARDWARE,
+            "optimizer": _OPTIMIZER,
+            "cost_model": _COST_MODEL,
+            "units": _UNITS,
+            "largest_batch": "false leaves the search for the largest batch out",
+            "out": _OUT,
+        },
+        "remora fits model=llama_1b hardware=rtx4090",
+    ),
+    "verify": Command(
+        "run a saved schedule on this machine and compare it with the plain model",
+        {
+            "schedule": "schedule.json, or the folder it lies in",
+            "model": _MODEL + "; default: the one in estimate.json",
+            "memory": _MEMORY + "; default: the one in estimate.json",
+            "hardware": "local",
+            "optimizer": _OPTIMIZER + "; default: the one in estimate.json",
+            "cost_model": _COST_MODEL,
+            "units": _UNITS,
+            "time_limit_s": "seconds after which the run is ended",
+            "out": _OUT,
+        },
+        "remora verify schedule=outputs/demo",
+    ),
+    "train-agent": Command(
+        "train a scheduling policy with MaskablePPO",
+        {
+            "experiment": "a name of conf/experiment",
+            "env": "a name of conf/env; single values by env.KEY=",
+            "training": "single values by training.KEY=",
+            "evaluation": "single values by evaluation.KEY=",
+            "resume": "true goes on from the file in out",
+            "tracker": _TRACKER,
+            "out": _OUT,
+        },
+        "remora train-agent env=schedule training.total_steps=20000 tracker=csv",
+    ),
+    "doctor": Command(
+        "show what is installed, which accelerators there are, and what is missing for what",
+        {},
+        "remora doctor",
+    ),
+}
+
+
+def overview() -> str:
+    """Return the help of the whole program."""
+    width = max(len(name) for name in COMMANDS)
+    lines = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: remora COMMAND [key=value ...] [-m] [-v]",
+            "",
+            *lines,
+            "",
+            "remora COMMAND --help lists the keys of a command.",
+            "-m runs every combination of comma-separated values (Hydra's multirun);",
+            "-v shows tracebacks and what is logged.",
+        ]
+    )
+
+
+def command_help(name: str) -> str:
+    """Return the help of one command, a key of ``COMMANDS``."""
+    command = COMMANDS[name]
+    lines = [f"remora {name}: {command.summary}", ""]
+    width = max((len(key) for key in command.keys), default=0)
+    lines += [f"  {key:<{width}}  {text}" for key, text in command.keys.items()]
+    return "\n".join([*lines, "", f"example: {command.example}"])

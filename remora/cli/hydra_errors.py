@@ -1,0 +1,123 @@
+"""Hydra's and OmegaConf's errors in our words: the key, the value and what is allowed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    MissingConfigException,
+    OverrideParseException,
+)
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException, ValidationError
+
+from remora.errors import InvalidInputError, UnknownNameError, UsageError
+
+__all__ = ["translated"]
+
+Compose = Callable[..., DictConfig]
+
+_COULD_NOT_OVERRIDE = re.compile(r"Could not override '([^'@]+)")
+_MUST_SPECIFY = re.compile(r"You must specify '([^']+)'")
+_MERGING = re.compile(r"Error merging override ([^\s=]+)=(.*)")
+_GROUP_OVERRIDE = re.compile(r"[a-z_]+=[A-Za-z0-9_]+")
+
+
+@contextmanager
+def translated(
+    config_name: str, overrides: Sequence[str], compose: Compose | None
+) -> Iterator[None]:
+    """Turn errors of composing into UsageErrors while the context is open.
+
+    Args:
+        config_name: what is composed.
+        overrides: what the user gave.
+        compose: composes a configuration to look up its keys; None looks up none.
+    """
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        raise _translate(error, config_name, overrides, compose) from error
+
+
+def _translate(
+    error: Exception, config_name: str, overrides: Sequence[str], compose: Compose | None
+) -> UsageError:
+    text = str(error)
+    if isinstance(error, OverrideParseException):
+        return InvalidInputError(
+            f"argument {error.override!r} is not of the form key=value, or its value needs quotes"
+        )
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, name = error.missing_cfg_file.rpartition("/")
+        return UnknownNameError(group, name, error.options or ())
+    if isinstance(error, MissingMandatoryValue):
+        return InvalidInputError(f"{_full_key(error)} is missing; give {_full_key(error)}=")
+    if missing := _MUST_SPECIFY.search(text):
+        return _missing_group(missing.group(1))
+    if unknown := _COULD_NOT_OVERRIDE.search(text):
+        key = unknown.group(1)
+        return UnknownNameError("key", key, _known_keys(config_name, overrides, compose))
+    if isinstance(error, ConfigCompositionException):
+        return _merging(error, text, config_name, overrides, compose)
+    return InvalidInputError(_first_line(text))
+
+
+def _merging(
+    error: Exception,
+    text: str,
+    config_name: str,
+    overrides: Sequence[str],
+    compose: Compose | None,
+) -> UsageError:
+    merging = _MERGING.search(text)
+    cause = error.__cause__
+    if merging is None:
+        return InvalidInputError(_first_line(str(cause or error)))
+    key, value = merging.group(1).lstrip("+~"), merging.group(2)
+    if isinstance(cause, ValidationError):
+        return InvalidInputError(
+            f"{key} is {value!r}, which is not allowed: {_first_line(str(cause))}"
+        )
+    return UnknownNameError("key", key, _known_keys(config_name, overrides, compose))
+
+
+def _missing_group(group: str) -> UsageError:
+    from remora.api.configs import config_names
+
+    return InvalidInputError(f"{group} is missing, allowed: {', '.join(config_names(group))}")
+
+
+def _known_keys(config_name: str, overrides: Sequence[str], compose: Compose | None) -> list[str]:
+    """All keys of the configuration, with the groups that the user chose where those exist."""
+    if compose is None:
+        return []
+    chosen = [text for text in overrides if _GROUP_OVERRIDE.fullmatch(text)]
+    for attempt in (chosen, ["model=gpt2_tiny"], []):
+        try:
+            config = compose(config_name, overrides=attempt)
+        except (HydraException, OmegaConfBaseException):
+            continue
+        return sorted(_flat(OmegaConf.to_container(config), ""))
+    return []
+
+
+def _flat(values: Any, prefix: str) -> Iterator[str]:
+    if not isinstance(values, dict):
+        return
+    for key, value in values.items():
+        yield f"{prefix}{key}"
+        yield from _flat(value, f"{prefix}{key}.")
+
+
+def _full_key(error: OmegaConfBaseException) -> str:
+    return str(error.full_key or error.key)
+
+
+def _first_line(text: str) -> str:
+    return text.strip().splitlines()[0] if text.strip() else "wrong configuration"

@@ -1,0 +1,131 @@
+"""``remora optimize``: from a model and a budget to a schedule, its report and its proof."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from omegaconf import DictConfig
+from rich.console import Console
+
+from remora.api.placement import build_to_trace
+from remora.api.plan import Plan
+from remora.api.planning import Progress, check_request, make_plan, state_problem
+from remora.cli.console import output, print_files, print_line, progress_shown
+from remora.cli.request import local_device, make_request, model_source, plain, units_of
+from remora.cli.verdict import print_verdict, raise_if_failed, run_verification
+from remora.errors import InvalidInputError
+from remora.graph.trace import trace
+from remora.report.files import write_bytes, write_json
+from remora.report.perfetto import timeline_to_perfetto
+from remora.report.png import timeline_png
+from remora.report.summary import summary_sentences
+from remora.report.tables import candidates_table
+from remora.tracking.registry import create
+from remora.tracking.tracker import Tracker, tracked
+
+__all__ = ["run"]
+
+SWEEP = "sweep"
+
+
+def run(config: DictConfig) -> float | None:
+    """Optimize, print the table of candidates, write the files, and verify if asked to.
+
+    Returns:
+        The predicted step time in seconds; None for a sweep.
+
+    Raises:
+        RemoraError: see the exit codes.
+    """
+    if config.memory == SWEEP:
+        from remora.cli.sweep import run_sweep
+
+        run_sweep(config)
+        return None
+    tracker_values = plain(config.tracker)
+    tracker = create(tracker_values.pop("name"), **tracker_values)
+    with tracked(tracker, plain(config)):
+        return _run(config, tracker)
+
+
+def _run(config: DictConfig, tracker: Tracker) -> float:
+    console, folder = output(), Path(config.out)
+    with progress_shown() as progress:
+        plan = _plan(config, progress)
+    print_line(console)
+    console.print(candidates_table(plan.content()))
+    print_line(console)
+    for sentence in summary_sentences(plan.content()):
+        print_line(console, sentence)
+    files = [*plan.save(folder), *_write_pictures(plan, folder)]
+    try:
+        if config.verify:
+            plan, path = _verified(config, plan, folder, console)
+            files.append(path)
+    finally:
+        files.append(plan.report(folder / "report.html"))
+        print_line(console)
+        print_files(console, files)
+        _track(plan, files, tracker)
+    if plan.verification is not None:
+        raise_if_failed(plan.verification)
+    return plan.estimate.step_time_s
+
+
+def _plan(config: DictConfig, progress: Progress) -> Plan:
+    source = model_source(config.model)
+    request = make_request(config, plain(config.agent))
+    check_request(request)
+    device = local_device(request)
+    if config.verify and device is None:
+        raise InvalidInputError(
+            f"verify is true and hardware is {config.hardware.name!r}, allowed with verify=true: "
+            "hardware=local, since the schedule runs on this machine"
+        )
+    progress.stage(f"tracing {source.name}")
+    example = build_to_trace(source, device)
+    units = units_of(config)
+    graph = trace(example.model, example.example_inputs, example.loss, units, source.name)
+    problem = state_problem(graph, request, progress)
+    return make_plan(
+        problem, request, progress=progress, loss=example.loss, units=units, source=source
+    )
+
+
+def _verified(config: DictConfig, plan: Plan, folder: Path, console: Console) -> tuple[Plan, Path]:
+    assert plan.source is not None
+    with progress_shown() as progress:
+        progress.stage("running the schedule and the plain model")
+        verification, path = run_verification(plan, plan.source, folder, config.verify_time_limit_s)
+    plan = replace(plan, verification=verification)
+    print_verdict(console, plan.content(), verification)
+    return plan, path
+
+
+def _write_pictures(plan: Plan, folder: Path) -> list[Path]:
+    timeline, picture = folder / "timeline.json", folder / "timeline.png"
+    names = [unit.name for unit in plan.problem.graph.units]
+    write_json(timeline, timeline_to_perfetto(plan.timeline, names))
+    write_bytes(picture, timeline_png(plan.timeline, plan.budget_bytes))
+    return [timeline, picture]
+
+
+def _track(plan: Plan, files: list[Path], tracker: Tracker) -> None:
+    estimate = plan.estimate
+    tracker.log_metrics(
+        {
+            "step_time_s": estimate.step_time_s,
+            "peak_memory_bytes": float(estimate.peak_memory_bytes),
+            "budget_bytes": float(plan.budget_bytes),
+            "lower_bound_s": plan.lower_bound_s,
+            "search_s": plan.search_s,
+        },
+        0,
+    )
+    columns = ("name", "step_time_s", "peak_memory_bytes", "search_s", "feasible", "chosen")
+    rows = [[getattr(row, column) for column in columns] for row in plan.candidates]
+    tracker.log_table("candidates", columns, rows)
+    for path in files:
+        if path.name in ("schedule.json", "report.html"):
+            tracker.log_artifact(path.stem, path.stem, path)

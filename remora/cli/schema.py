@@ -1,0 +1,170 @@
+"""What the configuration of every command may hold; the values stand in ``remora/conf``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+__all__ = [
+    "SCHEMAS",
+    "EnvSection",
+    "EvaluationSection",
+    "FitsConfig",
+    "HardwareSection",
+    "ModelSection",
+    "OptimizeConfig",
+    "TrainAgentConfig",
+    "TrainingSection",
+    "VerifyConfig",
+]
+
+
+@dataclass
+class ModelSection:
+    """A model: see ``remora/conf/model``."""
+
+    name: str = MISSING
+    target: str = MISSING
+    values: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class HardwareSection:
+    """A hardware: see ``remora/conf/hardware``; ``host_pool`` overrides ``host.pool``."""
+
+    name: str = MISSING
+    host_pool: str | None = None
+    device_type: str | None = None
+    devices_per_node: int | None = None
+    memory_bytes: int | None = None
+    context_bytes: int | None = None
+    flops_per_s: dict[str, float] | None = None
+    memory_bandwidth_bytes_per_s: float | None = None
+    kernel_launch_s: float | None = None
+    host: dict[str, Any] | None = None
+    link: dict[str, float] | None = None
+    node_link: dict[str, float] | None = None
+
+
+@dataclass
+class CostModelSection:
+    """A cost model: see ``remora/conf/cost_model``."""
+
+    name: str = MISSING
+
+
+@dataclass
+class OptimizeConfig:
+    """Values of ``remora optimize``."""
+
+    model: ModelSection = field(default_factory=ModelSection)
+    hardware: HardwareSection = field(default_factory=HardwareSection)
+    agent: dict[str, Any] = field(default_factory=dict)
+    cost_model: CostModelSection = field(default_factory=CostModelSection)
+    tracker: dict[str, Any] = field(default_factory=dict)
+    memory: Any = None
+    optimizer: str | None = MISSING
+    world_size: int = MISSING
+    time_limit_s: float = MISSING
+    units: list[str] | None = None
+    verify: bool = MISSING
+    verify_time_limit_s: float = MISSING
+    out: str | None = None
+
+
+@dataclass
+class FitsConfig:
+    """Values of ``remora fits``."""
+
+    model: ModelSection = field(default_factory=ModelSection)
+    hardware: HardwareSection = field(default_factory=HardwareSection)
+    cost_model: CostModelSection = field(default_factory=CostModelSection)
+    memory: Any = None
+    optimizer: str | None = MISSING
+    units: list[str] | None = None
+    largest_batch: bool = MISSING
+    out: str | None = None
+
+
+@dataclass
+class VerifyConfig:
+    """Values of ``remora verify``."""
+
+    schedule: str = MISSING
+    model: ModelSection | None = None
+    hardware: HardwareSection = field(default_factory=HardwareSection)
+    cost_model: CostModelSection = field(default_factory=CostModelSection)
+    memory: Any = None
+    optimizer: str | None = None
+    units: list[str] | None = None
+    time_limit_s: float = MISSING
+    out: str | None = None
+
+
+@dataclass
+class EnvSection:
+    """Values of ``conf/env``, and the name of the file that fills in what is left out."""
+
+    config: str | None = None
+    models: list[str] | None = None
+    hardware: list[str] | None = None
+    budget_low: float | None = None
+    budget_high: float | None = None
+    optimizer: str | None = None
+    max_units: int | None = None
+    max_edges: int | None = None
+
+
+@dataclass
+class TrainingSection:
+    """Values of the training; what is None keeps its default."""
+
+    seed: int | None = None
+    total_steps: int | None = None
+    num_envs: int | None = None
+    steps_per_env: int | None = None
+    batch_size: int | None = None
+    epochs: int | None = None
+    learning_rate: float | None = None
+    entropy_weight: float | None = None
+    gae_lambda: float | None = None
+    clip_range: float | None = None
+    reward_scale: float | None = None
+    checkpoint_every: int | None = None
+    network: dict[str, Any] | None = None
+
+
+@dataclass
+class EvaluationSection:
+    """Values of the comparison after training; what is None keeps its default."""
+
+    models: list[str] | None = None
+    hardware: list[str] | None = None
+    shares: list[float] | None = None
+    schedulers: list[str] | None = None
+    random_plans: int | None = None
+    samples: int | None = None
+    seed: int | None = None
+
+
+@dataclass
+class TrainAgentConfig:
+    """Values of ``remora train-agent``; single values go before those of the experiment."""
+
+    experiment: dict[str, Any] = field(default_factory=dict)
+    env: EnvSection = field(default_factory=EnvSection)
+    training: TrainingSection = field(default_factory=TrainingSection)
+    evaluation: EvaluationSection = field(default_factory=EvaluationSection)
+    tracker: dict[str, Any] = field(default_factory=dict)
+    resume: bool = MISSING
+    out: str | None = None
+
+
+SCHEMAS: dict[str, type] = {
+    "optimize": OptimizeConfig,
+    "fits": FitsConfig,
+    "verify": VerifyConfig,
+    "train_agent": TrainAgentConfig,
+}

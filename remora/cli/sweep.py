@@ -1,0 +1,86 @@
+"""``remora optimize memory=sweep``: the Pareto front of step time over memory budget."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from remora.api.budget import Budget, BudgetKind
+from remora.api.placement import build_to_trace
+from remora.api.plan import Plan
+from remora.api.planning import Progress, check_request, make_plan, state_problem
+from remora.api.problem import with_budget
+from remora.cli.console import output, print_files, print_line, progress_shown
+from remora.cli.request import local_device, make_request, model_source, plain, units_of
+from remora.errors import InvalidInputError
+from remora.graph.trace import trace
+from remora.report.files import write_bytes, write_json
+from remora.report.png import pareto_png
+from remora.report.tables import cells_table
+from remora.report.wording import bytes_text, duration_text, overhead_text
+
+__all__ = ["run_sweep"]
+
+_POINTS = tuple(step / 7 for step in range(8))
+
+
+def run_sweep(config: DictConfig) -> None:
+    """Plan for eight budgets from the smallest peak to keep-all; print and draw the front.
+
+    Raises:
+        InvalidInputError: verify=true, which asks for one budget.
+    """
+    if config.verify:
+        raise InvalidInputError("verify is true, allowed with memory=sweep: false")
+    console, folder = output(), Path(config.out)
+    with progress_shown() as progress:
+        plans = _plans(config, progress)
+    header = ("range", "budget", "step time", "over keep all", "peak", "lower bound")
+    console.print(cells_table(header, [_cells(x, p) for x, p in zip(_POINTS, plans, strict=True)]))
+    points = [(plan.budget_bytes, plan.estimate.step_time_s) for plan in plans]
+    picture, values = folder / "pareto.png", folder / "pareto.json"
+    write_bytes(picture, pareto_png(points, [plan.lower_bound_s for plan in plans]))
+    write_json(values, {"version": 1, "points": [_point(plan) for plan in plans]})
+    print_line(console)
+    print_files(console, [picture, values])
+
+
+def _plans(config: DictConfig, progress: Progress) -> list[Plan]:
+    source = model_source(config.model)
+    request = replace(make_request(config, plain(config.agent)), memory="range:1")
+    check_request(request)
+    progress.stage(f"tracing {source.name}")
+    example = build_to_trace(source, local_device(request))
+    graph = trace(
+        example.model, example.example_inputs, example.loss, units_of(config), source.name
+    )
+    problem = state_problem(graph, request, progress)
+    plans = []
+    for point in _POINTS:
+        progress.stage(f"planning for range:{point:.2f}")
+        budgeted = with_budget(problem, Budget(BudgetKind.RANGE, point))
+        plans.append(make_plan(budgeted, request, source=source))
+    return plans
+
+
+def _cells(point: float, plan: Plan) -> tuple[str, ...]:
+    estimate = plan.estimate
+    return (
+        f"{point:.2f}",
+        bytes_text(plan.budget_bytes),
+        duration_text(estimate.step_time_s),
+        overhead_text(estimate.step_time_s, plan.keep_all_timeline.step_time_s),
+        bytes_text(estimate.peak_memory_bytes),
+        duration_text(plan.lower_bound_s),
+    )
+
+
+def _point(plan: Plan) -> dict[str, float]:
+    return {
+        "budget_bytes": plan.budget_bytes,
+        "step_time_s": plan.estimate.step_time_s,
+        "peak_memory_bytes": plan.estimate.peak_memory_bytes,
+        "lower_bound_s": plan.lower_bound_s,
+    }

@@ -1,0 +1,83 @@
+"""Running a verification from the command line, its file, its table and its exit code."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from rich.console import Console
+
+from remora.api.model_source import ModelSource
+from remora.api.plan import Plan
+from remora.api.verify_process import VerifyJob, verify_in_process
+from remora.cli.console import print_line
+from remora.errors import ModelRunError, VerificationError
+from remora.hardware.local import local_device_type
+from remora.report.content import ReportContent
+from remora.report.files import write_json
+from remora.report.summary import verdict_sentence
+from remora.report.tables import verdict_table
+from remora.simulator.records import Verification
+
+__all__ = ["VERIFICATION_NAME", "print_verdict", "raise_if_failed", "run_verification"]
+
+VERIFICATION_NAME = "verification.json"
+
+
+def run_verification(
+    plan: Plan, source: ModelSource, folder: Path, time_limit_s: float
+) -> tuple[Verification, Path]:
+    """Verify a plan in a process of its own and write ``verification.json``.
+
+    Args:
+        plan: what was planned.
+        source: builds the model.
+        folder: where the file goes.
+        time_limit_s: seconds after which the process is ended.
+
+    Raises:
+        UsageError: the schedule belongs to another model.
+        ModelRunError: the user's model failed.
+    """
+    job = VerifyJob(
+        source=source,
+        schedule=plan.schedule,
+        budget_bytes=plan.budget_bytes,
+        estimate=plan.estimate,
+        optimizer=plan.problem.optimizer.name,
+        device_type=local_device_type(),
+        units=plan.units,
+    )
+    verification = verify_in_process(job, time_limit_s)
+    path = folder / VERIFICATION_NAME
+    values = {
+        "version": 1,
+        "passed": verification.passed,
+        "failures": verification.failures,
+        **dataclasses.asdict(verification),
+    }
+    write_json(path, values)
+    return verification, path
+
+
+def print_verdict(console: Console, content: ReportContent, verification: Verification) -> None:
+    """Print predicted against measured, and the verdict."""
+    print_line(console)
+    if not verification.run_failed:
+        console.print(verdict_table(content, verification))
+        print_line(console)
+    print_line(console, verdict_sentence(verification))
+
+
+def raise_if_failed(verification: Verification) -> None:
+    """Turn a negative verdict into the error with its exit code.
+
+    Raises:
+        ModelRunError: the run died.
+        VerificationError: any other flag is set.
+    """
+    if verification.run_failed:
+        raise ModelRunError(f"the measured run died: {verification.detail}")
+    if not verification.passed:
+        names = ", ".join(flag.replace("_", " ") for flag in verification.failures)
+        raise VerificationError(f"verification failed: {names}")

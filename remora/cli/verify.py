@@ -1,0 +1,114 @@
+"""``remora verify``: run a saved schedule here and hold it against the plain model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from remora.api.model_source import ModelSource
+from remora.api.placement import build_to_trace
+from remora.api.plan import Plan
+from remora.api.plan_files import (
+    ESTIMATE_NAME,
+    SCHEDULE_NAME,
+    SavedEstimate,
+    read_estimate,
+    read_schedule,
+)
+from remora.api.planning import check_request, state_problem
+from remora.cli.console import output, print_files, print_line, progress_shown
+from remora.cli.request import local_device, make_request, model_source, optimizer_name, units_of
+from remora.cli.verdict import print_verdict, raise_if_failed, run_verification
+from remora.errors import FileFormatError, InvalidInputError
+from remora.graph.trace import trace
+from remora.hardware.local import local_device_type
+from remora.schedule.schedule import Schedule
+from remora.simulator.bounds import lower_bound_s
+from remora.simulator.simulate import estimate
+
+__all__ = ["run"]
+
+
+def run(config: DictConfig) -> None:
+    """Check the files, run the schedule, print and write the verdict.
+
+    Raises:
+        FileFormatError: the schedule is of another model, a newer version, or cut short; then
+            nothing is run.
+        VerificationError: the run was not what it should be.
+        ModelRunError: the model or the run died.
+    """
+    console, folder = output(), Path(config.out)
+    path = Path(config.schedule)
+    path = path / SCHEDULE_NAME if path.is_dir() else path
+    saved = _saved(path.parent / ESTIMATE_NAME)
+    schedule = read_schedule(path)
+    source = _source(config, saved)
+    with progress_shown() as progress:
+        progress.stage(f"tracing {source.name}")
+        plan = _plan(config, schedule, saved, source)
+        progress.stage("running the schedule and the plain model")
+        verification, written = run_verification(plan, source, folder, config.time_limit_s)
+    plan = replace(plan, verification=verification)
+    print_verdict(console, plan.content(), verification)
+    files = [written, plan.report(folder / "report.html")]
+    print_line(console)
+    print_files(console, files)
+    raise_if_failed(verification)
+
+
+def _saved(path: Path) -> SavedEstimate | None:
+    return read_estimate(path) if path.exists() else None
+
+
+def _source(config: DictConfig, saved: SavedEstimate | None) -> ModelSource:
+    if config.model is not None:
+        return model_source(config.model)
+    if saved is None or saved.model is None:
+        raise InvalidInputError(
+            f"model is missing, since there is no {ESTIMATE_NAME} beside the schedule that "
+            "names one; give model="
+        )
+    return saved.model.source()
+
+
+def _plan(
+    config: DictConfig, schedule: Schedule, saved: SavedEstimate | None, source: ModelSource
+) -> Plan:
+    """The saved plan as far as it was made for this machine, else predicted anew."""
+    request = make_request(config)
+    if local_device(request) is None:
+        raise InvalidInputError(
+            f"hardware is {config.hardware.name!r}, allowed: local, since the schedule runs here"
+        )
+    if config.memory is None and saved is not None:
+        request = replace(request, memory=saved.budget_bytes)
+    if config.optimizer is None:
+        name = saved.optimizer if saved is not None else "adamw"
+        request = replace(request, optimizer=optimizer_name(name))
+    check_request(request)
+    units = units_of(config) or (saved.units if saved is not None else None)
+    example = build_to_trace(source, local_device_type())
+    graph = trace(example.model, example.example_inputs, example.loss, units, source.name)
+    if graph.content_hash != schedule.graph_hash:
+        raise FileFormatError(
+            f"{config.schedule} was made for another model or batch: its graph is "
+            f"{schedule.graph_hash}, that of {source.name} is {graph.content_hash}"
+        )
+    problem = state_problem(graph, request)
+    predicted = estimate(problem, schedule, problem.cost.source)
+    if saved is not None and saved.hardware == problem.hardware.name:
+        predicted = saved.estimate
+    return Plan(
+        problem=problem,
+        schedule=schedule,
+        estimate=predicted,
+        lower_bound_s=lower_bound_s(problem),
+        candidates=(),
+        agent=saved.agent if saved is not None else "file",
+        units=units,
+        loss=example.loss,
+        source=source,
+    )

@@ -1,0 +1,89 @@
+"""Training: real learning steps, the same for the same seed, resumable."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import torch
+
+from remora.agents.learned.network import PlanNetwork
+from remora.agents.learned.training import CHECKPOINT_NAME, TrainingConfig, train_policy
+from remora.errors import FileFormatError, InvalidInputError
+from remora.tracking.none_tracker import NoneTracker
+from tests.agents.learned.policies import SHORT
+from tests.envs.toy import SIZE, toy_sampler
+
+
+class _Recorder(NoneTracker):
+    def __init__(self) -> None:
+        self.rows: list[tuple[int, dict[str, float]]] = []
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        self.rows.append((step, dict(metrics)))
+
+
+def _train(
+    folder: Path, config: TrainingConfig = SHORT, resume: bool = False
+) -> tuple[PlanNetwork, _Recorder]:
+    tracker = _Recorder()
+    network = train_policy(toy_sampler(0.0, 0.6), SIZE, config, folder, tracker, resume)
+    return network, tracker
+
+
+def _equal(first: PlanNetwork, second: PlanNetwork) -> bool:
+    return all(
+        torch.equal(mine, theirs)
+        for mine, theirs in zip(
+            first.state_dict().values(), second.state_dict().values(), strict=True
+        )
+    )
+
+
+def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
+    first, tracker = _train(tmp_path / "a")
+    second, _ = _train(tmp_path / "b")
+    other, _ = _train(tmp_path / "c", dataclasses.replace(SHORT, seed=1))
+    assert _equal(first, second)
+    assert not _equal(first, other)
+    names = {name for _, metrics in tracker.rows for name in metrics}
+    assert {"rollout/ep_rew_mean", "rollout/overhead_mean", "train/value_loss"} <= names
+    assert [step for step, _ in tracker.rows] == sorted(step for step, _ in tracker.rows)
+
+
+def test_a_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    half = dataclasses.replace(SHORT, total_steps=32)
+    before, _ = _train(tmp_path, half)
+    assert (tmp_path / CHECKPOINT_NAME).is_file()
+    assert not list(tmp_path.glob(".*"))
+    after, tracker = _train(tmp_path, SHORT, resume=True)
+    assert not _equal(before, after)
+    assert min(step for step, _ in tracker.rows) > 32
+    finished, tracker = _train(tmp_path, SHORT, resume=True)
+    assert _equal(after, finished)
+    assert not tracker.rows
+
+
+def test_nothing_to_resume_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileFormatError, match=r"resume\.zip to resume from"):
+        _train(tmp_path, resume=True)
+
+
+def test_values_that_cannot_work_are_refused_by_name() -> None:
+    with pytest.raises(InvalidInputError, match=r"training\.batch_size is 7; allowed: a divisor"):
+        dataclasses.replace(SHORT, batch_size=7)
+    with pytest.raises(InvalidInputError, match=r"training\.total_steps is 0"):
+        dataclasses.replace(SHORT, total_steps=0)
+
+
+@pytest.mark.slow
+def test_training_lowers_the_overhead(tmp_path: Path) -> None:
+    config = dataclasses.replace(SHORT, total_steps=8192, num_envs=8, steps_per_env=64)
+    config = dataclasses.replace(config, batch_size=128, checkpoint_every=8192)
+    _, tracker = _train(tmp_path, config)
+    overheads = [
+        m["rollout/overhead_mean"] for _, m in tracker.rows if "rollout/overhead_mean" in m
+    ]
+    assert min(overheads[-3:]) < 0.8 * overheads[0]
