@@ -14,6 +14,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 PACKAGES = ("torch", "torch-geometric", "stable-baselines3", "sb3-contrib", "gymnasium", "numpy")
@@ -28,7 +29,12 @@ def policy_folder(name: str) -> Path:
 
 def run(policy: str, experiment: str) -> dict[str, Any]:
     """Compare on every problem; rows hold step time over keep-all, less 1."""
-    from remora.agents.learned.comparison import GREEDY_DECODE, SAMPLED_DECODE, summarise
+    from remora.agents.learned.comparison import (
+        GREEDY_DECODE,
+        NO_DECISIONS,
+        SAMPLED_DECODE,
+        summarise,
+    )
     from remora.agents.learned.policy_files import load_policy
     from remora.api.train_agent import compare_policy, experiment_config
 
@@ -42,7 +48,7 @@ def run(policy: str, experiment: str) -> dict[str, Any]:
     for model in config.evaluation.models:
         own = [row for row in rows if row.case.split("/")[0] == model]
         for decode in (GREEDY_DECODE, SAMPLED_DECODE):
-            for other in config.evaluation.schedulers:
+            for other in (NO_DECISIONS, *config.evaluation.schedulers):
                 summaries[f"{model}: {decode} over {other}"] = summarise(own, decode, other)
     return {
         "command": " ".join(["python", "benchmarks/learned_agent.py", *sys.argv[1:]]),
@@ -94,8 +100,10 @@ def markdown(result: dict[str, Any]) -> str:
             if values
         ],
     )
-    totals = {n: sum(row["results"][n]["search_s"] for row in result["rows"]) for n in names}
-    seconds = ", ".join(f"{name} {total / len(result['rows']):.2f}" for name, total in totals.items())
+    means = {
+        name: fmean(row["results"][name]["search_s"] for row in result["rows"]) for name in names
+    }
+    seconds = ", ".join(f"{name} {mean:.2f}" for name, mean in means.items())
     trained = ", ".join(result["trained_on"].get("models", []))
     versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
     random_plans = result["evaluation"]["random_plans"]
@@ -106,7 +114,8 @@ def markdown(result: dict[str, Any]) -> str:
 
 `learned_greedy` takes the policy's likeliest decision at every unit; `learned_samples` is the best
 of that and {samples} drawn plans; `random` the best of {random_plans} random plans; `greedy` has
-its clean-up. A gap below 0 means that the policy's plan is faster.
+its clean-up; `ladder` is the environment's own completion of no decisions, from which every
+episode starts. A gap below 0 means that the policy's plan is faster.
 
 ## Pairs
 

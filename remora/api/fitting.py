@@ -66,7 +66,7 @@ class Fit:
         return min(self.least_peak_bytes, self.keep_all_peak_bytes) <= self.budget_bytes
 
 
-def fits(
+def fits(  # noqa: PLR0913 - one call takes what there is to say
     model: nn.Module,
     example_inputs: ExampleInputs,
     memory: int | str | None = None,
@@ -84,8 +84,13 @@ def fits(
     Args:
         model: the module; it is not run and not changed.
         example_inputs: one batch; its leading dimension is varied to find the largest.
-        memory, loss, optimizer, hardware, units, host_pool: as in :func:`remora.optimize`.
+        memory: budget per device, as in :func:`remora.optimize`.
+        loss: function of the output, as there.
+        optimizer: name, or None to leave it out of the count.
+        hardware: name, values or record, as there.
+        units: module paths that begin units, as there.
         cost_model: ``profiled`` also counts the measured workspace of single operators.
+        host_pool: overrides where offloaded tensors go, as there.
         find_largest_batch: trace other batch sizes too.
 
     Raises:

@@ -57,7 +57,7 @@ class Request:
     cost_model: str = "auto"
 
 
-def optimize(
+def optimize(  # noqa: PLR0913 - one call takes what there is to say
     model: nn.Module,
     example_inputs: ExampleInputs,
     memory: int | str | None = None,
@@ -157,7 +157,9 @@ def make_plan(
         problem: what to plan.
         request: names the scheduler, its settings and its time limit.
         progress: told of every candidate.
-        loss, units, source: kept in the plan.
+        loss: kept in the plan.
+        units: kept in the plan.
+        source: kept in the plan.
     """
     progress = progress or Progress()
     progress.stage(f"searching with {request.agent}")

@@ -189,12 +189,17 @@ def _problems(config: TrainAgentConfig) -> Iterator[tuple[float, Episode]]:
 
 
 def _card(config: TrainAgentConfig, rows: tuple[Comparison, ...], command: str) -> dict[str, Any]:
-    from remora.agents.learned.comparison import GREEDY_DECODE, SAMPLED_DECODE, summarise
+    from remora.agents.learned.comparison import (
+        GREEDY_DECODE,
+        NO_DECISIONS,
+        SAMPLED_DECODE,
+        summarise,
+    )
 
     quality = {
         f"{decode} over {other}": summarise(rows, decode, other)
         for decode in (GREEDY_DECODE, SAMPLED_DECODE)
-        for other in config.evaluation.schedulers
+        for other in (NO_DECISIONS, *config.evaluation.schedulers)
     }
     return {
         "data": "random problems of the models and hardware below, with roofline costs",

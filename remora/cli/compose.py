@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path
@@ -14,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from remora.cli.hydra_errors import translated
 from remora.cli.schema import SCHEMAS
+from remora.errors import UnknownNameError
 
 __all__ = ["compose_config", "run_command", "run_composed"]
 
@@ -58,7 +60,8 @@ def compose_config(config_name: str, overrides: Sequence[str]) -> DictConfig:
         initialize_config_module(_CONFIG_MODULE, job_name="remora", version_base=_VERSION_BASE),
         translated(config_name, overrides, compose),
     ):
-        return compose(config_name, overrides=list(overrides))
+        config = compose(config_name, overrides=list(overrides))
+    return config
 
 
 def run_command(config_name: str, config: DictConfig, job_folder: Path | None) -> float | None:
@@ -72,6 +75,7 @@ def run_command(config_name: str, config: DictConfig, job_folder: Path | None) -
     Returns:
         The figure that a sweeper minimises, if the command has one.
     """
+    _refuse_additions(config_name, config)
     if config.out is None:
         with open_dict(config):
             config.out = str(job_folder or _default_folder(config_name))
@@ -79,6 +83,14 @@ def run_command(config_name: str, config: DictConfig, job_folder: Path | None) -
     module = import_module(f"remora.cli.{config_name}")
     figure: float | None = module.run(config)
     return figure
+
+
+def _refuse_additions(config_name: str, config: DictConfig) -> None:
+    """Refuse what ``+key=value`` adds, which Hydra lets pass at the top."""
+    known = [field.name for field in fields(SCHEMAS[config_name])]
+    for key in config:
+        if key not in known:
+            raise UnknownNameError("key", str(key), known)
 
 
 def _register_schemas() -> None:
@@ -98,7 +110,9 @@ def _run_multirun(config_name: str, overrides: Sequence[str]) -> None:
     import hydra
 
     _register_schemas()
-    folder = _default_folder(config_name)
+    given_folders = [text for text in overrides if text.startswith("out=")]
+    folders = [text.removeprefix("out=") for text in given_folders]
+    folder = folders[-1] if folders else str(_default_folder(config_name))
     settings = [
         "hydra.output_subdir=null",
         "hydra/job_logging=none",
@@ -107,7 +121,9 @@ def _run_multirun(config_name: str, overrides: Sequence[str]) -> None:
     ]
     # Hydra reads the process's arguments, and by default turns every error into exit code 1.
     given, variable = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
-    sys.argv = ["remora", "--multirun", *settings, *overrides]
+    # Every job has a folder of its own inside that of the sweep.
+    jobs = [text for text in overrides if text not in given_folders]
+    sys.argv = ["remora", "--multirun", *settings, *jobs]
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         with translated(config_name, overrides, None):

@@ -41,7 +41,7 @@ def run() -> None:
     console = output()
     rows = [("remora", __version__), ("python", platform.python_version())]
     rows += [(name, _version(name) or "MISSING") for name in _CORE]
-    console.print(cells_table(("package", "version"), rows))
+    console.print(cells_table(("package", "version"), rows, numeric=False))
     print_line(console)
     console.print(cells_table(("device", "memory", "free"), _devices()))
     print_line(console)
@@ -49,7 +49,9 @@ def run() -> None:
         (name, f"remora[{extra}]", purpose, _version(name) or "missing")
         for name, extra, purpose in _EXTRAS
     ]
-    console.print(cells_table(("optional package", "extra", "for", "version"), extras))
+    console.print(
+        cells_table(("optional package", "extra", "for", "version"), extras, numeric=False)
+    )
 
 
 def _version(package: str) -> str | None:

@@ -81,9 +81,8 @@ def _merging(
         return InvalidInputError(_first_line(str(cause or error)))
     key, value = merging.group(1).lstrip("+~"), merging.group(2)
     if isinstance(cause, ValidationError):
-        return InvalidInputError(
-            f"{key} is {value!r}, which is not allowed: {_first_line(str(cause))}"
-        )
+        reason = _first_line(str(cause))
+        return InvalidInputError(f"{key} is {value!r}, which is not allowed: {reason}")
     return UnknownNameError("key", key, _known_keys(config_name, overrides, compose))
 
 
@@ -108,11 +107,11 @@ def _known_keys(config_name: str, overrides: Sequence[str], compose: Compose | N
 
 
 def _flat(values: Any, prefix: str) -> Iterator[str]:
-    if not isinstance(values, dict):
-        return
     for key, value in values.items():
-        yield f"{prefix}{key}"
-        yield from _flat(value, f"{prefix}{key}.")
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        if not isinstance(value, dict) or not prefix:
+            yield f"{prefix}{key}"
 
 
 def _full_key(error: OmegaConfBaseException) -> str:

@@ -119,6 +119,10 @@ def _prepare(verbose: bool) -> None:
     sys.path.insert(0, os.getcwd())
     logging.basicConfig(format="%(name)s: %(message)s", stream=sys.stderr)
     logging.getLogger("remora").setLevel(logging.INFO if verbose else logging.WARNING)
+    if not verbose:
+        # It logs a traceback of its own before a failing forward raises the same error. PyTorch
+        # sets its loggers' levels when it is imported, so a level set here would be lost.
+        logging.getLogger("torch._subclasses.fake_tensor").addFilter(lambda record: False)
 
 
 if __name__ == "__main__":

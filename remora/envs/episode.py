@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -15,39 +16,56 @@ from remora.envs.tables import CaseTables
 from remora.errors import InvalidInputError
 from remora.schedule.schedule import Schedule
 
-__all__ = ["Choice", "Episode"]
+__all__ = ["Completion", "Episode"]
 
-Choice = Figures | None
-"""Figures of the plan that a decision leads to once the fixed rule completes it; None: masked."""
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """How a row of decisions is completed to a plan that fits.
+
+    Attributes:
+        rung: rung of the ladder that decides about the units left.
+        figures: figures of the whole plan.
+    """
+
+    rung: int
+    figures: Figures
 
 
 class Episode:
     """Decisions made so far on one case under one budget; frozen, ``after`` makes the next one.
 
-    Invariant: the decisions so far, completed by the rule of least memory, fit the budget. A
-    decision is allowed only if that still holds after it, and the completion's own next decision
-    always is, so every episode ends with a plan that fits.
+    Invariant: the decisions so far, completed by a rung of the case's ladder, fit the budget. A
+    decision is allowed only if some rung completes it to a plan that fits; the present rung's own
+    next decision always is, so every episode ends with a plan that fits.
 
     Args:
         tables: what is known of the case.
         budget_bytes: memory of the device.
         decisions: the decisions so far.  # [cursor]
+        completion: how they are completed, if that is known.
 
     Raises:
-        InvalidInputError: the budget is below what the completion rule reaches.
+        InvalidInputError: the budget is below what the ladder reaches.
     """
 
     def __init__(
-        self, tables: CaseTables, budget_bytes: int, decisions: tuple[int, ...] = ()
+        self,
+        tables: CaseTables,
+        budget_bytes: int,
+        decisions: tuple[int, ...] = (),
+        completion: Completion | None = None,
     ) -> None:
-        if budget_bytes < tables.least_peak_bytes:
+        self.tables = tables
+        self.budget_bytes = budget_bytes
+        self.decisions = decisions
+        completion = completion or self._complete(decisions, 0)
+        if completion is None:
             raise InvalidInputError(
                 f"budget_bytes is {budget_bytes}; allowed for {tables.case.name!r}: "
                 f"at least {tables.least_peak_bytes}"
             )
-        self.tables = tables
-        self.budget_bytes = budget_bytes
-        self.decisions = decisions
+        self.completion = completion
 
     @property
     def cursor(self) -> int:
@@ -61,13 +79,13 @@ class Episode:
 
     @property
     def completed(self) -> tuple[int, ...]:
-        """The decisions so far and those of the completion rule.  # [num_units]."""
-        return self.decisions + self.tables.completion[self.cursor :]
+        """The decisions so far and those of the rung.  # [num_units]."""
+        return self.decisions + self.tables.ladder[self.completion.rung][self.cursor :]
 
-    @cached_property
+    @property
     def figures(self) -> Figures:
         """Figures of the completed decisions."""
-        return self.tables.evaluator.figures(self.completed)
+        return self.completion.figures
 
     @property
     def cost(self) -> float:
@@ -80,31 +98,30 @@ class Episode:
         return open_group_start(self.decisions)
 
     @cached_property
-    def choices(self) -> tuple[Choice, ...]:
-        """What every decision about the cursor's unit leads to.  # [num_actions]."""
-        evaluator = self.tables.evaluator
+    def choices(self) -> tuple[Completion | None, ...]:
+        """How every decision about the cursor's unit is completed; None if masked.
+
+        # [num_actions].
+        """
+        if self.done:
+            return (None,) * len(UnitAction)
         possible = self.tables.structure.possible(self.decisions)
-        rest = self.tables.completion[self.cursor + 1 :]
-        choices: list[Choice] = []
-        for action in UnitAction:
-            choice: Choice = None
-            if possible[action]:
-                figures = evaluator.figures((*self.decisions, int(action), *rest))
-                choice = figures if evaluator.fits(figures, self.budget_bytes) else None
-            choices.append(choice)
-        return tuple(choices)
+        return tuple(
+            self._complete((*self.decisions, int(action)), self.completion.rung)
+            if possible[action]
+            else None
+            for action in UnitAction
+        )
 
     @cached_property
     def mask(self) -> NDArray[np.bool_]:
         """Decisions that are allowed; never empty before the end.  # [num_actions]."""
-        if self.done:
-            return np.zeros(len(UnitAction), dtype=np.bool_)
         return np.array([choice is not None for choice in self.choices], dtype=np.bool_)
 
     @property
     def fallback(self) -> int:
-        """The completion rule's own decision about the cursor's unit; always allowed."""
-        action = self.tables.completion[self.cursor]
+        """The rung's own decision about the cursor's unit; always allowed."""
+        action = self.tables.ladder[self.completion.rung][self.cursor]
         if not self.tables.structure.possible(self.decisions)[action]:
             # Only a nested group can lose its sense: alone, a unit is simply recomputed.
             action = int(UnitAction.CLOSE)
@@ -116,13 +133,31 @@ class Episode:
         Raises:
             InvalidInputError: the decision is not allowed by the mask.
         """
-        if not self.mask[action]:
-            allowed = ", ".join(action.name for action in UnitAction if self.mask[action])
+        completion = self.choices[action]
+        if completion is None:
+            allowed = ", ".join(other.name for other in UnitAction if self.mask[other])
             raise InvalidInputError(
                 f"action is {UnitAction(action).name} at unit {self.cursor}; allowed: {allowed}"
             )
-        return Episode(self.tables, self.budget_bytes, (*self.decisions, int(action)))
+        return Episode(self.tables, self.budget_bytes, (*self.decisions, int(action)), completion)
 
     def schedule(self) -> Schedule:
         """The schedule of the completed decisions."""
         return self.tables.evaluator.schedule(self.completed)
+
+    def _complete(self, decisions: tuple[int, ...], rung: int) -> Completion | None:
+        """Find a rung that fits: down from ``rung``, then back up as long as it still fits."""
+        last = len(self.tables.ladder) - 1
+        while (found := self._completion(decisions, rung)) is None:
+            if rung == last:
+                return None
+            rung += 1
+        while rung > 0 and (faster := self._completion(decisions, rung - 1)) is not None:
+            found, rung = faster, rung - 1
+        return found
+
+    def _completion(self, decisions: tuple[int, ...], rung: int) -> Completion | None:
+        evaluator = self.tables.evaluator
+        rest = self.tables.ladder[rung][len(decisions) :]
+        figures = evaluator.figures(decisions + rest)
+        return Completion(rung, figures) if evaluator.fits(figures, self.budget_bytes) else None

@@ -51,9 +51,10 @@ NODE_FEATURES = (
     "recomputable",
     "offloadable",
     "position",
-    "completion_keeps",
-    "completion_offloads",
-    "completion_closes",
+    "ladder_order",
+    "ladder_offloads",
+    "ladder_recomputes",
+    "least_keeps",
 )
 EDGE_FEATURES = ("bytes", "distance", "forwards")
 STATE_FEATURES = (
@@ -61,7 +62,7 @@ STATE_FEATURES = (
     "budget_share",
     "headroom",
     "cost",
-    "floor_cost",
+    "rung",
     "progress",
     "log_units",
     "open_group_units",
@@ -70,7 +71,7 @@ STATE_FEATURES = (
     "remaining_time",
     "host_link",
 )
-CHOICE_FEATURES = ("allowed", "cost_change", "headroom", "headroom_change")
+CHOICE_FEATURES = ("allowed", "cost_change", "headroom", "headroom_change", "rung_change")
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def state_features(episode: Episode) -> FloatArray:
         episode.budget_bytes / tables.keep_all.peak_bytes,
         (episode.budget_bytes - episode.figures.peak_bytes) / span,
         episode.cost,
-        math.log(tables.evaluator.figures(tables.completion).step_time_s / ideal_s),
+        episode.completion.rung / len(tables.ladder),
         episode.cursor / tables.num_units,
         math.log(tables.num_units) / 4,
         (episode.cursor - start) / 8,
@@ -132,13 +133,15 @@ def choice_features(episode: Episode) -> FloatArray:
         return rows
     span = _span_bytes(episode)
     ideal_s = episode.tables.keep_all.step_time_s
-    for action, figures in enumerate(episode.choices):
-        if figures is None:
+    for action, choice in enumerate(episode.choices):
+        if choice is None:
             continue
+        figures = choice.figures
+        rungs = (choice.rung - episode.completion.rung) / len(episode.tables.ladder)
         headroom = (episode.budget_bytes - figures.peak_bytes) / span
         change = (episode.figures.peak_bytes - figures.peak_bytes) / span
         cost = math.log(figures.step_time_s / ideal_s)
-        rows[action] = (1.0, 10 * (cost - episode.cost), headroom, change)
+        rows[action] = (1.0, 10 * (cost - episode.cost), headroom, change, 10 * rungs)
     return _clipped(rows)
 
 
@@ -163,7 +166,7 @@ def _node_row(tables: CaseTables, index: int, span: int) -> tuple[float, ...]:
     chain, structure = tables.problem.chain, tables.structure
     unit = chain.units[index]
     ideal_s = tables.keep_all.step_time_s
-    completion = UnitAction(tables.completion[index])
+    order, change = _ladder_change(tables, index)
     private = sum(chain.num_bytes(s) for s in chain.private_inputs(index, index + 1))
     copy_s = _copy_s(tables, unit.saved_bytes, len(unit.saved))
     own = unit.own_saved_bytes / span
@@ -182,10 +185,19 @@ def _node_row(tables: CaseTables, index: int, span: int) -> tuple[float, ...]:
         float(structure.recomputable[index] and bool(unit.saved)),
         float(structure.offloadable[index]),
         index / tables.num_units,
-        float(completion is UnitAction.KEEP),
-        float(completion is UnitAction.OFFLOAD),
-        float(completion.closes),
+        order,
+        float(change is UnitAction.OFFLOAD),
+        float(change.recomputes),
+        float(tables.least_memory[index] == UnitAction.KEEP),
     )
+
+
+def _ladder_change(tables: CaseTables, index: int) -> tuple[float, UnitAction]:
+    """Where on the ladder a unit is first changed, as a share of it, and to what."""
+    for rung, decisions in enumerate(tables.ladder):
+        if decisions[index] != UnitAction.KEEP:
+            return rung / len(tables.ladder), UnitAction(decisions[index])
+    return 1.0, UnitAction.KEEP
 
 
 def _edges(chain: Chain, span: int) -> tuple[NDArray[np.int64], FloatArray]:

@@ -41,9 +41,10 @@ class ScheduleEnv(gymnasium.Env[Observation, np.int64]):
     | 4 | CLOSE_NESTED | as 3, with checkpoints inside the group placed by the fill function |
     | 5 | CLOSE_OFFLOADED | as 3, and the group's checkpoint waits on the host |
 
-    `action_masks()` tells which are allowed: those after which the plan, completed by a fixed rule
-    of least memory, fits the budget. One always is, so no episode ends without a plan that fits.
-    A masked action is replaced by the completion's own; `info["replaced"]` tells so.
+    `action_masks()` tells which are allowed: those after which some rung of a fixed ladder of plans
+    (from keeping everything to the least memory) completes the decisions to a plan that fits the
+    budget. One always is, so no episode ends without a plan that fits. A masked action is replaced
+    by the rung's own; `info["replaced"]` tells so.
 
     ## Observation space
     `Dict` of one-dimensional float32 boxes, padded with zeros to N units and E edges
@@ -52,7 +53,7 @@ class ScheduleEnv(gymnasium.Env[Observation, np.int64]):
 
     | key | length | min | max | meaning |
     |---|---|---|---|---|
-    | nodes | N x 17 | -10 | 10 | row per unit, columns `features.NODE_FEATURES` |
+    | nodes | N x 18 | -10 | 10 | row per unit, columns `features.NODE_FEATURES` |
     | node_mask | N | 0 | 1 | 1 for a unit, 0 for padding |
     | edge_index | 2 x E | 0 | N-1 | from unit, to unit; both directions are listed |
     | edges | E x 3 | -10 | 10 | row per edge, columns `features.EDGE_FEATURES` |
@@ -60,14 +61,14 @@ class ScheduleEnv(gymnasium.Env[Observation, np.int64]):
     | decisions | N x A | 0 | 1 | one-hot decisions so far |
     | cursor | 1 | 0 | N | the unit to decide about |
     | state | 12 | -10 | 10 | budget and progress, `features.STATE_FEATURES` |
-    | choices | A x 4 | -10 | 10 | where each decision leads, `features.CHOICE_FEATURES` |
+    | choices | A x 5 | -10 | 10 | where each decision leads, `features.CHOICE_FEATURES` |
     | action_mask | A | 0 | 1 | as `action_masks()` |
 
     ## Reward
     With T the simulated step time in seconds, the return of an episode is
     `-log(T(plan) / T(keep all))`, dimensionless, at most 0 up to rounding. It comes as differences
-    of a potential: the first step also pays for the completion of the empty plan, and every step
-    pays the fall of log T of the completed plan. Use a discount of 1.
+    of a potential, log T of the decisions completed by the fastest rung that fits: every step pays
+    its fall, and the first one pays for the completion of no decisions too. Use a discount of 1.
 
     ## Starting state
     A case and a budget drawn by the sampler. `reset(options={"case": name, "range": share})` plays

@@ -41,6 +41,11 @@ class Structure:
             for unit in problem.graph.units
         )
 
+    def possible_alone(self) -> list[NDArray[np.bool_]]:
+        """Decisions possible for every unit if its neighbours are kept.  # [num_units]."""
+        keep = int(UnitAction.KEEP)
+        return [self.possible((keep,) * index) for index in range(self.num_units)]
+
     def possible(self, decisions: Sequence[int]) -> NDArray[np.bool_]:
         """Decisions possible for the unit after ``decisions``.
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from remora.envs.actions import GroupFill
 from remora.envs.completion import least_memory_decisions
 from remora.envs.evaluation import Figures, PlanEvaluator
+from remora.envs.ladder import memory_ladder
 from remora.envs.structure import Structure
 from remora.errors import InvalidInputError
 from remora.schedule.menu import keep_all_schedule
@@ -67,14 +68,22 @@ class CaseTables:
         return self.evaluator.figures_of(keep_all_schedule(self.problem.graph))
 
     @cached_property
-    def completion(self) -> tuple[int, ...]:
-        """Decisions that complete any prefix with little memory.  # [num_units]."""
+    def least_memory(self) -> tuple[int, ...]:
+        """Decisions that need the least memory.  # [num_units]."""
         return least_memory_decisions(self.evaluator, self.structure, self._floor_plan.memory)
+
+    @cached_property
+    def ladder(self) -> tuple[tuple[int, ...], ...]:
+        """Rows of decisions from keeping everything to the least memory.
+
+        # [num_rungs][num_units].
+        """
+        return memory_ladder(self.evaluator, self.structure, self.least_memory)
 
     @cached_property
     def least_peak_bytes(self) -> int:
         """The smallest budget an episode can have."""
-        return self.evaluator.figures(self.completion).peak_bytes
+        return self.evaluator.figures(self.least_memory).peak_bytes
 
     @cached_property
     def floor_peak_bytes(self) -> int:

@@ -90,7 +90,9 @@ def _draw_memory(axes: Any, samples: Sequence[MemorySample], budget_bytes: int) 
     axes.axhline(budget_bytes / 2**30, color=BUDGET_COLOUR, linestyle="--", label="budget")
     axes.set_xlabel("ms")
     axes.set_ylabel("GiB")
-    axes.legend(ncols=4, fontsize="small")
+    axes.legend(
+        ncols=8, fontsize="small", loc="upper left", bbox_to_anchor=(0, -0.2), frameon=False
+    )
 
 
 def _row(instruction: Any) -> str:

@@ -36,18 +36,22 @@ def breakdown_table(breakdown_bytes: Sequence[tuple[str, int]]) -> Table:
 
 
 def cells_table(
-    header: Sequence[str], rows: Sequence[Sequence[str]], marked: Sequence[bool] = ()
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    marked: Sequence[bool] = (),
+    numeric: bool = True,
 ) -> Table:
     """Return a table of plain cells; square brackets in names are shown as they are.
 
     Args:
-        header: one text per column; the first column is left-aligned, the others right.
+        header: one text per column.
         rows: one text per column and row.
         marked: rows shown bold; empty for none.
+        numeric: align all columns but the first to the right.
     """
     table = Table(box=None, padding=(0, 2, 0, 0))
     for position, name in enumerate(header):
-        table.add_column(Text(name), justify="left" if position == 0 else "right")
+        table.add_column(Text(name), justify="right" if numeric and position else "left")
     for position, row in enumerate(rows):
         bold = "bold" if marked and marked[position] else ""
         table.add_row(*(Text(cell, style=bold) for cell in row))

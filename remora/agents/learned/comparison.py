@@ -19,8 +19,18 @@ from remora.agents.scheduler import Scheduler
 from remora.envs.episode import Episode
 from remora.errors import InfeasibleError, TimeLimitError
 
-__all__ = ["GREEDY_DECODE", "SAMPLED_DECODE", "Comparison", "Result", "compare", "summarise"]
+__all__ = [
+    "GREEDY_DECODE",
+    "NO_DECISIONS",
+    "SAMPLED_DECODE",
+    "Comparison",
+    "Result",
+    "compare",
+    "summarise",
+]
 
+NO_DECISIONS = "ladder"
+"""The environment's own completion of no decisions: what an episode starts from."""
 GREEDY_DECODE = "learned_greedy"
 SAMPLED_DECODE = "learned_samples"
 
@@ -79,6 +89,10 @@ def compare(
         samples: plans that the policy draws besides its greedy one.
         seed: of those draws.
         time_limit_s: for each scheduler and problem.
+
+    Yields:
+        One comparison per problem; besides the schedulers it has rows for the policy's two ways
+        of decoding and for what its episode starts from.
     """
     others = {name: create(name, **dict(values)) for name, values in schedulers.items()}
     for share, episode in problems:
@@ -110,6 +124,7 @@ def summarise(rows: Sequence[Comparison], name: str, other: str) -> dict[str, fl
 def _decoded(
     network: PlanNetwork, episode: Episode, samples: int, seed: int
 ) -> Iterator[tuple[str, Result]]:
+    yield NO_DECISIONS, Result(math.expm1(episode.cost), 0.0)
     begin = time.perf_counter()
     decoder = Decoder(network, episode)
     greedy = decoder.greedy()

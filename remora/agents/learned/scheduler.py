@@ -74,7 +74,7 @@ class Learned:
         tables = CaseTables(Case(self.name, problem), cost_model, nest_every_unit)
         if problem.budget_bytes < tables.least_peak_bytes:
             yield floor_schedule(problem)
-            yield tables.evaluator.schedule(tables.completion)
+            yield tables.evaluator.schedule(tables.least_memory)
             return
         decoder = Decoder(network, Episode(tables, problem.budget_bytes))
         yield decoder.greedy().schedule()

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from remora.graph.model_graph import ModelGraph, Spec, TensorView
+from remora.graph.model_graph import Spec, TensorView
 
 __all__ = [
     "MutableArguments",
@@ -125,12 +125,6 @@ def _value(
     if tag in ("dtype", "layout", "memory_format"):
         return getattr(torch, value)
     raise UnsupportedArgument(f"an argument of kind {tag} ({value})")
-
-
-def storage_dtype(graph: ModelGraph, storage: int, readers: tuple[int, ...]) -> str:
-    """Dtype of the first of the ``readers`` (tensor indices) that views ``storage``."""
-    found = (graph.tensors[t].dtype for t in readers if graph.tensors[t].storage == storage)
-    return next(found, "uint8")
 
 
 def _fill_random(flat: torch.Tensor, role: str) -> None:

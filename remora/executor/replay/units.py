@@ -40,7 +40,7 @@ _CACHE_BYTES = 1 << 26
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """Seconds after every call of one run, from the start of its phase."""
+    """Seconds of every call of one run, in order."""
 
     forward: list[float]
     backward: list[float]

@@ -25,9 +25,7 @@ def policy(tmp_path: Path) -> str:
 
 
 def _problem(share: float) -> Problem:
-    return dataclasses.replace(
-        toy_case().problem, budget_bytes=toy_tables().budget_bytes(share)
-    )
+    return dataclasses.replace(toy_case().problem, budget_bytes=toy_tables().budget_bytes(share))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.7, 1.0])

@@ -27,7 +27,9 @@ def test_the_fast_experiment_trains_compares_and_saves_the_same_twice(tmp_path: 
     assert card["seed"] == 0
     assert card["config"]["env"]["models"] == ["resnet_tiny"]
     assert set(card["quality"]) == {
+        "learned_greedy over ladder",
         "learned_greedy over random",
+        "learned_samples over ladder",
         "learned_samples over random",
     }
     again = train_agent(config, tmp_path / "b", NoneTracker())

@@ -281,3 +281,15 @@ def test_a_forward_that_fails_leaves_the_runtime_usable() -> None:
         with pytest.raises(RuntimeError, match="must match"):
             model(inputs[0], torch.ones(3, 3))
         assert differences(plain, run_steps(model, inputs)) == []
+
+
+def test_a_replay_stops_after_the_last_saved_tensor() -> None:
+    model, inputs, graph = chain(2)
+    finished: list[int] = []
+    model.blocks[0].outer.register_forward_hook(lambda *_: finished.append(1))
+    # Without dropout and mask behind it the last linear of the block saves last.
+    model.eval()
+    graph = trace(model, (inputs[0],), units=["blocks.0", "blocks.1"])
+    with apply(model, graph, schedule(graph, RECOMPUTE)):
+        run_steps(model, (inputs[0],))
+    assert len(finished) == 1

@@ -34,10 +34,10 @@ class Chain(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList(block(width) for _ in range(length))
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         # x, mask [batch, width] -> [batch, width]
         for block in self.blocks:
-            step = block(x) * mask
+            step = block(x) if mask is None else block(x) * mask
             step.mul_(0.5)
             x = x + nn.functional.dropout(step, 0.2, self.training)
         return x

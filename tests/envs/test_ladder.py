@@ -1,0 +1,63 @@
+"""The ladder of plans that completes episodes, and the least memory at its end."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from remora.envs.actions import UnitAction
+from remora.envs.tables import CaseTables
+from remora.simulator.floor import floor_schedule
+from tests.envs.toy import toy_tables
+
+HIDDEN = ((96, 16, 160), (32, 96, 64, 48))
+
+
+@pytest.fixture(params=HIDDEN, ids=str)
+def tables(request: pytest.FixtureRequest) -> CaseTables:
+    return toy_tables(request.param)
+
+
+def test_the_ladder_goes_from_keeping_everything_to_the_least_memory(tables: CaseTables) -> None:
+    ladder = tables.ladder
+    assert set(ladder[0]) == {UnitAction.KEEP}
+    assert tables.evaluator.figures(ladder[0]) == tables.keep_all
+    assert ladder[-1] == tables.least_memory
+    peaks = [tables.evaluator.figures(rung).peak_bytes for rung in ladder]
+    assert min(peaks) == peaks[-1]
+
+
+def test_each_rung_changes_one_unit_for_good(tables: CaseTables) -> None:
+    for before, after in itertools.pairwise(tables.ladder[:-1]):
+        changed = [i for i in range(tables.num_units) if before[i] != after[i]]
+        assert len(changed) == 1
+        assert before[changed[0]] == UnitAction.KEEP
+
+
+def test_the_first_rung_down_has_the_lowest_price_of_all(tables: CaseTables) -> None:
+    evaluator, keep = tables.evaluator, tables.ladder[0]
+
+    def price(decisions: tuple[int, ...]) -> float:
+        figures = evaluator.figures(decisions)
+        freed = tables.keep_all.peak_bytes - figures.peak_bytes
+        slower_s = max(0.0, figures.step_time_s - tables.keep_all.step_time_s)
+        return slower_s / freed if freed > 0 else float("inf")
+
+    trials = [
+        (*keep[:unit], int(action), *keep[unit + 1 :])
+        for unit, possible in enumerate(tables.structure.possible_alone())
+        for action in (UnitAction.OFFLOAD, UnitAction.CLOSE, UnitAction.CLOSE_OFFLOADED)
+        if possible[action]
+    ]
+    assert price(tables.ladder[1]) == min(price(trial) for trial in trials)
+
+
+def test_the_least_memory_beats_simple_patterns_and_the_floor(tables: CaseTables) -> None:
+    evaluator = tables.evaluator
+    all_alone = tuple(
+        int(UnitAction.CLOSE if free else UnitAction.KEEP) for free in tables.structure.recomputable
+    )
+    assert tables.least_peak_bytes <= evaluator.figures(all_alone).peak_bytes
+    floor = evaluator.figures_of(floor_schedule(tables.problem))
+    assert tables.least_peak_bytes <= floor.peak_bytes
