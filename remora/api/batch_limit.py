@@ -14,8 +14,9 @@ from remora.graph.loss import ExampleInputs
 
 __all__ = ["batch_of", "largest_batch", "with_batch"]
 
-_MOST_TRIALS = 16
+_LINE_TRIALS = 6
 _MOST_GROWTH = 8
+_MOST = 2**20
 
 
 def batch_of(example_inputs: ExampleInputs) -> int:
@@ -52,41 +53,33 @@ def with_batch(example_inputs: ExampleInputs, batch: int) -> ExampleInputs:
 def largest_batch(peak_bytes: Callable[[int], int], budget_bytes: int, start: int) -> int:
     """Return the largest batch whose peak is within the budget; 0 if not even one sample is.
 
-    Between the largest batch known to fit and the smallest known not to, the next trial is where
-    a straight line through the last two points meets the budget.
+    A batch of a million samples is large enough and ends the search. Peaks are almost straight lines in the batch, so the next trial is where the line through the
+    two trials nearest to the budget meets it, or just beside it; after a few of those, halving
+    what is left ends the search in any case.
 
     Args:
         peak_bytes: peak by batch size; does not fall as the batch grows.
         budget_bytes: limit.
         start: batch size to begin with, at least 1.
     """
-    known: dict[int, int] = {}
-    fits, fails = 0, None
-    trial = start
-    for _ in range(_MOST_TRIALS):
-        known[trial] = peak_bytes(trial)
-        if known[trial] <= budget_bytes:
-            fits = max(fits, trial)
-        else:
-            fails = trial if fails is None else min(fails, trial)
-        if fails is not None and fails - fits == 1:
-            break
+    known = {start: peak_bytes(start)}
+    while True:
+        fits = max((b for b, peak in known.items() if peak <= budget_bytes), default=0)
+        fails = min((b for b, peak in known.items() if peak > budget_bytes), default=None)
+        if fits >= _MOST or (fails is not None and fails - fits == 1):
+            return fits
         trial = _next_trial(known, budget_bytes, fits, fails)
-    return fits
+        known[trial] = peak_bytes(trial)
 
 
 def _next_trial(known: dict[int, int], budget_bytes: int, fits: int, fails: int | None) -> int:
-    lowest = fits + 1
-    highest = fails - 1 if fails is not None else _MOST_GROWTH * max(known)
-    if len(known) == 1:
-        only = next(iter(known))
-        guess = only * 2 if fails is None else only // 2
-    else:
-        guess = _line(known, budget_bytes)
-        if guess <= fits and fits in known:
-            # The line says that nothing larger fits: look just above.
-            guess = lowest
-    return min(max(guess, lowest), highest)
+    if len(known) == 1 or (fails is None and len(known) > _LINE_TRIALS):
+        return fits * 2 if fails is None else fails // 2
+    if fails is not None and len(known) > _LINE_TRIALS:
+        return (fits + fails) // 2
+    guess = _line(known, budget_bytes)
+    highest = fails - 1 if fails is not None else _MOST_GROWTH * fits
+    return min(max(guess, fits + 1), highest)
 
 
 def _line(known: dict[int, int], budget_bytes: int) -> int:

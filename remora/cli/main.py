@@ -116,7 +116,8 @@ def _prepare(verbose: bool) -> None:
     # PyTorch's profiler prints a line per run otherwise; it reads this when it is loaded.
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")
     # A model of the user's own lies beside where they stand.
-    sys.path.insert(0, os.getcwd())
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
     logging.basicConfig(format="%(name)s: %(message)s", stream=sys.stderr)
     logging.getLogger("remora").setLevel(logging.INFO if verbose else logging.WARNING)
     if not verbose:

@@ -14,7 +14,6 @@ from remora.simulator.timeline import MemorySample, TimedInstruction, Timeline
 __all__ = ["memory_figure", "timeline_figure"]
 
 _LAYOUT: dict[str, Any] = {
-    "template": "none",
     "font": {"family": "system-ui, sans-serif", "size": 13},
     "margin": {"l": 110, "r": 20, "t": 20, "b": 50},
     "legend": {"orientation": "h", "y": 1.15},

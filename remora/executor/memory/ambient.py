@@ -92,7 +92,8 @@ def current_ambient(device_type: str) -> Ambient:
 def under(ambient: Ambient) -> Iterator[None]:
     """Run under the modes of ``ambient``; modes that already hold are left alone."""
     with contextlib.ExitStack() as stack:
-        stack.enter_context(torch.set_grad_enabled(ambient.grad))
+        if torch.is_grad_enabled() != ambient.grad:
+            stack.enter_context(torch.set_grad_enabled(ambient.grad))
         for kind, enabled, dtype in ambient.autocast:
             now = (torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind))
             if now != (enabled, dtype) and (enabled or now[0]):

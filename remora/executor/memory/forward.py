@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
-from torch.utils import _pytree as pytree
 
 from remora.executor.memory.ambient import current_ambient, random_state
 from remora.executor.memory.buffers import BufferSlot, snapshot
+from remora.executor.memory.nesting import output_leaves
 from remora.executor.memory.offload import OffloadedTensor, OffloadTimeline
 from remora.executor.memory.plan import RegionSpec, RuntimePlan
 from remora.executor.memory.region import Region, Replay, SavedHandle
@@ -189,4 +189,4 @@ def unpack(packed: Packed) -> Tensor:
 
 
 def _tensors(tree: Any) -> list[Tensor]:
-    return [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, Tensor)]
+    return [leaf for leaf in output_leaves(tree) if isinstance(leaf, Tensor)]

@@ -75,6 +75,11 @@ class Handle:
         """Largest number of bytes that were on the host at one time."""
         return self._runtime.mover.pool.peak_bytes if self._runtime is not None else 0
 
+    @property
+    def host_bytes(self) -> int:
+        """Number of bytes that are on the host now."""
+        return self._runtime.mover.pool.bytes_in_use if self._runtime is not None else 0
+
     def remove(self) -> None:
         """Restore the model; a second call does nothing.
 

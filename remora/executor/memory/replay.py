@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
-from torch.utils import _pytree as pytree
 
 from remora.executor.memory.ambient import random_state_of, under
 from remora.executor.memory.buffers import replay_buffers
+from remora.executor.memory.nesting import output_leaves
 from remora.executor.memory.region import Region, SavedHandle
 from remora.executor.memory.tape import arguments, hold
 
@@ -42,7 +42,11 @@ def replay(region: Region, device: torch.device) -> None:
         return
     values = {number: held.open() for number, held in inputs.items()}
     del inputs
-    with random_state_of(region.random, device), replay_buffers(region.slots, region.buffers):
+    with (
+        random_state_of(region.random, device),
+        replay_buffers(region.slots, region.buffers),
+        torch.enable_grad(),
+    ):
         _run(region, values, wanted, children)
 
 
@@ -112,7 +116,7 @@ def _run_call(
             f"recomputing {region.label} saved {filler.count} tensors in a call that saved more "
             "at first: the model is not deterministic"
         )
-    for number, leaf in zip(call.outputs, pytree.tree_leaves(output), strict=False):
+    for number, leaf in zip(call.outputs, output_leaves(output), strict=False):
         if number is not None:
             values[number] = leaf
 

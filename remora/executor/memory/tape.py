@@ -12,9 +12,14 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from remora.executor.memory.ambient import Ambient
+from remora.executor.memory.nesting import (
+    Spec,
+    flatten_arguments,
+    output_leaves,
+    unflatten_arguments,
+)
 
 __all__ = [
     "Call",
@@ -102,7 +107,7 @@ class FlatArguments:
 
     leaves: tuple[Any, ...]
     states: tuple[tuple[int, bool] | None, ...]
-    spec: pytree.TreeSpec
+    spec: Spec
 
     def changed(self) -> list[Tensor]:
         """Return the tensors that were changed in place since."""
@@ -115,11 +120,11 @@ class FlatArguments:
 
 def flatten(args: tuple[Any, ...], kwargs: dict[str, Any]) -> FlatArguments:
     """Flatten arguments, before a call that may change them in place."""
-    leaves, spec = pytree.tree_flatten((args, kwargs))
+    leaves, spec = flatten_arguments(args, kwargs)
     states = tuple(
         (leaf._version, leaf.requires_grad) if isinstance(leaf, Tensor) else None for leaf in leaves
     )
-    return FlatArguments(tuple(leaves), states, spec)
+    return FlatArguments(leaves, states, spec)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +141,7 @@ class Call:
     """
 
     function: Callable[..., Any]
-    spec: pytree.TreeSpec
+    spec: Spec
     leaves: tuple[Any, ...]
     outputs: tuple[int | None, ...]
     unit: int
@@ -191,7 +196,7 @@ class Tape:
         leaves = tuple(map(self._numbered, arguments.leaves, arguments.states))
         for changed in arguments.changed():
             self._known[id(changed)].wants_gradient = changed.requires_grad
-        outputs = tuple(self._new_number(leaf) for leaf in pytree.tree_leaves(output))
+        outputs = tuple(self._new_number(leaf) for leaf in output_leaves(output))
         self.calls.append(Call(function, arguments.spec, leaves, outputs, unit, ambient))
 
     def close(self) -> None:
@@ -245,5 +250,4 @@ class Tape:
 def arguments(call: Call, values: dict[int, Tensor]) -> tuple[Sequence[Any], dict[str, Any]]:
     """Rebuild (args, kwargs) of a call from the values of a replay."""
     leaves = [values[leaf.number] if isinstance(leaf, Value) else leaf for leaf in call.leaves]
-    args, kwargs = pytree.tree_unflatten(leaves, call.spec)
-    return args, kwargs
+    return unflatten_arguments(leaves, call.spec)

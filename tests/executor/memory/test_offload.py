@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 
 import torch
 from torch import Tensor
@@ -169,3 +170,28 @@ def test_an_offloaded_checkpoint_is_private_and_exact() -> None:
         assert differences(plain, run_steps(model, inputs)) == []
     # The hidden state that enters unit 2; the mask is an input of the model and stays.
     assert handle.host_peak_bytes == 4 * 16 * 32
+
+
+def test_nothing_outlives_a_step_without_the_garbage_collector() -> None:
+    model, inputs, graph = chain(6, width=16, batch=256)
+    plan = schedule(
+        graph,
+        {1: Action.OFFLOAD, 5: Action.RECOMPUTE},
+        groups=(Group(2, 5, checkpoint=Action.OFFLOAD, children=(Group(3, 5),)),),
+    )
+
+    def steps(count: int) -> None:
+        for _ in range(count):
+            model(*inputs).square().sum().backward()
+            model.zero_grad(set_to_none=True)
+            inputs[0].grad = None
+
+    gc.disable()
+    try:
+        with apply(model, graph, plan) as handle:
+            steps(1)
+            assert cpu_peak_bytes(lambda: steps(1)) == cpu_peak_bytes(lambda: steps(4))
+            model(*inputs)
+            assert handle.host_bytes == 0
+    finally:
+        gc.enable()
