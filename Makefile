@@ -51,7 +51,7 @@ format: $(STAMP) ## reformat and mend what can be mended
 	$(BIN)/ruff check --fix .
 
 bench: $(STAMP) ## list the commands of the benchmarks
-	@find benchmarks -maxdepth 1 -name '*.py' | sort | sed 's|^|$(BIN)/python |'
+	@grep -l __main__ benchmarks/*.py | sed 's|/|.|; s|\.py$$||; s|^|$(BIN)/python -m |'
 
 wheel: $(STAMP) ## build the wheel into dist/
 	$(BIN)/python -m build --wheel

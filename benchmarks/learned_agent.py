@@ -33,6 +33,7 @@ def run(policy: str, experiment: str) -> dict[str, Any]:
         GREEDY_DECODE,
         NO_DECISIONS,
         SAMPLED_DECODE,
+        UNTRAINED,
         summarise,
     )
     from remora.agents.learned.policy_files import load_policy
@@ -48,7 +49,7 @@ def run(policy: str, experiment: str) -> dict[str, Any]:
     for model in config.evaluation.models:
         own = [row for row in rows if row.case.split("/")[0] == model]
         for decode in (GREEDY_DECODE, SAMPLED_DECODE):
-            for other in (NO_DECISIONS, *config.evaluation.schedulers):
+            for other in (NO_DECISIONS, UNTRAINED, *config.evaluation.schedulers):
                 summaries[f"{model}: {decode} over {other}"] = summarise(own, decode, other)
     return {
         "command": " ".join(["python", "benchmarks/learned_agent.py", *sys.argv[1:]]),
@@ -115,7 +116,8 @@ def markdown(result: dict[str, Any]) -> str:
 `learned_greedy` takes the policy's likeliest decision at every unit; `learned_samples` is the best
 of that and {samples} drawn plans; `random` the best of {random_plans} random plans; `greedy` has
 its clean-up; `ladder` is the environment's own completion of no decisions, from which every
-episode starts. A gap below 0 means that the policy's plan is faster.
+episode starts; `untrained` the greedy decode of the network before training, which follows the
+simulated outlook of each decision only. A gap below 0 means that the policy's plan is faster.
 
 ## Pairs
 

@@ -1,13 +1,15 @@
 """Predicted against measured peak memory and step time, for tiny models and mixed plans.
 
 Run `python -m benchmarks.prediction [out=FOLDER] [models=a,b] [mixes=N]`. For every model one
-process traces it without its memory and predicts; another, which gets only the plans, builds it,
-runs them and measures. Let nothing else run: the times are compared too.
+process traces it without its memory and predicts the peaks; another, which gets only the plans,
+builds it, predicts the step times (it measures the host time of the model's own forward, too),
+runs them and measures, on one thread. Let nothing else run: the times are compared too.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import random
 import statistics
 import subprocess
@@ -19,6 +21,9 @@ from typing import Any
 from benchmarks.recording import RESULTS, arguments, context, table, write
 
 MODELS = "gpt2_tiny,bert_tiny,resnet_tiny,unet_tiny,fno2d_tiny,t5_tiny,llama_tiny,swin_test"
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+"""Operators of tiny models spend more time on handing work to a second thread than on the work."""
+
 PACKAGES = ("torch", "transformers", "neuraloperator", "numba")
 
 
@@ -65,7 +70,6 @@ def predict(name: str, mixes: int, folder: Path) -> None:
             "model": name,
             "plan": label,
             "predicted_peak_bytes": timeline.max_peak_bytes,
-            "predicted_step_time_s": timeline.step_time_s,
             "schedule": schedule_to_json(plan),
         }
         (folder / f"{name}.{position}.json").write_text(json.dumps(record))
@@ -100,21 +104,34 @@ def measure(name: str, folder: Path) -> None:
     """Build the model for real and measure every plan that ``predict`` left."""
     import torch
 
+    from remora.cost_models.measurement_cache import collect_measurements
+    from remora.cost_models.profiled import profiled_costs
     from remora.executor.measure import measure_step
     from remora.executor.memory.install import apply
+    from remora.executor.replay.replayer import Replayer
     from remora.graph.trace import trace
+    from remora.hardware.local import measure_local
+    from remora.schedule.problem import OPTIMIZERS, Problem
     from remora.schedule.serialize import schedule_from_json
+    from remora.simulator.simulate import simulate
     from remora.zoo import build_target
 
     torch.manual_seed(0)
     model, example_inputs, loss = build_target(*model_values(name))
     graph = trace(model, example_inputs, loss)
+    hardware = measure_local(host_pool="emulated")
+    replayer = Replayer(model=model, example_inputs=example_inputs, loss=loss)
+    costs = profiled_costs(
+        graph, hardware, collect_measurements(graph, hardware, "adamw", replayer, force=True)
+    )
+    problem = Problem({1: graph}, {1: costs}, hardware, OPTIMIZERS["adamw"], 2**60)
     for path in sorted(folder.glob(f"{name}.*.json")):
         record = json.loads(path.read_text())
         schedule = schedule_from_json(record.pop("schedule"), graph.content_hash)
         with apply(model, graph, schedule):
             result = measure_step(model, example_inputs, loss, "adamw", repetitions=30)
         record |= {
+            "predicted_step_time_s": simulate(problem, schedule).step_time_s,
             "measured_peak_bytes": result.peak_memory_bytes,
             "measured_step_time_s": result.step_time_s,
             "measured_step_times_s": result.step_times_s,
@@ -170,7 +187,7 @@ def main(words: list[str]) -> int:
             for role in ("predict", "measure"):
                 words = [f"models={name}", f"mixes={values['mixes']}", f"folder={folder}"]
                 command = [sys.executable, "-m", "benchmarks.prediction", f"role={role}", *words]
-                subprocess.run(command, check=True)
+                subprocess.run(command, check=True, env=os.environ | ONE_THREAD)
             files = sorted(Path(folder).glob(f"{name}.*.json"))
             rows += [json.loads(path.read_text()) for path in files]
             print(f"{name}: {len(files)} plans", file=sys.stderr)

@@ -1,17 +1,19 @@
 """Time of the rotor dynamic program at 500 memory slots, table and plan together.
 
-Run `python benchmarks/rotor.py [out=FOLDER]`; writes `rotor.json` and `rotor.md` there (default
-`benchmarks/results`). Compilation happens once before the clock starts and is reported apart.
+Run `python -m benchmarks.rotor [out=FOLDER]`. Compilation happens once before the
+clock starts and is reported apart.
 """
 
-import json
-import platform
+from __future__ import annotations
+
 import random
 import statistics
 import sys
 import time
 from pathlib import Path
 from typing import Any
+
+from benchmarks.recording import RESULTS, arguments, context, table, write
 
 SLOTS = 500
 REPETITIONS = 5
@@ -78,63 +80,36 @@ def compile_seconds() -> float:
     return time.perf_counter() - begin
 
 
-def markdown(record: dict[str, Any]) -> str:
-    """The record as one table."""
-    shares = [f"{share:.0%}" for share in SHARES]
+def summary(rows: list[dict[str, Any]], first_answer_s: float) -> str:
+    """One line per chain length."""
     head = ["stages", "slots", "table s", "plan s", "total s (median)", "total s (slowest)"]
-    head += [f"time / ideal at {share}" for share in shares]
-    lines = [
-        "# Rotor dynamic program",
-        "",
-        "`python benchmarks/rotor.py`. Time over ideal (nothing recomputed) at shares of the "
-        "memory that recomputes nothing; `-` = nothing fits.",
-        "",
-        "| " + " | ".join(head) + " |",
-        "|" + "---|" * len(head),
-    ]
-    for row in record["rows"]:
+    head += [f"time / ideal at {share:.0%}" for share in SHARES]
+    lines = []
+    for row in rows:
         cells = [str(row["stages"]), str(row["slots"])]
         cells += [f"{row[key]:.3f}" for key in ("table_s", "plan_s", "total_s", "slowest_total_s")]
         for ratio in row["makespan_over_ideal_by_memory_share"].values():
             cells.append("-" if ratio is None else f"{ratio:.3f}")
-        lines.append("| " + " | ".join(cells) + " |")
-    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
-    lines += [
-        "",
-        f"First answer of the process after {record['first_answer_s']:.2f} s (loading and "
-        f"compiling, or the compiler's cache). {versions}; {record['machine']}, one thread.",
-        "",
-    ]
-    return "\n".join(lines)
+        lines.append(cells)
+    return (
+        "Time over ideal (nothing recomputed) at shares of the memory that recomputes nothing; "
+        f"`-` = nothing fits. One thread. First answer of the process after {first_answer_s:.2f} s "
+        f"(loading and compiling, or the compiler's cache).\n\n{table(head, lines)}"
+    )
 
 
-def main(arguments: list[str]) -> int:
+def main(words: list[str]) -> int:
     """Measure, write both files, print the table."""
-    folder = Path(__file__).parent / "results"
-    for argument in arguments:
-        key, _, value = argument.partition("=")
-        if key != "out" or not value:
-            print(f"unknown argument {argument!r}; allowed is out=FOLDER", file=sys.stderr)
-            return 2
-        folder = Path(value)
+    values = arguments(words, {"out": str(RESULTS)})
     first_answer_s = compile_seconds()
-    import numba
-    import numpy as np
-
+    rows = [measure(stages) for stages in STAGES]
     record = {
+        "context": context("python -m benchmarks.rotor", ("numba", "numpy")),
         "first_answer_s": first_answer_s,
-        "versions": {
-            "python": platform.python_version(),
-            "numba": numba.__version__,
-            "numpy": np.__version__,
-        },
-        "machine": platform.machine(),
-        "rows": [measure(stages) for stages in STAGES],
+        "rows": rows,
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "rotor.json").write_text(json.dumps(record, indent=2) + "\n")
-    (folder / "rotor.md").write_text(markdown(record))
-    print(markdown(record))
+    body = summary(rows, first_answer_s)
+    write(Path(values["out"]), "rotor", record, "Rotor dynamic program", body)
     return 0
 
 

@@ -53,9 +53,9 @@ def with_batch(example_inputs: ExampleInputs, batch: int) -> ExampleInputs:
 def largest_batch(peak_bytes: Callable[[int], int], budget_bytes: int, start: int) -> int:
     """Return the largest batch whose peak is within the budget; 0 if not even one sample is.
 
-    A batch of a million samples is large enough and ends the search. Peaks are almost straight lines in the batch, so the next trial is where the line through the
+    Peaks are almost straight lines in the batch, so the next trial is where the line through the
     two trials nearest to the budget meets it, or just beside it; after a few of those, halving
-    what is left ends the search in any case.
+    what is left ends the search in any case. A million samples are enough and end it too.
 
     Args:
         peak_bytes: peak by batch size; does not fall as the batch grows.

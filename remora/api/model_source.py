@@ -75,7 +75,8 @@ class ModelSource:
         except (ValueError, TypeError) as error:
             if self.is_custom and not _raised_by_zoo(error):
                 raise _own_failure(self, error) from error
-            raise InvalidInputError(f"model {self.name}: {error}") from error
+            reason = str(error).strip().split("\n")[0]
+            raise InvalidInputError(f"model {self.name}: {reason}") from error
         except Exception as error:
             if self.is_custom:
                 raise _own_failure(self, error) from error

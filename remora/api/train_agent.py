@@ -193,13 +193,14 @@ def _card(config: TrainAgentConfig, rows: tuple[Comparison, ...], command: str) 
         GREEDY_DECODE,
         NO_DECISIONS,
         SAMPLED_DECODE,
+        UNTRAINED,
         summarise,
     )
 
     quality = {
         f"{decode} over {other}": summarise(rows, decode, other)
         for decode in (GREEDY_DECODE, SAMPLED_DECODE)
-        for other in (NO_DECISIONS, *config.evaluation.schedulers)
+        for other in (NO_DECISIONS, UNTRAINED, *config.evaluation.schedulers)
     }
     return {
         "data": "random problems of the models and hardware below, with roofline costs",

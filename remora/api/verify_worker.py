@@ -21,6 +21,8 @@ from remora.simulator.records import Estimate
 
 __all__ = ["answer_request", "main"]
 
+_REPETITIONS = 5
+
 
 def main() -> None:
     """Read the request, write the answer."""
@@ -69,6 +71,7 @@ def _verify(request: dict[str, Any]) -> dict[str, Any]:
         budget_bytes=request["budget_bytes"],
         estimate=Estimate(**estimate),
         optimizer_name=request["optimizer"],
+        repetitions=_REPETITIONS,
     )
     return dataclasses.asdict(verification)
 

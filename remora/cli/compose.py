@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from remora.cli.hydra_errors import translated
 from remora.cli.schema import SCHEMAS
-from remora.errors import UnknownNameError
+from remora.errors import InvalidInputError, UnknownNameError
 
 __all__ = ["compose_config", "run_command", "run_composed"]
 
@@ -74,8 +74,15 @@ def run_command(config_name: str, config: DictConfig, job_folder: Path | None) -
 
     Returns:
         The figure that a sweeper minimises, if the command has one.
+
+    Raises:
+        UsageError: a key is missing or unknown.
+        RemoraError: the command failed.
     """
     _refuse_additions(config_name, config)
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise InvalidInputError(f"{missing[0]} is missing; give {missing[0]}=")
     if config.out is None:
         with open_dict(config):
             config.out = str(job_folder or _default_folder(config_name))

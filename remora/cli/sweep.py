@@ -57,12 +57,20 @@ def _plans(config: DictConfig, progress: Progress) -> list[Plan]:
         example.model, example.example_inputs, example.loss, units_of(config), source.name
     )
     problem = state_problem(graph, request, progress)
-    plans = []
+    plans: list[Plan] = []
     for point in _POINTS:
         progress.stage(f"planning for range:{point:.2f}")
         budgeted = with_budget(problem, Budget(BudgetKind.RANGE, point))
-        plans.append(make_plan(budgeted, request, source=source))
+        plan = make_plan(budgeted, request, source=source)
+        plans.append(_no_slower(plan, plans[-1]) if plans else plan)
     return plans
+
+
+def _no_slower(plan: Plan, tighter: Plan) -> Plan:
+    """What fits the tighter budget fits this one too, so the front never rises."""
+    if plan.estimate.step_time_s <= tighter.estimate.step_time_s:
+        return plan
+    return replace(plan, schedule=tighter.schedule, estimate=tighter.estimate)
 
 
 def _cells(point: float, plan: Plan) -> tuple[str, ...]:

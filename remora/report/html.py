@@ -56,8 +56,8 @@ def report_html(content: ReportContent) -> str:
 
 def _candidates(content: ReportContent) -> list[str]:
     header, rows = candidate_cells(content)
-    chosen = [row.chosen for row in content.candidates]
-    return _section("Candidates", _table(header, rows, chosen)) if rows else []
+    chosen = [*(row.chosen for row in content.candidates), False]
+    return _section("Candidates", _table(header, rows, chosen)) if content.candidates else []
 
 
 def _units(content: ReportContent) -> str:

@@ -39,9 +39,12 @@ def summary_sentences(content: ReportContent) -> list[str]:
 
 
 def candidate_cells(content: ReportContent) -> Cells:
-    """Return header and rows of the table of candidates."""
+    """Return header and rows of the table of candidates; the lower bound is the last row."""
     header = ("candidate", "step time", "over keep all", "peak", "search", "fits")
-    return header, [_candidate(row, content) for row in content.candidates]
+    bound_s = content.lower_bound_s
+    overhead = overhead_text(bound_s, content.keep_all_step_time_s)
+    bound = ("lower bound", duration_text(bound_s), overhead, "-", "-", "-")
+    return header, [*(_candidate(row, content) for row in content.candidates), bound]
 
 
 def verdict_cells(content: ReportContent, verification: Verification) -> Cells:

@@ -18,7 +18,7 @@ __all__ = ["breakdown_table", "candidates_table", "cells_table", "verdict_table"
 def candidates_table(content: ReportContent) -> Table:
     """Return the table of candidates; the chosen one is bold."""
     header, rows = candidate_cells(content)
-    marked = [row.chosen for row in content.candidates]
+    marked = [*(row.chosen for row in content.candidates), False]
     return cells_table(header, rows, marked)
 
 

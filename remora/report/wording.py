@@ -28,7 +28,8 @@ def overhead_text(time_s: float, reference_s: float) -> str:
     """Return how much longer ``time_s`` is than ``reference_s``, as a signed percentage."""
     if reference_s <= 0:
         return "-"
-    return f"{(time_s / reference_s - 1) * 100:+.1f} %"
+    # Adding zero turns a rounded minus zero into plus zero.
+    return f"{round((time_s / reference_s - 1) * 100, 1) + 0.0:+.1f} %"
 
 
 def percent_text(share: float) -> str:

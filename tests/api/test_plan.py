@@ -148,7 +148,7 @@ def test_too_small_a_budget_names_one_that_works() -> None:
     [
         ({"hardware": "h10"}, "unknown hardware 'h10'"),
         ({"agent": "gredy"}, "did you mean 'greedy'"),
-        ({"optimizer": "adamv"}, "did you mean 'adamw'"),
+        ({"optimizer": "adammw"}, "did you mean 'adamw'"),
         ({"cost_model": "rooflin"}, "did you mean 'roofline'"),
     ],
 )

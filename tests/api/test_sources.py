@@ -26,7 +26,7 @@ def test_values_replace_those_of_the_file() -> None:
 def test_unknown_models_and_values_are_named() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'resnet_tiny'"):
         named_source("resnet_tyni")
-    with pytest.raises(InvalidInputError, match="model resnet_tiny: .*'batch'"):
+    with pytest.raises(InvalidInputError, match=r"model resnet_tiny: .*'batch'"):
         named_source("resnet_tiny", {"batsh": 3}).build()
 
 

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 
 from remora.api.model_source import ModelSource
 from remora.api.verify_process import VerifyJob, verify_in_process
 from remora.api.verify_worker import answer_request
-from remora.errors import ModelRunError, UsageError
+from remora.errors import ModelRunError
+from remora.schedule.serialize import schedule_to_json
 from tests.api.small_models import small_plan
 
 MODULE = "tests.api.small_models"
@@ -44,20 +46,27 @@ def test_a_process_that_takes_too_long_is_a_result() -> None:
     assert "longer than 0.05 s" in verification.detail
 
 
+def _answer(job: VerifyJob) -> dict[str, Any]:
+    return answer_request(
+        {
+            "source": dataclasses.asdict(job.source),
+            "schedule": schedule_to_json(job.schedule),
+            "estimate": {},
+            "device_type": "cpu",
+            "units": None,
+        }
+    )
+
+
 def test_a_schedule_of_another_model_is_refused() -> None:
-    with pytest.raises(UsageError, match="another model or batch"):
-        verify_in_process(_job(depth=5), LIMIT_S)
+    answer = _answer(_job(depth=5))
+    assert answer["kind"] == "usage"
+    assert "another model or batch" in answer["message"]
 
 
 def test_errors_of_the_model_cross_the_border() -> None:
     job = _job("make_nothing")
-    request = {
-        "source": dataclasses.asdict(job.source),
-        "schedule": "",
-        "estimate": {},
-        "device_type": "cpu",
-    }
-    answer = answer_request(request)
+    answer = _answer(job)
     assert answer["kind"] == "model"
     assert answer["own_error"][-1] == "KeyError: 'no such weights'"
     with pytest.raises(ModelRunError, match="no such weights") as caught:

@@ -32,9 +32,15 @@ def _verification(content: ReportContent, **flags: bool) -> Verification:
         content.estimate.step_time_s * 1.1, (1.0,), content.estimate.peak_memory_bytes, "cpu"
     )
     names = (
-        "loss_differs gradients_differ buffers_differ random_state_differs over_budget over_bound "
-        "time_off run_failed"
-    ).split()
+        "loss_differs",
+        "gradients_differ",
+        "buffers_differ",
+        "random_state_differs",
+        "over_budget",
+        "over_bound",
+        "time_off",
+        "run_failed",
+    )
     values = {name: flags.get(name, False) for name in names}
     return Verification(
         **values, worst_gradient="", max_gradient_difference=0.0, measurement=measurement

@@ -7,7 +7,13 @@ from remora.report.wording import bytes_text, duration_text, overhead_text, perc
 
 @pytest.mark.parametrize(
     ("num_bytes", "text"),
-    [(0, "0 B"), (1023, "1023 B"), (2048, "2.00 KiB"), (3 * 2**20, "3.00 MiB"), (2**33, "8.00 GiB")],
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (2048, "2.00 KiB"),
+        (3 * 2**20, "3.00 MiB"),
+        (2**33, "8.00 GiB"),
+    ],
 )
 def test_bytes(num_bytes: int, text: str) -> None:
     assert bytes_text(num_bytes) == text
@@ -25,4 +31,5 @@ def test_overheads_and_shares() -> None:
     assert overhead_text(1.1, 1.0) == "+10.0 %"
     assert overhead_text(0.5, 1.0) == "-50.0 %"
     assert overhead_text(1.0, 0.0) == "-"
+    assert overhead_text(1 - 1e-9, 1.0) == "+0.0 %"
     assert percent_text(0.125) == "12.5 %"

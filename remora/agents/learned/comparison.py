@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from remora.agents.learned.decoding import Decoder
-from remora.agents.learned.network import PlanNetwork
+from remora.agents.learned.network import NetworkSize, PlanNetwork
 from remora.agents.registry import create
 from remora.agents.scheduler import Scheduler
 from remora.envs.episode import Episode
@@ -23,6 +24,7 @@ __all__ = [
     "GREEDY_DECODE",
     "NO_DECISIONS",
     "SAMPLED_DECODE",
+    "UNTRAINED",
     "Comparison",
     "Result",
     "compare",
@@ -31,6 +33,10 @@ __all__ = [
 
 NO_DECISIONS = "ladder"
 """The environment's own completion of no decisions: what an episode starts from."""
+
+UNTRAINED = "untrained"
+"""Greedy decode of a network of the same size before training: it follows its outlook only."""
+
 GREEDY_DECODE = "learned_greedy"
 SAMPLED_DECODE = "learned_samples"
 
@@ -92,7 +98,7 @@ def compare(
 
     Yields:
         One comparison per problem; besides the schedulers it has rows for the policy's two ways
-        of decoding and for what its episode starts from.
+        of decoding, for the network before training and for what its episode starts from.
     """
     others = {name: create(name, **dict(values)) for name, values in schedulers.items()}
     for share, episode in problems:
@@ -125,6 +131,8 @@ def _decoded(
     network: PlanNetwork, episode: Episode, samples: int, seed: int
 ) -> Iterator[tuple[str, Result]]:
     yield NO_DECISIONS, Result(math.expm1(episode.cost), 0.0)
+    untrained = Decoder(_untrained(network.size, seed), episode).greedy()
+    yield UNTRAINED, Result(math.expm1(untrained.cost), 0.0)
     begin = time.perf_counter()
     decoder = Decoder(network, episode)
     greedy = decoder.greedy()
@@ -132,6 +140,12 @@ def _decoded(
     drawn = decoder.samples(samples, np.random.default_rng(seed))
     best = min([greedy, *drawn], key=lambda finished: finished.cost)
     yield SAMPLED_DECODE, Result(math.expm1(best.cost), time.perf_counter() - begin)
+
+
+def _untrained(size: NetworkSize, seed: int) -> PlanNetwork:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return PlanNetwork(size).eval()
 
 
 def _proposed(scheduler: Scheduler, episode: Episode, time_limit_s: float) -> Result:

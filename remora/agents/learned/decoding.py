@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -22,11 +22,19 @@ class Decoder:
     Args:
         network: a trained policy.
         episode: the state to start from.
+        stop: asked before every decision; once true, episodes are returned as they stand. Their
+            completed plans fit all the same.
     """
 
-    def __init__(self, network: PlanNetwork, episode: Episode) -> None:
+    def __init__(
+        self,
+        network: PlanNetwork,
+        episode: Episode,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._network = network
         self._episode = episode
+        self._stop = stop
         self._graph: GraphBatch = graph_of_episode(graph_features(episode))
         with torch.no_grad():
             self._units: Tensor = network.encoder.embed(self._graph)  # [N, H]
@@ -34,7 +42,7 @@ class Decoder:
     def greedy(self) -> Episode:
         """Take the decision of highest score at every unit; returns the finished episode."""
         episode = self._episode
-        while not episode.done:
+        while not (episode.done or self._stop()):
             episode = episode.after(int(self._log_probabilities(episode).argmax()))
         return episode
 
@@ -47,7 +55,7 @@ class Decoder:
         """
         for _ in range(count):
             episode = self._episode
-            while not episode.done:
+            while not (episode.done or self._stop()):
                 shares = self._log_probabilities(episode).exp().double().numpy()
                 episode = episode.after(int(generator.choice(len(shares), p=shares / shares.sum())))
             yield episode

@@ -27,6 +27,11 @@ __all__ = ["ActionHead", "NetworkSize", "PlanNetwork", "UnitEncoder", "ValueHead
 NUM_ACTIONS = len(UnitAction)
 CHOICES_LENGTH = NUM_ACTIONS * len(CHOICE_FEATURES)
 
+FIRST_PREFERENCES = tuple(
+    {"cost_change": -20.0, "headroom_change": 2.0}.get(name, 0.0) for name in CHOICE_FEATURES
+)
+"""Untrained weight of every feature of an outlook: 1 % slower is e^2 less likely."""
+
 
 @dataclass(frozen=True, slots=True)
 class NetworkSize:
@@ -108,7 +113,11 @@ class UnitEncoder(nn.Module):
 
 
 class ActionHead(nn.Module):
-    """Scores every decision from the context, its own outlook and what it means."""
+    """Scores every decision from the context, its own outlook and what it means.
+
+    A linear score of the outlook alone is added, so that an untrained network already prefers what
+    costs least at once; training finds out where that is short-sighted.
+    """
 
     def __init__(self, size: NetworkSize) -> None:
         super().__init__()
@@ -118,6 +127,9 @@ class ActionHead(nn.Module):
         last = nn.Linear(size.width, 1)
         # Near-uniform at first: the masks already hold what must not be done.
         nn.init.normal_(last.weight, std=0.01)
+        self.outlook = nn.Linear(len(CHOICE_FEATURES), 1, bias=False)
+        with torch.no_grad():
+            self.outlook.weight.copy_(torch.tensor([FIRST_PREFERENCES]))
         inputs = size.width + 16 + len(CHOICE_FEATURES)
         self.score = nn.Sequential(nn.Linear(inputs, size.width), nn.Tanh(), last)
 
@@ -127,8 +139,9 @@ class ActionHead(nn.Module):
         outlook = context[:, -CHOICES_LENGTH:].reshape(batch, NUM_ACTIONS, -1)
         seen = self.context(context)[:, None].expand(batch, NUM_ACTIONS, -1)
         meaning = self.meaning.expand(batch, *self.meaning.shape)
-        scores: Tensor = self.score(torch.cat([seen, meaning, outlook], dim=2))
-        return scores.squeeze(2)
+        scores = self.score(torch.cat([seen, meaning, outlook], dim=2))
+        total: Tensor = scores + self.outlook(outlook)
+        return total.squeeze(2)
 
 
 class ValueHead(nn.Module):

@@ -19,8 +19,10 @@ __all__ = ["Learned"]
 class Learned:
     """Plays the environment's episode with a policy: its greedy plan and some drawn ones.
 
-    Every decision is masked, so that each finished plan fits. Below what the episode's completion
-    reaches, the cheapest memory of recomputation alone is tried.
+    The plan that the episode starts from, its completion of no decisions, counts too. Every
+    decision is masked, so that each plan fits. Below what the episode's ladder reaches, the
+    cheapest memory of recomputation alone is tried. The first plan is there before the policy
+    is asked, and a decode that the time limit cuts short still ends in a plan.
 
     Attributes:
         policy: a policy that ships with the package, or the folder of one.
@@ -76,7 +78,9 @@ class Learned:
             yield floor_schedule(problem)
             yield tables.evaluator.schedule(tables.least_memory)
             return
-        decoder = Decoder(network, Episode(tables, problem.budget_bytes))
+        start = Episode(tables, problem.budget_bytes)
+        yield start.schedule()
+        decoder = Decoder(network, start, stop=lambda: evaluator.remaining_s <= 0)
         yield decoder.greedy().schedule()
         for finished in decoder.samples(self.samples, np.random.default_rng(self.seed)):
             yield finished.schedule()

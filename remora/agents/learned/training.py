@@ -59,7 +59,7 @@ class TrainingConfig:
     steps_per_env: int = 64
     batch_size: int = 128
     epochs: int = 4
-    learning_rate: float = 1e-3
+    learning_rate: float = 5e-4
     entropy_weight: float = 0.01
     gae_lambda: float = 0.95
     clip_range: float = 0.2

@@ -22,6 +22,22 @@ def test_decoded_plans_fit_the_budget(share: float) -> None:
         assert peak <= finished.budget_bytes
 
 
+def test_a_stopped_decoder_returns_plans_that_fit_all_the_same() -> None:
+    tables = toy_tables()
+    asked = 0
+
+    def stop() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > 2
+
+    start = Episode(tables, tables.budget_bytes(0.4))
+    cut = Decoder(untrained(), start, stop).greedy()
+    assert cut.cursor == 2
+    peak = simulate(tables.problem, cut.schedule()).max_peak_bytes
+    assert peak <= start.budget_bytes
+
+
 def test_the_same_seed_draws_the_same_plans() -> None:
     tables = toy_tables()
     decoder = Decoder(untrained(), Episode(tables, tables.budget_bytes(0.5)))

@@ -29,8 +29,10 @@ def test_the_fast_experiment_trains_compares_and_saves_the_same_twice(tmp_path: 
     assert set(card["quality"]) == {
         "learned_greedy over ladder",
         "learned_greedy over random",
+        "learned_greedy over untrained",
         "learned_samples over ladder",
         "learned_samples over random",
+        "learned_samples over untrained",
     }
     again = train_agent(config, tmp_path / "b", NoneTracker())
     weights, weights_again = network.state_dict(), load_policy(again.path)[0].state_dict()

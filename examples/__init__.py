@@ -1,0 +1,1 @@
+"""Small programs that use Remora; each runs in the tests."""

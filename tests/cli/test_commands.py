@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+from omegaconf.errors import ReadonlyConfigError
+
+import remora
+from remora.api.configs import config_names
+from remora.cli import compose
+from remora.cli.compose import compose_config
+from remora.cli.main import main
+from remora.cli.schema import SCHEMAS, EnvSection, EvaluationSection, TrainingSection
+from remora.cli.train_agent import sections
+
+MODULE = "tests.api.small_models"
+STACK = ["model=custom", f"model.target={MODULE}:make_stack"]
+FAST = ["hardware=rtx3090", "agent=greedy", "memory=range:0.5"]
+FILES = {
+    "estimate.json",
+    "problem.json",
+    "report.html",
+    "schedule.json",
+    "timeline.json",
+    "timeline.png",
+}
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    # The command adds the current folder.
+    monkeypatch.setattr("sys.path", list(sys.path))
+
+
+def test_optimize_writes_its_files_and_nothing_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["optimize", "model=resnet_tiny", *FAST, "out=run"]) == 0
+    text = capsys.readouterr().out
+    assert "greedy *" in text
+    assert "No schedule within this budget takes less than" in text
+    assert {path.name for path in (tmp_path / "run").iterdir()} == FILES
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    plan = remora.load("run")
+    assert plan.source is not None
+    assert plan.source.name == "resnet_tiny"
+    trace = json.loads((tmp_path / "run" / "timeline.json").read_text())
+    assert trace["traceEvents"]
+
+
+def test_the_default_folder_names_command_and_date(tmp_path: Path) -> None:
+    assert main(["optimize", *STACK, *FAST]) == 0
+    (folder,) = (tmp_path / "outputs" / "optimize").iterdir()
+    assert {path.name for path in folder.iterdir()} == FILES
+
+
+def test_a_tracker_keeps_the_figures(tmp_path: Path) -> None:
+    assert main(["optimize", *STACK, *FAST, "tracker=csv", "out=run"]) == 0
+    folder = tmp_path / "run" / "csv"
+    assert json.loads((folder / "status.json").read_text()) == {"status": "done"}
+    assert "step_time_s" in (folder / "metrics.csv").read_text()
+    assert "keep_all" in (folder / "candidates.csv").read_text()
+
+
+def test_sweep_prints_a_front_that_does_not_rise(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [*FAST, "hardware.host_pool=none", "memory=sweep", "out=run"]
+    assert main(["optimize", *STACK, *arguments]) == 0
+    points = json.loads((tmp_path / "run" / "pareto.json").read_text())["points"]
+    budgets = [point["budget_bytes"] for point in points]
+    times = [point["step_time_s"] for point in points]
+    assert budgets == sorted(budgets)
+    assert times == sorted(times, reverse=True)
+    assert times[0] > times[-1]
+    assert (tmp_path / "run" / "pareto.png").exists()
+    assert "lower bound" in capsys.readouterr().out
+
+
+def test_fits_answers_and_writes_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fits", *STACK, "hardware=rtx3090", "memory=2MiB", "out=run"]) == 0
+    text = capsys.readouterr().out
+    assert "fits as it is" in text
+    assert "largest batch: " in text
+    answer = json.loads((tmp_path / "run" / "fits.json").read_text())
+    assert answer["fits"]
+    assert answer["largest_batch"] > answer["largest_batch_keep_all"]
+
+
+def test_multirun_gives_every_job_a_folder(tmp_path: Path) -> None:
+    arguments = ["optimize", *STACK, *FAST, "memory=range:0.3,range:0.7", "out=sweep", "-m"]
+    assert main(arguments) == 0
+    for job in ("0", "1"):
+        assert {path.name for path in (tmp_path / "sweep" / job).iterdir()} == FILES
+
+
+def test_multirun_keeps_the_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["optimize", *STACK, *FAST, "memory=1KiB,2KiB", "-m"]) == 3
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_the_whole_way_on_this_machine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["hardware=local", "memory=range:0.5", "verify=true", "out=run"]
+    code = main(["optimize", "model=gpt2_tiny", *arguments])
+    text = capsys.readouterr().out
+    verification = json.loads((tmp_path / "run" / "verification.json").read_text())
+    assert code == 0, text
+    assert verification["passed"]
+    assert "predicted" in text
+    assert "verified: loss, gradients" in text
+    assert main(["verify", "schedule=run", "out=again"]) == 0
+    assert "verified: loss, gradients" in capsys.readouterr().out
+
+
+def test_verify_refuses_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["optimize", "model=resnet_tiny", *FAST, "out=run"]) == 0
+    monkeypatch.setattr("remora.cli.verify.run_verification", None)
+    schedule = tmp_path / "run" / "schedule.json"
+    whole = schedule.read_text()
+
+    def message(*extra: str) -> str:
+        assert main(["verify", "schedule=run", *extra]) == 2
+        return capsys.readouterr().err
+
+    assert "made for another model or batch" in message("model=gpt2_tiny")
+    assert "allowed: local" in message("hardware=rtx3090")
+    schedule.write_text(whole[:-30])
+    assert "cut short" in message()
+    schedule.write_text(json.dumps({**json.loads(whole), "version": 99}))
+    assert "version is 99" in message()
+    schedule.write_text(whole)
+    (tmp_path / "run" / "estimate.json").unlink()
+    assert "model is missing" in message()
+
+
+def test_the_configuration_is_read_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = compose_config("optimize", ["model=gpt2_tiny", "out=x"])
+
+    class Command:
+        @staticmethod
+        def run(config: object) -> None:
+            OmegaConf.update(config, "memory", "1GiB")
+
+    monkeypatch.setattr(compose, "import_module", lambda name: Command)
+    with pytest.raises(ReadonlyConfigError):
+        compose.run_command("optimize", config, None)
+
+
+@pytest.mark.parametrize("group", ["hardware", "agent", "cost_model", "tracker"])
+def test_every_file_of_a_group_composes(group: str) -> None:
+    for name in config_names(group):
+        config = compose_config("optimize", ["model=gpt2_tiny", f"{group}={name}"])
+        assert config[group].name == name
+
+
+@pytest.mark.parametrize("group", ["env", "experiment"])
+def test_every_file_of_the_training_composes(group: str) -> None:
+    from remora.api.train_agent import train_agent_config
+
+    for name in config_names(group):
+        config = compose_config("train_agent", [f"{group}={name}", "out=x", "training.seed=7"])
+        values = OmegaConf.to_container(config, resolve=True)
+        assert isinstance(values, dict)
+        assert train_agent_config(sections(values)).training.seed == 7
+
+
+def test_the_schema_of_the_training_follows_its_records() -> None:
+    from dataclasses import fields
+
+    from remora.agents.learned.training import TrainingConfig
+    from remora.api.environment import EnvConfig
+    from remora.api.train_agent import EvaluationConfig
+
+    pairs = (
+        (EnvSection, {"config"}, EnvConfig),
+        (TrainingSection, set(), TrainingConfig),
+        (EvaluationSection, set(), EvaluationConfig),
+    )
+    for section, extra, record in pairs:
+        named = {field.name for field in fields(section)}
+        assert named == {field.name for field in fields(record)} | extra
+
+
+def test_every_schema_has_its_file() -> None:
+    for name in SCHEMAS:
+        overrides = {"verify": ["schedule=x"], "train_agent": []}.get(name, ["model=gpt2_tiny"])
+        assert compose_config(name, overrides)
+
+
+def test_single_values_go_before_those_of_the_experiment() -> None:
+    values = {
+        "experiment": {"training": {"seed": 1, "network": {"width": 8, "layers": 2}}},
+        "env": {"config": None},
+        "training": {"seed": 2, "network": {"width": 16}, "epochs": None},
+        "evaluation": {"models": ["t5_tiny"]},
+    }
+    assert sections(values) == {
+        "env": {},
+        "training": {"seed": 2, "network": {"width": 16, "layers": 2}},
+        "evaluation": {"models": ["t5_tiny"]},
+    }
+
+
+def test_training_shows_its_progress_and_a_comparison(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train-agent", "experiment=learned_fast", "tracker=csv", "out=run"]) == 0
+    shown = capsys.readouterr()
+    assert "training: step 64" in shown.err
+    assert "resnet_tiny/a100_40g" in shown.out
+    assert (tmp_path / "run" / "policy" / "card.json").exists()
+    status = json.loads((tmp_path / "run" / "csv" / "status.json").read_text())
+    assert status == {"status": "done"}
+
+
+def test_doctor_names_what_is_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor"]) == 0
+    text = capsys.readouterr().out
+    assert "torch" in text
+    assert "remora[zoo]" in text

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import fields
+
+import pytest
+
+from remora import __version__
+from remora.cli.help import COMMANDS
+from remora.cli.main import main
+from remora.cli.schema import SCHEMAS
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_help_of_a_command_names_its_keys(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(f"  {key} " in text for key in COMMANDS[name].keys)
+
+
+def test_the_help_lists_exactly_the_keys_of_the_schema() -> None:
+    for name, schema in SCHEMAS.items():
+        described = set(COMMANDS[name.replace("_", "-")].keys)
+        assert described == {field.name for field in fields(schema)}
+
+
+def test_the_public_keys_of_optimize_stay_as_they_are() -> None:
+    assert sorted(COMMANDS["optimize"].keys) == [
+        "agent",
+        "cost_model",
+        "hardware",
+        "memory",
+        "model",
+        "optimizer",
+        "out",
+        "time_limit_s",
+        "tracker",
+        "units",
+        "verify",
+        "verify_time_limit_s",
+        "world_size",
+    ]
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from remora.cli.main import main; main(['--help']); "
+        "sys.exit(bool({'torch', 'hydra', 'numpy', 'rich', 'omegaconf'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_without_a_command_the_help_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "usage" in capsys.readouterr().err
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"remora {__version__}\n"
