@@ -8,6 +8,7 @@ from remora.errors import InvalidInputError, UnknownNameError
 from remora.graph.model_graph import ModelGraph
 from remora.hardware.hardware import Hardware
 from remora.schedule.problem import CostTable, OptimizerSpec
+from remora.zoo import Example
 
 __all__ = ["AUTO", "COST_MODELS", "make_costs", "pick_cost_model"]
 
@@ -40,7 +41,11 @@ def pick_cost_model(cost_model: str, local: bool) -> str:
 
 
 def make_costs(
-    graph: ModelGraph, hardware: Hardware, optimizer: OptimizerSpec, cost_model: str
+    graph: ModelGraph,
+    hardware: Hardware,
+    optimizer: OptimizerSpec,
+    cost_model: str,
+    example: Example | None = None,
 ) -> CostTable:
     """Return seconds and bytes of every operator of ``graph`` on ``hardware``.
 
@@ -49,6 +54,8 @@ def make_costs(
         hardware: what it runs on.
         optimizer: its step is part of the table.
         cost_model: ``roofline`` or ``profiled``; the latter measures what its cache lacks.
+        example: the model for real, if it is at hand: where operators are short, the time of its
+            own Python code is measured too.
     """
     from remora.cost_models.measurement_cache import collect_measurements
     from remora.cost_models.profiled import profiled_costs
@@ -57,7 +64,12 @@ def make_costs(
 
     if cost_model == "roofline":
         return roofline_costs(graph, hardware, optimizer.name)
-    measurements = collect_measurements(graph, hardware, optimizer.name, Replayer())
+    replayer = Replayer()
+    if example is not None:
+        replayer = Replayer(
+            model=example.model, example_inputs=example.example_inputs, loss=example.loss
+        )
+    measurements = collect_measurements(graph, hardware, optimizer.name, replayer)
     for note in measurements.notes:
         _LOG.info(note)
     return profiled_costs(graph, hardware, measurements)

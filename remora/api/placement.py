@@ -6,9 +6,13 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from remora.api.model_source import ModelSource
+from remora.graph.model_graph import ModelGraph
 from remora.zoo import Example
 
-__all__ = ["build_on", "build_to_trace"]
+__all__ = ["build_on", "build_to_measure", "build_to_trace"]
+
+_HOST_BOUND_PARAMETER_BYTES = 2**28
+"""A larger model's operators take so long that the time of its Python code does not show."""
 
 
 def build_on(source: ModelSource, device_type: str) -> Example:
@@ -45,3 +49,24 @@ def build_to_trace(source: ModelSource, local_device_type: str | None) -> Exampl
     if local_device_type is None or local_device_type == "cpu":
         return source.build_for_tracing()
     return build_on(source, local_device_type)
+
+
+def build_to_measure(
+    source: ModelSource, graph: ModelGraph, local_device_type: str | None
+) -> Example | None:
+    """Build a small model for real, so that the time of its own Python code can be measured.
+
+    Args:
+        source: builds the model.
+        graph: its trace.
+        local_device_type: device type if the plan is for this machine, else None.
+
+    Returns:
+        The example, or None where that time does not matter.
+
+    Raises:
+        See :meth:`ModelSource.build`.
+    """
+    if local_device_type != "cpu" or graph.parameter_bytes > _HOST_BOUND_PARAMETER_BYTES:
+        return None
+    return source.build()

@@ -20,6 +20,7 @@ from remora.report.content import CandidateRow
 from remora.schedule.problem import Problem
 from remora.simulator.bounds import lower_bound_s
 from remora.simulator.simulate import estimate
+from remora.zoo import Example
 
 if TYPE_CHECKING:
     from torch import nn
@@ -113,18 +114,24 @@ def optimize(  # noqa: PLR0913 - one call takes what there is to say
     )
     check_request(request)
     graph = trace(model, example_inputs, loss, units)
-    problem = state_problem(graph, request)
+    problem = state_problem(graph, request, example=Example(model, example_inputs, loss))
     chosen_units = None if units is None else tuple(units)
     return make_plan(problem, request, loss=loss, units=chosen_units)
 
 
-def state_problem(graph: ModelGraph, request: Request, progress: Progress | None = None) -> Problem:
+def state_problem(
+    graph: ModelGraph,
+    request: Request,
+    progress: Progress | None = None,
+    example: Example | None = None,
+) -> Problem:
     """Measure or predict costs and resolve the budget.
 
     Args:
         graph: the traced step.
         request: what to plan for.
         progress: told when pieces of work begin.
+        example: the model for real, if it is at hand; see :func:`make_costs`.
     """
     progress = progress or Progress()
     check_request(request)
@@ -136,7 +143,7 @@ def state_problem(graph: ModelGraph, request: Request, progress: Progress | None
     hardware = find_hardware(request.hardware, request.host_pool)
     if cost_model == "profiled":
         progress.stage("measuring the model's operators")
-    costs = make_costs(graph, hardware, optimizer, cost_model)
+    costs = make_costs(graph, hardware, optimizer, cost_model, example)
     progress.stage("finding the smallest peak")
     budget = parse_budget(request.memory)
     return make_problem(graph, costs, hardware, optimizer, budget, request.world_size)

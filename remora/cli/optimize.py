@@ -8,7 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 from rich.console import Console
 
-from remora.api.placement import build_to_trace
+from remora.api.placement import build_to_measure, build_to_trace
 from remora.api.plan import Plan
 from remora.api.planning import Progress, check_request, make_plan, state_problem
 from remora.cli.console import output, print_files, print_line, progress_shown
@@ -87,7 +87,8 @@ def _plan(config: DictConfig, progress: Progress) -> Plan:
     example = build_to_trace(source, device)
     units = units_of(config)
     graph = trace(example.model, example.example_inputs, example.loss, units, source.name)
-    problem = state_problem(graph, request, progress)
+    real = build_to_measure(source, graph, device)
+    problem = state_problem(graph, request, progress, real)
     return make_plan(
         problem, request, progress=progress, loss=example.loss, units=units, source=source
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -25,5 +25,5 @@ class Example(NamedTuple):
     """
 
     model: nn.Module
-    example_inputs: dict[str, Tensor] | tuple[Tensor, ...]
+    example_inputs: Mapping[str, Any] | tuple[Any, ...]
     loss: Callable[[Any], Tensor] | None = None

@@ -38,8 +38,6 @@ def _groups(
         if last > end or (depth and (first, last) == (start, end)):
             break
         checkpoint = Action.OFFLOAD if offload and not depth and rng.random() < 0.3 else Action.KEEP
-        groups.append(
-            Group(first, last, checkpoint, _groups(rng, first, last, depth + 1, offload))
-        )
+        groups.append(Group(first, last, checkpoint, _groups(rng, first, last, depth + 1, offload)))
         position = last
     return tuple(groups)
