@@ -23,7 +23,7 @@ from remora.graph.model_graph import ModelGraph
 from remora.schedule.schedule import Schedule
 from remora.simulator.records import Estimate, Measurement, Verification
 
-__all__ = ["PEAK_TOLERANCE", "TIME_TOLERANCE", "verify"]
+__all__ = ["BUDGET_SLACK", "PEAK_TOLERANCE", "TIME_TOLERANCE", "verify"]
 
 PEAK_TOLERANCE = 0.03
 """Share by which the measured peak may pass the predicted bound."""

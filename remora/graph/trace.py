@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -82,7 +83,14 @@ def _graph(
 def _record_fake(model: nn.Module, example_inputs: ExampleInputs, loss: LossFunction) -> Recording:
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     inputs = tree_map(lambda leaf: real_copy(leaf, mode), example_inputs)
-    with fake_parameters(model, mode), torch.random.fork_rng(), mode:
+    with (
+        fake_parameters(model, mode),
+        torch.random.fork_rng(),
+        warnings.catch_warnings(),
+        mode,
+    ):
+        # A real table that a fake result is written into is looked at as if it were a leaf.
+        warnings.filterwarnings("ignore", message=r"The \.grad attribute of a Tensor")
         return _record(model, inputs, loss, Recorder(_empty_like, execute_real_if_small))
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from remora.errors import InvalidInputError
 from remora.executor.memory import install
 from remora.executor.memory.region import SavedHandle
-from remora.executor.verify import verify
+from remora.executor.verify import BUDGET_SLACK, verify
 from remora.schedule.schedule import Action, PipelinePlan
 from remora.simulator.records import Estimate, Verification
 from tests.executor.memory.plans import schedule
@@ -58,9 +58,8 @@ def test_peak_above_budget_and_bound() -> None:
     peak_bytes = _run(model, inputs, graph).measurement.peak_memory_bytes
     fits = _run(model, inputs, graph, budget_bytes=peak_bytes, estimate=_estimate(peak_bytes))
     assert fits.passed
-    verdict = _run(
-        model, inputs, graph, budget_bytes=peak_bytes - 1, estimate=_estimate(peak_bytes // 2)
-    )
+    below = int(peak_bytes / (1 + BUDGET_SLACK)) - 1
+    verdict = _run(model, inputs, graph, budget_bytes=below, estimate=_estimate(peak_bytes // 2))
     assert verdict.failures == ("over_budget", "over_bound")
 
 
