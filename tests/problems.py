@@ -69,6 +69,7 @@ def table(graph: ModelGraph, copy_bytes_per_s: float = 1e9, time_scale: float = 
         copy_latency_s=1e-5 * time_scale,
         optimizer_time_s=1e-4 * time_scale,
         allocation_granularity_bytes=1,
+        saved_tensor_overhead_s=1e-7 * time_scale,
     )
 
 

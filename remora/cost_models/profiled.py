@@ -36,6 +36,7 @@ def profiled_costs(graph: ModelGraph, hardware: Hardware, measurements: Measurem
         source="profiled",
         op_time_s=tuple(times),
         optimizer_time_s=measurements.optimizer_s,
+        saved_tensor_overhead_s=measurements.overheads.saved_tensor_s,
     )
 
 

@@ -44,10 +44,12 @@ class Overheads:
         forward_op_s: per operator of the forward: Python, modules and autograd's bookkeeping.
         backward_op_s: per operator of the backward; negative where the engine calls operators
             faster than the replay does.
+        saved_tensor_s: per saved tensor that is recomputed instead of kept.
     """
 
     forward_op_s: float
     backward_op_s: float
+    saved_tensor_s: float = 0.0
 
 
 @dataclass(frozen=True)

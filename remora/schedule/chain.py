@@ -42,6 +42,7 @@ class ChainUnit:
         forward_s, backward_s: seconds of its operators.
         rerun_s: seconds of a recomputation, which stops after the last saved tensor.
         stop_op: operator before which a recomputation stops.
+        hooks_s: what the host adds if its saved tensors are recomputed or moved.
         inputs: activations of earlier units that its forward reads or saves.
         created: activations its forward makes.
         created_backward: storages its backward makes.
@@ -59,6 +60,7 @@ class ChainUnit:
     backward_s: float
     rerun_s: float
     stop_op: int
+    hooks_s: float
     inputs: tuple[int, ...]
     created: tuple[int, ...]
     created_backward: tuple[int, ...]
@@ -197,6 +199,7 @@ class Chain:
             backward_s=sum(times[slice(*unit.backward)]),
             rerun_s=sum(times[unit.forward[0] : stop]),
             stop_op=stop,
+            hooks_s=self.costs.saved_tensor_overhead_s * len(unit.saved),
             inputs=tuple(inputs),
             created=created,
             created_backward=backward,

@@ -17,6 +17,8 @@ class CostTable:
         copy_latency_s: fixed cost of one host copy.
         optimizer_time_s: seconds of one optimizer step over all parameters.
         allocation_granularity_bytes: the allocator rounds every block up to a multiple of it.
+        saved_tensor_overhead_s: what the host adds per saved tensor that is recomputed or moved
+            instead of kept.
     """
 
     source: str
@@ -27,3 +29,4 @@ class CostTable:
     copy_latency_s: float
     optimizer_time_s: float
     allocation_granularity_bytes: int
+    saved_tensor_overhead_s: float = 0.0

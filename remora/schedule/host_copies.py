@@ -55,12 +55,13 @@ class HostCopies:
         if not storages:
             return
         costs = self._chain.costs
+        hooks_s = self._chain.units[holder.start].hooks_s if holder.what == "copy" else 0.0
         self._on_host[holder] = storages
         self._stores[holder] = self._builder.copy(
             InstructionKind.OFFLOAD,
             holder.start,
             self._micro_batch,
-            self._copy_time_s(storages, costs.d2h_bytes_per_s),
+            hooks_s + self._copy_time_s(storages, costs.d2h_bytes_per_s),
             host_bytes=self._num_bytes(storages),
         )
 

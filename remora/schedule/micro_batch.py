@@ -225,7 +225,7 @@ class _MicroBatch:
             generation,
             holders,
             InstructionKind.RECOMPUTE,
-            unit.rerun_s if stops_early else unit.forward_s,
+            unit.hooks_s + (unit.rerun_s if stops_early else unit.forward_s),
         )
 
     def _run_backward(self, unit: ChainUnit) -> None:

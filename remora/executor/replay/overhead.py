@@ -8,10 +8,13 @@ import time
 import torch
 from torch import nn
 
+from remora.executor.memory.install import apply
 from remora.executor.replay.units import measure_units
 from remora.graph.model_graph import ModelGraph
 from remora.graph.trace import trace
 from remora.hardware.measurements import Overheads
+from remora.schedule.menu import keep_option, recompute_option
+from remora.schedule.schedule import MemoryPlan, Schedule
 
 __all__ = ["measure_overheads"]
 
@@ -47,12 +50,26 @@ def measure_overheads(device: torch.device) -> Overheads:
         x = torch.randn(2, 4, _WIDTH)  # [batch, rows, width]
     graph = trace(model, (x,))
     real_forward_s, real_backward_s = _real_times(model, x)
+    again_s, num_again = _recomputed_times(model, x, graph)
+    added_s = again_s - (2 * real_forward_s + real_backward_s)
     forward_s, backward_s = _replayed_times(graph, device)
     num_backward_ops = len(graph.ops) - graph.num_forward_ops
     return Overheads(
         forward_op_s=(real_forward_s - forward_s) / graph.num_forward_ops,
         backward_op_s=(real_backward_s - backward_s) / num_backward_ops,
+        saved_tensor_s=max(0.0, added_s / num_again),
     )
+
+
+def _recomputed_times(model: nn.Module, x: torch.Tensor, graph: ModelGraph) -> tuple[float, int]:
+    """Median seconds of a step that recomputes every block, and its number of saved tensors."""
+    blocks = [unit for unit in graph.units if not unit.fixed_reason]
+    options = tuple(
+        keep_option(unit) if unit.fixed_reason else recompute_option(unit) for unit in graph.units
+    )
+    with apply(model, graph, Schedule(graph.content_hash, MemoryPlan(options))):
+        forward_s, backward_s = _real_times(model, x)
+    return forward_s + backward_s, sum(len(unit.saved) for unit in blocks)
 
 
 def _real_times(model: nn.Module, x: torch.Tensor) -> tuple[float, float]:
