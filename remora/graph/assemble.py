@@ -164,8 +164,7 @@ def _unit(
     forward = (border.start, border.end)
     steps = () if border.outside else _steps(recording, forward)
     saved = tuple(
-        _saved_tensor(recording, pack, position, steps, backward)
-        for position, pack in enumerate(packs)
+        _saved_tensor(recording, pack, position, backward) for position, pack in enumerate(packs)
     )
     mutated = {
         graph.storages[storage].name
@@ -207,7 +206,6 @@ def _saved_tensor(
     recording: Recording,
     pack: PackRecord,
     position: int,
-    steps: Sequence[CallRecord],
     backward: tuple[int, int],
 ) -> SavedTensor:
     maker = recording.ops[min(pack.op, len(recording.ops) - 1)].name.split(".")[1]
@@ -218,9 +216,4 @@ def _saved_tensor(
         tensor=pack.tensor,
         op=pack.op,
         released=released,
-        in_step=any(_below(pack.module, step.path) for step in steps),
     )
-
-
-def _below(path: str, ancestor: str) -> bool:
-    return path == ancestor or path.startswith(f"{ancestor}.")

@@ -102,7 +102,6 @@ class SavedTensor:
         tensor: index into ``ModelGraph.tensors``.
         op: number of operators that had run when it was packed.
         released: number of operators that had run when its backward node let go of it.
-        in_step: packed inside a module call of the unit (and so can be recomputed by calling it).
     """
 
     name: str
@@ -110,7 +109,6 @@ class SavedTensor:
     tensor: int
     op: int
     released: int
-    in_step: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,6 @@ class PackRecord:
     tensor: int
     op: int
     sequence: int
-    module: str
     released: int = ALIVE
 
 
@@ -163,7 +162,7 @@ class Recorder(TorchDispatchMode):
         """Saved-tensor hook: note the tensor and hand autograd a stand-in."""
         recording = self.recording
         index = self._tensor(tensor)
-        record = PackRecord(index, len(recording.ops), _get_sequence_nr(), self.module_path)
+        record = PackRecord(index, len(recording.ops), _get_sequence_nr())
         recording.packs.append(record)
         view = recording.tensors[index]
         static = recording.storages[view.storage].created < 0
