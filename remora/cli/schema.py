@@ -133,6 +133,7 @@ class TrainingSection:
     clip_range: float | None = None
     reward_scale: float | None = None
     checkpoint_every: int | None = None
+    budgets_per_case: int | None = None
     network: dict[str, Any] | None = None
 
 

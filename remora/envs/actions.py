@@ -13,6 +13,7 @@ from remora.schedule.schedule import Action, Group, MemoryPlan, Schedule, UnitOp
 __all__ = [
     "FilledGroup",
     "GroupFill",
+    "Pace",
     "Span",
     "UnitAction",
     "group_spans",
@@ -44,6 +45,19 @@ class UnitAction(IntEnum):
     def closes(self) -> bool:
         """Whether the group ends after the unit."""
         return self >= UnitAction.CLOSE
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How far host copies run ahead of the units, as in :class:`MemoryPlan`.
+
+    Attributes:
+        offload_window: unit i waits for the copy to host of unit i - window.
+        prefetch_distance: the copy back is issued so many units early.
+    """
+
+    offload_window: int = 2
+    prefetch_distance: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +110,18 @@ def group_spans(decisions: Sequence[int]) -> Iterator[Span]:
         yield Span(start, len(decisions), UnitAction.CLOSE)
 
 
-def to_schedule(problem: Problem, decisions: Sequence[int], fill: GroupFill) -> Schedule:
+def to_schedule(
+    problem: Problem, decisions: Sequence[int], fill: GroupFill, pace: Pace | None = None
+) -> Schedule:
     """Build the schedule of a complete row of decisions.
 
     Args:
         problem: what the decisions are about.
         decisions: one :class:`UnitAction` per unit.  # [num_units]
         fill: places checkpoints inside groups closed by ``CLOSE_NESTED``.
+        pace: of host copies.
     """
+    pace = pace or Pace()
     graph = problem.graph
     options = [
         offload_option(graph, unit) if decision == UnitAction.OFFLOAD else keep_option(unit)
@@ -114,7 +132,8 @@ def to_schedule(problem: Problem, decisions: Sequence[int], fill: GroupFill) -> 
         for span in group_spans(decisions)
         if (group := _place(problem, span, fill, options)) is not None
     ]
-    return Schedule(graph.content_hash, MemoryPlan(tuple(options), tuple(groups)))
+    memory = MemoryPlan(tuple(options), tuple(groups), pace.offload_window, pace.prefetch_distance)
+    return Schedule(graph.content_hash, memory)
 
 
 def _place(

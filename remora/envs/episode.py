@@ -35,7 +35,7 @@ class Completion:
 class Episode:
     """Decisions made so far on one case under one budget; frozen, ``after`` makes the next one.
 
-    Invariant: the decisions so far, completed by a rung of the case's ladder, fit the budget. A
+    Invariant: the decisions so far, completed by a rung of the ladder, fit the budget. A
     decision is allowed only if some rung completes it to a plan that fits; the present rung's own
     next decision always is, so every episode ends with a plan that fits.
 
@@ -59,12 +59,14 @@ class Episode:
         self.tables = tables
         self.budget_bytes = budget_bytes
         self.decisions = decisions
-        completion = completion or self._complete(decisions, 0)
-        if completion is None:
+        if budget_bytes < tables.least_peak_bytes:
             raise InvalidInputError(
                 f"budget_bytes is {budget_bytes}; allowed for {tables.case.name!r}: "
                 f"at least {tables.least_peak_bytes}"
             )
+        self.rungs = tables.rungs_under(budget_bytes)
+        completion = completion or self._complete(decisions, 0)
+        assert completion is not None
         self.completion = completion
 
     @property
@@ -80,7 +82,7 @@ class Episode:
     @property
     def completed(self) -> tuple[int, ...]:
         """The decisions so far and those of the rung.  # [num_units]."""
-        return self.decisions + self.tables.ladder[self.completion.rung][self.cursor :]
+        return self.decisions + self.rungs.rows[self.completion.rung][self.cursor :]
 
     @property
     def figures(self) -> Figures:
@@ -121,7 +123,7 @@ class Episode:
     @property
     def fallback(self) -> int:
         """The rung's own decision about the cursor's unit; always allowed."""
-        action = self.tables.ladder[self.completion.rung][self.cursor]
+        action = self.rungs.rows[self.completion.rung][self.cursor]
         if not self.tables.structure.possible(self.decisions)[action]:
             # Only a nested group can lose its sense: alone, a unit is simply recomputed.
             action = int(UnitAction.CLOSE)
@@ -143,11 +145,11 @@ class Episode:
 
     def schedule(self) -> Schedule:
         """The schedule of the completed decisions."""
-        return self.tables.evaluator.schedule(self.completed)
+        return self.tables.evaluator.schedule(self.completed, self.rungs.pace)
 
     def _complete(self, decisions: tuple[int, ...], rung: int) -> Completion | None:
         """Find a rung that fits: down from ``rung``, then back up as long as it still fits."""
-        last = len(self.tables.ladder) - 1
+        last = len(self.rungs.rows) - 1
         while (found := self._completion(decisions, rung)) is None:
             if rung == last:
                 return None
@@ -158,6 +160,6 @@ class Episode:
 
     def _completion(self, decisions: tuple[int, ...], rung: int) -> Completion | None:
         evaluator = self.tables.evaluator
-        rest = self.tables.ladder[rung][len(decisions) :]
-        figures = evaluator.figures(decisions + rest)
+        rest = self.rungs.rows[rung][len(decisions) :]
+        figures = evaluator.figures(decisions + rest, self.rungs.pace)
         return Completion(rung, figures) if evaluator.fits(figures, self.budget_bytes) else None

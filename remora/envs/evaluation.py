@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from remora.envs.actions import GroupFill, to_schedule
+from remora.envs.actions import GroupFill, Pace, to_schedule
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Schedule
 from remora.simulator.records import CostModel, Estimate
 
-__all__ = ["Figures", "PlanEvaluator"]
+__all__ = ["DEFAULT_PACE", "Figures", "PlanEvaluator"]
+
+DEFAULT_PACE = Pace()
 
 MAX_REMEMBERED = 400_000
 """Rows of decisions kept per problem; about 100 bytes each."""
@@ -48,17 +50,17 @@ class PlanEvaluator:
         self._fill = fill
         self._known: dict[bytes, Figures] = {}
 
-    def schedule(self, decisions: Sequence[int]) -> Schedule:
+    def schedule(self, decisions: Sequence[int], pace: Pace = DEFAULT_PACE) -> Schedule:
         """The schedule of a complete row of decisions.  # [num_units]."""
-        return to_schedule(self.problem, decisions, self._fill)
+        return to_schedule(self.problem, decisions, self._fill, pace)
 
-    def figures(self, decisions: Sequence[int]) -> Figures:
+    def figures(self, decisions: Sequence[int], pace: Pace = DEFAULT_PACE) -> Figures:
         """Time and peak of a complete row of decisions.  # [num_units]."""
-        key = bytes(decisions)
+        key = bytes((*decisions, pace.offload_window, pace.prefetch_distance))
         if key not in self._known:
             if len(self._known) >= MAX_REMEMBERED:
                 self._known.clear()
-            self._known[key] = self.figures_of(self.schedule(decisions))
+            self._known[key] = self.figures_of(self.schedule(decisions, pace))
         return self._known[key]
 
     def host_excess_bytes(self, figures: Figures) -> int:

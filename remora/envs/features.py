@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from remora.envs.actions import UnitAction
 from remora.envs.episode import Episode
-from remora.envs.tables import CaseTables
+from remora.envs.tables import CaseTables, Rungs
 from remora.schedule.chain import Chain
 
 __all__ = [
@@ -93,7 +93,7 @@ def graph_features(episode: Episode) -> GraphFeatures:
     """Describe units and edges: times as shares of the ideal step, bytes of what must be freed."""
     tables = episode.tables
     nodes = np.array(
-        [_node_row(tables, index, _span_bytes(episode)) for index in range(tables.num_units)],
+        [_node_row(episode, index, _span_bytes(episode)) for index in range(tables.num_units)],
         dtype=np.float32,
     )
     return GraphFeatures(_clipped(nodes), *_edges(tables.problem.chain, _span_bytes(episode)))
@@ -114,7 +114,7 @@ def state_features(episode: Episode) -> FloatArray:
         episode.budget_bytes / tables.keep_all.peak_bytes,
         (episode.budget_bytes - episode.figures.peak_bytes) / span,
         episode.cost,
-        episode.completion.rung / len(tables.ladder),
+        episode.completion.rung / len(episode.rungs.rows),
         episode.cursor / tables.num_units,
         math.log(tables.num_units) / 4,
         (episode.cursor - start) / 8,
@@ -137,7 +137,7 @@ def choice_features(episode: Episode) -> FloatArray:
         if choice is None:
             continue
         figures = choice.figures
-        rungs = (choice.rung - episode.completion.rung) / len(episode.tables.ladder)
+        rungs = (choice.rung - episode.completion.rung) / len(episode.rungs.rows)
         headroom = (episode.budget_bytes - figures.peak_bytes) / span
         change = (episode.figures.peak_bytes - figures.peak_bytes) / span
         cost = math.log(figures.step_time_s / ideal_s)
@@ -162,11 +162,12 @@ def unit_edges(chain: Chain) -> dict[tuple[int, int], int]:
     return size
 
 
-def _node_row(tables: CaseTables, index: int, span: int) -> tuple[float, ...]:
+def _node_row(episode: Episode, index: int, span: int) -> tuple[float, ...]:
+    tables = episode.tables
     chain, structure = tables.problem.chain, tables.structure
     unit = chain.units[index]
     ideal_s = tables.keep_all.step_time_s
-    order, change = _ladder_change(tables, index)
+    order, change = _ladder_change(episode.rungs, index)
     private = sum(chain.num_bytes(s) for s in chain.private_inputs(index, index + 1))
     copy_s = _copy_s(tables, unit.saved_bytes, len(unit.saved))
     own = unit.own_saved_bytes / span
@@ -192,11 +193,11 @@ def _node_row(tables: CaseTables, index: int, span: int) -> tuple[float, ...]:
     )
 
 
-def _ladder_change(tables: CaseTables, index: int) -> tuple[float, UnitAction]:
+def _ladder_change(rungs: Rungs, index: int) -> tuple[float, UnitAction]:
     """Where on the ladder a unit is first changed, as a share of it, and to what."""
-    for rung, decisions in enumerate(tables.ladder):
+    for rung, decisions in enumerate(rungs.rows):
         if decisions[index] != UnitAction.KEEP:
-            return rung / len(tables.ladder), UnitAction(decisions[index])
+            return rung / len(rungs.rows), UnitAction(decisions[index])
     return 1.0, UnitAction.KEEP
 
 

@@ -1,6 +1,6 @@
 """Plans from keeping everything down to the least memory, cheapest changes first.
 
-An episode completes its decisions with the fastest rung that still fits, so that what a decision
+An episode completes its decisions with the first rung that still fits, so that what a decision
 costs is seen at once, not only after the last unit.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 
-from remora.envs.actions import UnitAction
+from remora.envs.actions import Pace, UnitAction
 from remora.envs.evaluation import PlanEvaluator
 from remora.envs.structure import Structure
 
@@ -21,7 +21,7 @@ Price = tuple[int, float]
 
 
 def memory_ladder(
-    evaluator: PlanEvaluator, structure: Structure, least: tuple[int, ...]
+    evaluator: PlanEvaluator, structure: Structure, least: tuple[int, ...], pace: Pace
 ) -> tuple[tuple[int, ...], ...]:
     """Change one unit after another, the one with the lowest price first.
 
@@ -32,6 +32,7 @@ def memory_ladder(
         evaluator: predicts rows of decisions.
         structure: which decisions are possible.
         least: the decisions of least memory; the last rung.
+        pace: of host copies, for which prices are taken.
 
     Returns:
         Rows of decisions, from keeping everything to ``least``.  # [num_rungs][num_units]
@@ -40,7 +41,7 @@ def memory_ladder(
     rungs = [current]
     possible = structure.possible_alone()
     queue: list[tuple[Price, int, int, int]] = [
-        (_price(evaluator, current, unit, action), 0, unit, int(action))
+        (_price(evaluator, current, unit, action, pace), 0, unit, int(action))
         for unit in range(structure.num_units)
         for action in _CHANGES
         if possible[unit][action]
@@ -52,7 +53,7 @@ def memory_ladder(
         if unit in changed:
             continue
         if asked < len(changed):
-            price = _price(evaluator, current, unit, action)
+            price = _price(evaluator, current, unit, action, pace)
             if queue and price > queue[0][0]:
                 heapq.heappush(queue, (price, len(changed), unit, action))
                 continue
@@ -62,9 +63,11 @@ def memory_ladder(
     return (*rungs, least)
 
 
-def _price(evaluator: PlanEvaluator, current: tuple[int, ...], unit: int, action: int) -> Price:
-    before = evaluator.figures(current)
-    after = evaluator.figures((*current[:unit], int(action), *current[unit + 1 :]))
+def _price(
+    evaluator: PlanEvaluator, current: tuple[int, ...], unit: int, action: int, pace: Pace
+) -> Price:
+    before = evaluator.figures(current, pace)
+    after = evaluator.figures((*current[:unit], int(action), *current[unit + 1 :]), pace)
     slower_s = max(0.0, after.step_time_s - before.step_time_s)
     freed = before.peak_bytes - after.peak_bytes
     if freed > 0:

@@ -26,17 +26,25 @@ class BudgetRange:
     """Budgets as shares of the way from the least memory to keeping everything.
 
     Attributes:
-        low, high: bounds of a uniform draw; 0 is what recomputation alone reaches, 1 is keep all.
+        low, high: lowest and highest budget; 0 is what recomputation alone reaches, 1 is keep all.
+        steps: number of budgets, evenly spaced, so that what is known of one serves again.
     """
 
     low: float
     high: float
+    steps: int = 25
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.low <= self.high:
             raise InvalidInputError(
                 f"budget range is {self.low} to {self.high}; allowed: 0 <= low <= high"
             )
+        if self.steps < 1:
+            raise InvalidInputError(f"budget steps is {self.steps}; allowed: 1 or more")
+
+    def shares(self) -> tuple[float, ...]:
+        """All budgets, ascending."""
+        return tuple(float(share) for share in np.linspace(self.low, self.high, self.steps))
 
 
 class ProblemSampler:
@@ -71,7 +79,7 @@ class ProblemSampler:
         """Draw an episode; the same generator state draws the same one."""
         for _ in range(_MAX_DRAWS):
             tables = self.tables[int(generator.integers(len(self.tables)))]
-            share = float(generator.uniform(self.budgets.low, self.budgets.high))
+            share = float(generator.choice(self.budgets.shares()))
             episode = Episode(tables, tables.budget_bytes(share))
             if self._keep is None or self._keep(episode):
                 break

@@ -41,6 +41,9 @@ class ScheduleEnv(gymnasium.Env[Observation, np.int64]):
     | 4 | CLOSE_NESTED | as 3, with checkpoints inside the group placed by the fill function |
     | 5 | CLOSE_OFFLOADED | as 3, and the group's checkpoint waits on the host |
 
+    How far host copies run ahead (offload window, prefetch distance) is fixed by a rule when the
+    episode begins.
+
     `action_masks()` tells which are allowed: those after which some rung of a fixed ladder of plans
     (from keeping everything to the least memory) completes the decisions to a plan that fits the
     budget. One always is, so no episode ends without a plan that fits. A masked action is replaced
@@ -67,7 +70,7 @@ class ScheduleEnv(gymnasium.Env[Observation, np.int64]):
     ## Reward
     With T the simulated step time in seconds, the return of an episode is
     `-log(T(plan) / T(keep all))`, dimensionless, at most 0 up to rounding. It comes as differences
-    of a potential, log T of the decisions completed by the fastest rung that fits: every step pays
+    of a potential, log T of the decisions completed by the first rung that fits: every step pays
     its fall, and the first one pays for the completion of no decisions too. Use a discount of 1.
 
     ## Starting state

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from remora.envs.actions import GroupFill
+from remora.envs.actions import GroupFill, Pace
 from remora.envs.completion import least_memory_decisions
 from remora.envs.evaluation import Figures, PlanEvaluator
 from remora.envs.ladder import memory_ladder
+from remora.envs.polish import polish
 from remora.envs.structure import Structure
 from remora.errors import InvalidInputError
 from remora.schedule.menu import keep_all_schedule
@@ -17,7 +18,10 @@ from remora.schedule.schedule import Schedule
 from remora.simulator.floor import floor_schedule
 from remora.simulator.records import CostModel
 
-__all__ = ["Case", "CaseTables"]
+__all__ = ["Case", "CaseTables", "Rungs"]
+
+LADDER_PACES = (Pace(2, 1), Pace(4, 2), Pace(7, 4))
+"""Paces of host copies for which ladders are made; the first is the one of least memory."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,20 @@ class Case:
 
     name: str
     problem: Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Rungs:
+    """A ladder of plans; what completes the decisions of an episode.
+
+    Attributes:
+        rows: rows of decisions, from keeping everything to the least memory.
+            # [num_rungs][num_units]
+        pace: of host copies, for all of them.
+    """
+
+    rows: tuple[tuple[int, ...], ...]
+    pace: Pace
 
 
 class CaseTables:
@@ -56,6 +74,7 @@ class CaseTables:
         self.problem = problem
         self.evaluator = PlanEvaluator(problem, cost_model, fill)
         self.structure = Structure(problem)
+        self._rungs: dict[int, Rungs] = {}
 
     @property
     def num_units(self) -> int:
@@ -73,12 +92,12 @@ class CaseTables:
         return least_memory_decisions(self.evaluator, self.structure, self._floor_plan.memory)
 
     @cached_property
-    def ladder(self) -> tuple[tuple[int, ...], ...]:
-        """Rows of decisions from keeping everything to the least memory.
-
-        # [num_rungs][num_units].
-        """
-        return memory_ladder(self.evaluator, self.structure, self.least_memory)
+    def ladders(self) -> tuple[Rungs, ...]:
+        """A ladder from keeping everything to the least memory for each of a few paces."""
+        return tuple(
+            Rungs(memory_ladder(self.evaluator, self.structure, self.least_memory, pace), pace)
+            for pace in LADDER_PACES
+        )
 
     @cached_property
     def least_peak_bytes(self) -> int:
@@ -93,6 +112,29 @@ class CaseTables:
     @cached_property
     def _floor_plan(self) -> Schedule:
         return floor_schedule(self.problem)
+
+    def rungs_under(self, budget_bytes: int) -> Rungs:
+        """The best ladder for a budget, with one rung more: its first that fits, polished.
+
+        Args:
+            budget_bytes: memory of the device; at least ``least_peak_bytes``.
+        """
+        if budget_bytes not in self._rungs:
+            starts = [self._first_that_fits(ladder, budget_bytes) for ladder in self.ladders]
+            _, number, place = min(start for start in starts if start is not None)
+            rows, pace = self.ladders[number].rows, self.ladders[number].pace
+            best = polish(self.evaluator, self.structure, rows[place], pace, budget_bytes)
+            rows = (*rows[:place], best.decisions, *rows[place:])
+            self._rungs[budget_bytes] = Rungs(rows, best.pace)
+        return self._rungs[budget_bytes]
+
+    def _first_that_fits(self, ladder: Rungs, budget_bytes: int) -> tuple[float, int, int] | None:
+        """Step time, number of the ladder and place of its first rung that fits, if any does."""
+        for place, row in enumerate(ladder.rows):
+            figures = self.evaluator.figures(row, ladder.pace)
+            if self.evaluator.fits(figures, budget_bytes):
+                return figures.step_time_s, self.ladders.index(ladder), place
+        return None
 
     def budget_bytes(self, share: float) -> int:
         """Budget at ``range:share``, raised to what an episode can reach.

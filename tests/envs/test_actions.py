@@ -8,6 +8,7 @@ import pytest
 
 from remora.envs.actions import (
     FilledGroup,
+    Pace,
     Span,
     UnitAction,
     group_spans,
@@ -97,3 +98,10 @@ def test_without_a_way_to_the_host_nothing_can_be_offloaded() -> None:
     assert not possible[F]
     assert not possible[X]
     assert possible[[K, R, C]].all()
+
+
+def test_the_pace_of_copies_is_that_of_the_schedule() -> None:
+    problem = toy_case().problem
+    decisions = [K] * len(problem.graph.units)
+    memory = to_schedule(problem, decisions, nest_every_unit, Pace(5, 3)).memory
+    assert (memory.offload_window, memory.prefetch_distance) == (5, 3)

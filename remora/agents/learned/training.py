@@ -22,6 +22,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from remora.agents.learned.maskable_policy import PlanPolicy, network_of_policy
 from remora.agents.learned.network import NetworkSize, PlanNetwork
+from remora.agents.learned.selection import BestPolicy, validation_episodes
 from remora.envs.observation import ObservationSize
 from remora.envs.sampler import ProblemSampler
 from remora.envs.schedule_env import ScheduleEnv
@@ -31,6 +32,16 @@ from remora.tracking.tracker import Tracker
 __all__ = ["CHECKPOINT_NAME", "TrainingConfig", "train_policy"]
 
 CHECKPOINT_NAME = "resume.zip"
+BEST_FOLDER = "best"
+
+_COUNTS = (
+    "total_steps",
+    "num_envs",
+    "steps_per_env",
+    "epochs",
+    "checkpoint_every",
+    "budgets_per_case",
+)
 
 
 @dataclass(frozen=True)
@@ -49,27 +60,29 @@ class TrainingConfig:
         gae_lambda: decay of the advantage estimate.
         clip_range: how far one update may move a decision's probability.
         reward_scale: rewards are small logarithms; the critic learns them times this.
-        checkpoint_every: decisions between two files to resume from.
+        checkpoint_every: decisions between two files to resume from, and two judgements.
+        budgets_per_case: budgets of every case by which the network is judged.
         network: sizes of the network.
     """
 
     seed: int = 0
     total_steps: int = 24_576
     num_envs: int = 8
-    steps_per_env: int = 64
-    batch_size: int = 128
+    steps_per_env: int = 128
+    batch_size: int = 256
     epochs: int = 4
-    learning_rate: float = 5e-4
-    entropy_weight: float = 0.01
+    learning_rate: float = 3e-4
+    entropy_weight: float = 0.003
     gae_lambda: float = 0.95
     clip_range: float = 0.2
     reward_scale: float = 10.0
     checkpoint_every: int = 4096
+    budgets_per_case: int = 3
     network: NetworkSize = field(default_factory=NetworkSize)
 
     def __post_init__(self) -> None:
         """Check what would only fail deep inside the training."""
-        for name in ("total_steps", "num_envs", "steps_per_env", "epochs", "checkpoint_every"):
+        for name in _COUNTS:
             if getattr(self, name) < 1:
                 raise InvalidInputError(
                     f"training.{name} is {getattr(self, name)}; allowed: 1 or more"
@@ -128,16 +141,18 @@ class _TrackerWriter(KVWriter):
 
 
 class _Checkpoints(BaseCallback):
-    """Saves a file to resume from, and logs the overhead of finished plans."""
+    """Saves files to resume from, judges the network, logs the overhead of finished plans."""
 
-    def __init__(self, path: Path, every: int) -> None:
+    def __init__(self, path: Path, every: int, best: BestPolicy) -> None:
         super().__init__()
         self._path = path
         self._every = every
-        self._saved_at = 0
+        self._best = best
+        self._saved_at = -every
 
     def _on_training_start(self) -> None:
-        self._saved_at = self.num_timesteps
+        if self.num_timesteps:
+            self._saved_at = self.num_timesteps
 
     def _on_rollout_start(self) -> None:
         # Here the last update is finished and no decision of the next one is made yet.
@@ -155,7 +170,10 @@ class _Checkpoints(BaseCallback):
         return True
 
     def save(self) -> None:
-        """Write the file, whole or not at all."""
+        """Judge the network and write the file to resume from, whole or not at all."""
+        assert isinstance(self.model.policy, PlanPolicy)
+        cost = self._best.consider(network_of_policy(self.model.policy), self.num_timesteps)
+        self.logger.record("validation/overhead_mean", float(np.expm1(cost)))
         # The library appends .zip to names without it.
         temporary = self._path.with_name(f".{self._path.stem}.tmp.zip")
         self.model.save(temporary)
@@ -172,11 +190,15 @@ def train_policy(
 ) -> PlanNetwork:
     """Train a policy; the same sampler, values and number of threads give the same weights.
 
+    At the beginning, at every checkpoint and at the end the greedy decode is judged on the
+    sampler's own cases under fixed budgets; the best network is returned.
+
     Args:
         sampler: draws problems.
         size: how far observations are padded.
         config: values of the run.
-        folder: where ``resume.zip`` goes: a pickle, to be resumed on this machine only.
+        folder: where ``resume.zip`` goes, a pickle, to be resumed on this machine only, and
+            ``best/``, the best network so far.
         tracker: a started tracker.
         resume: go on from the folder's ``resume.zip``.
 
@@ -189,13 +211,15 @@ def train_policy(
     model = _load(checkpoint, envs, config) if resume else _make(envs, config)
     model.set_logger(Logger(folder=None, output_formats=[_TrackerWriter(tracker)]))
     remaining = config.total_steps - model.num_timesteps
-    saver = _Checkpoints(checkpoint, config.checkpoint_every)
+    episodes = validation_episodes(sampler, config.budgets_per_case)
+    best = BestPolicy(folder / BEST_FOLDER, episodes, resume)
+    saver = _Checkpoints(checkpoint, config.checkpoint_every, best)
     if remaining > 0:
         model.learn(remaining, callback=saver, log_interval=1, reset_num_timesteps=not resume)
         saver.save()
+        model.logger.dump(model.num_timesteps)
     envs.close()
-    assert isinstance(model.policy, PlanPolicy)
-    return network_of_policy(model.policy)
+    return best.best()
 
 
 def _make_envs(sampler: ProblemSampler, size: ObservationSize, config: TrainingConfig) -> VecEnv:

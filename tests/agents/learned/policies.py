@@ -15,6 +15,7 @@ SHORT = TrainingConfig(
     batch_size=16,
     epochs=2,
     checkpoint_every=32,
+    budgets_per_case=1,
     network=SMALL,
 )
 
