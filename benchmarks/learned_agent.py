@@ -128,6 +128,8 @@ simulated outlook of each decision only. A gap below 0 means that the policy's p
 {problems}
 
 Mean search seconds per problem: {seconds}.
+Those of the policy leave out what is worked out when its episode begins (ladders
+and the polished rung), which costs some hundred simulations.
 
 {versions}; {result["machine"]}.
 """
