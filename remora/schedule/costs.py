@@ -19,6 +19,11 @@ class CostTable:
         allocation_granularity_bytes: the allocator rounds every block up to a multiple of it.
         saved_tensor_overhead_s: what the host adds per saved tensor that is recomputed or moved
             instead of kept.
+        recorded_op_overhead_s: what the host adds per forward operator of a unit that is
+            recomputed in part, since each of them has to be written down.
+        compress_bytes_per_s, restore_bytes_per_s: rate of making a low-bit copy and of reading it
+            back, in bytes of the original.
+        host_optimizer_time_s: seconds of one optimizer step over all parameters on the host.
     """
 
     source: str
@@ -30,3 +35,7 @@ class CostTable:
     optimizer_time_s: float
     allocation_granularity_bytes: int
     saved_tensor_overhead_s: float = 0.0
+    recorded_op_overhead_s: float = 0.0
+    compress_bytes_per_s: float = 1e9
+    restore_bytes_per_s: float = 1e9
+    host_optimizer_time_s: float = 0.0

@@ -19,20 +19,24 @@ class OptimizerSpec:
     """What an optimizer adds to memory.
 
     Attributes:
-        name: ``adamw``, ``adam``, ``sgd``, ``sgd_momentum`` or ``none``.
+        name: key of :data:`OPTIMIZERS`.
         state_per_parameter: state tensors of a parameter's size and dtype.
         step_temporaries: temporaries during the step, in units of the largest parameter.
         counted: False leaves the optimizer (and its step) out.
+        master_weights: keeps the state and one more copy of every weight in float32, for models
+            in a shorter type.
     """
 
     name: str
     state_per_parameter: int
     step_temporaries: int
     counted: bool = True
+    master_weights: bool = False
 
 
 OPTIMIZERS: Mapping[str, OptimizerSpec] = {
     "adamw": OptimizerSpec("adamw", 2, 2),
+    "adamw_master": OptimizerSpec("adamw_master", 2, 2, master_weights=True),
     "adam": OptimizerSpec("adam", 2, 2),
     "sgd_momentum": OptimizerSpec("sgd_momentum", 1, 0),
     "sgd": OptimizerSpec("sgd", 0, 0),
@@ -49,9 +53,10 @@ class Problem:
         costs: cost table by micro-batch count, same keys.
         hardware: devices, links and their state.
         optimizer: what the optimizer keeps.
-        world_size: number of ranks.
-        budget_bytes: memory per device; see design for what is counted.
+        world_size: number of ranks, all replicas together.
+        budget_bytes: memory per device, pinned host memory not counted.
         micro_batches: fixed number of micro-batches, or None.
+        allow_lossy: whether saved tensors may be compressed, which changes gradients a little.
     """
 
     graphs: Mapping[int, ModelGraph]
@@ -61,6 +66,7 @@ class Problem:
     budget_bytes: int
     world_size: int = 1
     micro_batches: int | None = None
+    allow_lossy: bool = False
 
     @property
     def graph(self) -> ModelGraph:

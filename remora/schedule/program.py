@@ -22,10 +22,19 @@ class InstructionKind(StrEnum):
     """What an instruction does."""
 
     FORWARD = "forward"
+    RESTORE = "restore"
     RECOMPUTE = "recompute"
     BACKWARD = "backward"
+    BACKWARD_INPUT = "backward_input"
+    BACKWARD_WEIGHT = "backward_weight"
     OFFLOAD = "offload"
     PREFETCH = "prefetch"
+    SEND = "send"
+    RECEIVE = "receive"
+    LOAD_WEIGHTS = "load_weights"
+    STORE_GRADIENTS = "store_gradients"
+    GATHER_WEIGHTS = "gather_weights"
+    REDUCE_GRADIENTS = "reduce_gradients"
     OPTIMIZER = "optimizer"
 
 
@@ -38,6 +47,8 @@ class MemoryKind(StrEnum):
     GRADIENTS = "gradients"
     SAVED = "saved"
     BOUNDARY = "boundary"
+    RECEIVE = "receive"
+    IN_FLIGHT = "in_flight"
     WORKSPACE = "workspace"
 
 
@@ -61,8 +72,9 @@ class Instruction:
         kind: what it does.
         rank: which rank it runs on.
         stream: which stream of the rank.
-        unit: unit it belongs to; -1 for the optimizer step.
-        micro_batch: which micro-batch.
+        unit: unit it belongs to; -1 for what belongs to a whole stage or rank.
+        micro_batch: which micro-batch; -1 for what belongs to the whole step.
+        stage: pipeline stage it belongs to; -1 for what belongs to the whole rank.
         duration_s: seconds it takes once started.
         waits: indices of instructions that must have ended before it starts.
         early_releases, early_allocates, allocates, releases: indices of buffers.
@@ -83,6 +95,7 @@ class Instruction:
     releases: tuple[int, ...] = ()
     transient_bytes: int = 0
     host_bytes: int = 0
+    stage: int = 0
 
 
 @dataclass(frozen=True, slots=True)

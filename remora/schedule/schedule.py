@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-SCHEDULE_VERSION = 1
+SCHEDULE_VERSION = 2
 
 
 class Action(StrEnum):
@@ -82,16 +83,23 @@ class MemoryPlan:
 
     Attributes:
         options: one option per unit. A unit whose option recomputes everything is a group of one.
-        groups: outermost groups, in order, disjoint.
-        offload_window: unit i waits, before it starts, for the copy to host of unit i - window.
+        groups: outermost groups, in order, disjoint; none crosses a cut of the pipeline.
+        offload_window: a copy to the host is waited for before the rank's ``window``-th next
+            forward of a unit starts, and at the latest where its own backward begins.
         prefetch_distance: the copy back for unit i is issued with the backward of unit
-            i + distance.
+            i + distance of its stage, or where the stage's backward begins.
+        paces: (window, distance) of every stage; empty if all stages have the above.
     """
 
     options: tuple[UnitOption, ...]
     groups: tuple[Group, ...] = ()
     offload_window: int = 2
     prefetch_distance: int = 1
+    paces: tuple[tuple[int, int], ...] = ()
+
+    def pace_of(self, stage: int) -> tuple[int, int]:
+        """(window, distance) of a stage."""
+        return self.paces[stage] if self.paces else (self.offload_window, self.prefetch_distance)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +109,7 @@ class PipelinePlan:
     Attributes:
         kind: order of the micro-batches.
         cuts: index of the first unit of every stage but the first, ascending.
-        chunks: stages per rank.
+        chunks: stages per rank; chimera has one, and a second set of stages of its own.
         micro_batches: number of micro-batches of one step.
     """
 
@@ -110,20 +118,39 @@ class PipelinePlan:
     chunks: int = 1
     micro_batches: int = 1
 
+    @property
+    def num_stages(self) -> int:
+        """Stages that the units are cut into."""
+        return len(self.cuts) + 1
+
+    @property
+    def num_ranks(self) -> int:
+        """Ranks of one replica."""
+        return self.num_stages // self.chunks
+
+    def spans(self, num_units: int) -> tuple[tuple[int, int], ...]:
+        """Half-open range of units of every stage.  # [num_stages]."""
+        borders = (0, *self.cuts, num_units)
+        return tuple(itertools.pairwise(borders))
+
 
 @dataclass(frozen=True, slots=True)
 class StatePlan:
     """Where weights, gradients and optimizer state live.
 
     Attributes:
-        weights, gradients, optimizer: placement of each.
+        weights: ``host`` streams the weights of ``streamed_units`` in for every use.
+        gradients: ``host`` moves each unit's gradients out as soon as its backward has run.
+        optimizer: ``host`` keeps its state there and steps there; ``8bit`` quantises the state.
         zero_stage: sharding over data-parallel replicas, 0 to 3.
+        streamed_units: units whose weights wait on the host, ascending.
     """
 
     weights: Placement = Placement.DEVICE
     gradients: Placement = Placement.DEVICE
     optimizer: Placement = Placement.DEVICE
     zero_stage: int = 0
+    streamed_units: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

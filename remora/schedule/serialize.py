@@ -33,6 +33,7 @@ def schedule_to_json(schedule: Schedule) -> str:
             "groups": [dataclasses.asdict(group) for group in memory.groups],
             "offload_window": memory.offload_window,
             "prefetch_distance": memory.prefetch_distance,
+            "paces": [list(pace) for pace in memory.paces],
         },
         "pipeline": dataclasses.asdict(schedule.pipeline),
         "state": dataclasses.asdict(schedule.state),
@@ -73,11 +74,13 @@ def schedule_from_json(text: str, expected_graph_hash: str | None = None) -> Sch
 
 
 def _check_version(version: Any) -> None:
-    if version == SCHEDULE_VERSION:
+    if isinstance(version, int) and 1 <= version <= SCHEDULE_VERSION:
         return
     newer = isinstance(version, int) and version > SCHEDULE_VERSION
     hint = "; it was written by a newer Remora" if newer else ""
-    raise FileFormatError(f"schedule version is {version!r}; allowed: {SCHEDULE_VERSION}{hint}")
+    raise FileFormatError(
+        f"schedule version is {version!r}; allowed: 1 to {SCHEDULE_VERSION}{hint}"
+    )
 
 
 def _schedule(content: Mapping[str, Any]) -> Schedule:
@@ -92,6 +95,8 @@ def _schedule(content: Mapping[str, Any]) -> Schedule:
             groups=tuple(_group(entry) for entry in memory["groups"]),
             offload_window=int(memory["offload_window"]),
             prefetch_distance=int(memory["prefetch_distance"]),
+            # Fields that version 1 did not have.
+            paces=tuple((int(w), int(d)) for w, d in memory.get("paces", ())),
         ),
         pipeline=PipelinePlan(
             kind=PipelineKind(pipeline["kind"]),
@@ -104,6 +109,7 @@ def _schedule(content: Mapping[str, Any]) -> Schedule:
             gradients=Placement(state["gradients"]),
             optimizer=Placement(state["optimizer"]),
             zero_stage=int(state["zero_stage"]),
+            streamed_units=tuple(int(unit) for unit in state.get("streamed_units", ())),
         ),
     )
 

@@ -24,7 +24,7 @@ def validate(problem: Problem, schedule: Schedule) -> None:
     Raises:
         InvalidInputError: names the field, its value and what is allowed.
     """
-    validate_for_graph(problem.graph, schedule)
+    validate_for_graph(problem.graph, schedule, problem.allow_lossy)
     _check_pipeline(problem, schedule)
     offloads = any(Action.OFFLOAD in option.distinct for option in schedule.memory.options)
     offloads |= any(group.checkpoint is Action.OFFLOAD for group in schedule.memory.groups)
@@ -36,8 +36,13 @@ def validate(problem: Problem, schedule: Schedule) -> None:
         )
 
 
-def validate_for_graph(graph: ModelGraph, schedule: Schedule) -> None:
+def validate_for_graph(graph: ModelGraph, schedule: Schedule, allow_lossy: bool = False) -> None:
     """Check what can be checked without hardware; the executor needs no more.
+
+    Args:
+        graph: of the whole batch.
+        schedule: to check.
+        allow_lossy: whether saved tensors may be compressed.
 
     Raises:
         InvalidInputError: names the field, its value and what is allowed.
@@ -47,11 +52,11 @@ def validate_for_graph(graph: ModelGraph, schedule: Schedule) -> None:
             f"graph_hash is {schedule.graph_hash!r}, made for another model or batch; "
             f"allowed: {graph.content_hash!r}"
         )
-    _check_memory(graph, schedule.memory)
+    _check_memory(graph, schedule.memory, allow_lossy)
     _check_state(schedule.state)
 
 
-def _check_memory(graph: ModelGraph, memory: MemoryPlan) -> None:
+def _check_memory(graph: ModelGraph, memory: MemoryPlan, allow_lossy: bool) -> None:
     if len(memory.options) != len(graph.units):
         raise InvalidInputError(
             f"memory.options has {len(memory.options)} entries; allowed: {len(graph.units)}, "
@@ -70,32 +75,29 @@ def _check_memory(graph: ModelGraph, memory: MemoryPlan) -> None:
                 f"memory.options[{unit.index}] does not name the saved tensors of unit "
                 f"{unit.name!r} in order; allowed: one action for each of its {len(unit.saved)}"
             )
-        _check_actions(unit.index, unit.fixed_reason, option.distinct)
+        _check_actions(unit.index, unit.fixed_reason, option.distinct, allow_lossy)
     grouped = _check_groups(graph, memory.groups, 0, len(graph.units))
     for index in sorted(grouped):
         actions = memory.options[index].distinct
-        if Action.OFFLOAD in actions:
+        if actions - {Action.KEEP, Action.RECOMPUTE} or len(actions) > 1:
             raise InvalidInputError(
-                f"memory.options[{index}] offloads inside a recompute group; "
-                "allowed there: keep, recompute"
+                f"memory.options[{index}] is {_words(actions)} inside a recompute group; "
+                "allowed there: keep or recompute, for all saved tensors of the unit"
             )
 
 
-def _check_actions(index: int, fixed_reason: str, actions: frozenset[Action]) -> None:
+def _check_actions(
+    index: int, fixed_reason: str, actions: frozenset[Action], allow_lossy: bool
+) -> None:
     if fixed_reason and actions - {Action.KEEP}:
         raise InvalidInputError(
             f"memory.options[{index}] is {_words(actions)} but the unit is {fixed_reason}; "
             "allowed: keep"
         )
-    if Action.COMPRESS in actions:
+    if Action.COMPRESS in actions and not allow_lossy:
         raise InvalidInputError(
-            f"memory.options[{index}] compresses, which is lossy and not allowed here; "
-            "allowed: keep, recompute, offload"
-        )
-    if Action.RECOMPUTE in actions and len(actions) > 1:
-        raise InvalidInputError(
-            f"memory.options[{index}] mixes {_words(actions)}; allowed: recompute for all saved "
-            "tensors of a unit or for none"
+            f"memory.options[{index}] compresses, which is lossy and not allowed here "
+            "(allow_lossy is false); allowed: keep, recompute, offload"
         )
 
 

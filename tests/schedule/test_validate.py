@@ -58,7 +58,10 @@ INVALID = {
     "window": (with_memory(offload_window=0), "offload_window is 0; allowed: integers from 1"),
     "distance": (with_memory(prefetch_distance=-1), "prefetch_distance is -1"),
     "lossy": (with_option(1, acted(1, Action.COMPRESS)), "lossy and not allowed"),
-    "mixed": (with_option(1, acted(1, Action.RECOMPUTE, Action.KEEP)), "mixes keep and recompute"),
+    "mixed in group": (
+        with_option(1, acted(1, Action.RECOMPUTE, Action.KEEP), groups=(Group(0, 2),)),
+        "is keep and recompute inside a recompute group",
+    ),
     "fixed unit": (with_option(LAST, acted(LAST, Action.OFFLOAD)), "allowed: keep"),
     "overlapping groups": (with_memory(groups=(Group(0, 2), Group(1, 3))), r"\[1, 3\)"),
     "empty group": (with_memory(groups=(Group(1, 1),)), r"\[1, 1\)"),
@@ -73,7 +76,7 @@ INVALID = {
     ),
     "offload in group": (
         with_option(1, offload_option(GRAPH, GRAPH.units[1]), groups=(Group(0, 2),)),
-        "offloads inside a recompute group",
+        "offload inside a recompute group",
     ),
     "pipeline": (
         dataclasses.replace(KEEP, pipeline=PipelinePlan(PipelineKind.GPIPE, (1,))),

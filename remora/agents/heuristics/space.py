@@ -112,9 +112,13 @@ class Space:
         for unit in grouped:
             if Action.OFFLOAD in chosen[unit].distinct:
                 chosen[unit] = self.menus[unit][0]
-        pace = {"offload_window": window, "prefetch_distance": distance}
-        given = {field: value for field, value in pace.items() if value is not None}
-        memory = MemoryPlan(tuple(chosen), nest([*longer, *alone]), **given)
+        default = MemoryPlan(())
+        memory = MemoryPlan(
+            tuple(chosen),
+            nest([*longer, *alone]),
+            default.offload_window if window is None else window,
+            default.prefetch_distance if distance is None else distance,
+        )
         return Schedule(self.problem.graph.content_hash, memory)
 
     def recompute(self, unit: int) -> UnitOption:
