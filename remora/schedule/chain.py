@@ -7,11 +7,17 @@ per unit kind and remembered.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import heapq
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from remora.graph.model_graph import GRADIENT, ModelGraph, Unit
+from remora.schedule.backward_split import BackwardSplit, split_backward
 from remora.schedule.costs import CostTable
+from remora.schedule.parameters import StaticStorages
+
+_NOTHING: Mapping[int, int] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +28,7 @@ class SavedStorage:
         storage: index into the graph.
         num_bytes: size as the allocator rounds it.
         names: saved tensors that view it.
+        packed: number of operators that had run when it was first saved.
         released: number of operators that had run when the backward let go of it.
         created_here: made by the unit itself, not one of its inputs.
     """
@@ -29,6 +36,7 @@ class SavedStorage:
     storage: int
     num_bytes: int
     names: tuple[str, ...]
+    packed: int
     released: int
     created_here: bool
 
@@ -101,6 +109,7 @@ class Chain:
         self._dropped = _dropped_at(graph)
         self.units = tuple(self._unit(unit) for unit in graph.units)
         self._peaks: dict[tuple[object, ...], int] = {}
+        self._splits: dict[int, BackwardSplit] = {}
 
     def num_bytes(self, storage: int) -> int:
         """Size of a storage as the allocator rounds it."""
@@ -126,31 +135,52 @@ class Chain:
         }
         return frozenset(s for s in found if all(start <= r < end for r in self.readers[s]))
 
+    @cached_property
+    def statics(self) -> StaticStorages:
+        """Weights, buffers and inputs by unit."""
+        return StaticStorages(self.graph)
+
+    def split(self, index: int) -> BackwardSplit:
+        """The halves of a unit's backward."""
+        if index not in self._splits:
+            self._splits[index] = split_backward(self.graph, self.graph.units[index])
+        return self._splits[index]
+
+    def time_s(self, ops: Iterable[int]) -> float:
+        """Seconds of some operators, added up in order."""
+        return sum(self.costs.op_time_s[op] for op in ops)
+
     def transient_bytes(
         self,
-        span: tuple[int, int],
+        ops: Sequence[int],
         unit: ChainUnit,
         survivors: Collection[int],
         deaths: Mapping[int, int],
+        arrivals: Mapping[int, int] = _NOTHING,
     ) -> int:
-        """Largest rise of the memory level while operators ``span`` of ``unit`` run.
+        """Largest rise of the memory level while operators of ``unit`` run.
 
         Args:
-            span: half-open operator range.
+            ops: operators, ascending, all of the unit's forward or all of its backward.
             unit: the unit they belong to.
-            survivors: storages made inside that outlive the span.
-            deaths: operator count at which a storage from before the span is freed inside it.
+            survivors: storages made by them that outlive them.
+            deaths: operator count at which a storage from before them is freed while they run.
+            arrivals: bytes that come up beside them, by operator count.
         """
+        forward = bool(ops) and ops[0] < unit.forward[1]
+        base = unit.forward[0] if forward else unit.backward[0]
         key = (
             unit.kind,
-            span[0] - (unit.forward[0] if span[0] < unit.forward[1] else unit.backward[0]),
-            span[0] < unit.forward[1],
-            span[1] - span[0],
+            forward,
+            (ops.start - base, ops.stop - base)
+            if isinstance(ops, range)
+            else tuple(op - base for op in ops),
             frozenset(self._relative(unit, s) for s in survivors),
-            frozenset((self.num_bytes(s), d - span[0]) for s, d in deaths.items()),
+            frozenset((self.num_bytes(s), d - base) for s, d in deaths.items()),
+            frozenset((count - base, size) for count, size in arrivals.items()),
         )
         if key not in self._peaks:
-            self._peaks[key] = self._replay(span, set(survivors), deaths)
+            self._peaks[key] = self._replay(ops, set(survivors), deaths, arrivals)
         return self._peaks[key]
 
     def _relative(self, unit: ChainUnit, storage: int) -> int:
@@ -160,22 +190,29 @@ class Chain:
             offset = -1 - (storage - unit.created_backward[0])
         return offset
 
-    def _replay(self, span: tuple[int, int], survivors: set[int], deaths: Mapping[int, int]) -> int:
+    def _replay(
+        self,
+        ops: Sequence[int],
+        survivors: set[int],
+        deaths: Mapping[int, int],
+        arrivals: Mapping[int, int],
+    ) -> int:
         storages = self.graph.storages
-        freed: dict[int, int] = {}
-        for storage, death in deaths.items():
-            freed[death] = freed.get(death, 0) + self.num_bytes(storage)
+        changes = [(death, -self.num_bytes(storage)) for storage, death in deaths.items()]
+        changes += list(arrivals.items())
+        heapq.heapify(changes)
         level = peak = 0
-        for op in range(*span):
-            level -= freed.get(op, 0)
+        for op in ops:
+            while changes and changes[0][0] <= op:
+                level += heapq.heappop(changes)[1]
             for storage in self._made.get(op, ()):
                 size = self.num_bytes(storage)
                 level += size
                 if storage not in survivors:
-                    death = max(storages[storage].dropped, op + 1)
-                    freed[death] = freed.get(death, 0) + size
+                    heapq.heappush(changes, (max(storages[storage].dropped, op + 1), -size))
             peak = max(peak, level + self.costs.op_workspace_bytes[op])
-        return peak
+        rest = sum(size for _, size in changes if size > 0)
+        return max(peak, level + rest) if rest else peak
 
     def _unit(self, unit: Unit) -> ChainUnit:
         times = self.costs.op_time_s
@@ -223,21 +260,24 @@ class Chain:
 
     def _saved(self, unit: Unit) -> tuple[SavedStorage, ...]:
         names: dict[int, list[str]] = {}
+        packed: dict[int, int] = {}
         released: dict[int, int] = {}
         for saved in unit.saved:
             storage = self.graph.storage_of(saved)
             if self.graph.storages[storage].created >= 0:
                 names.setdefault(storage, []).append(saved.name)
+                packed.setdefault(storage, saved.op)
                 released[storage] = max(released.get(storage, 0), saved.released)
         return tuple(
             SavedStorage(
                 storage=storage,
                 num_bytes=self.num_bytes(storage),
-                names=tuple(packed),
+                names=tuple(views),
+                packed=packed[storage],
                 released=released[storage],
                 created_here=self.creator_unit[storage] == unit.index,
             )
-            for storage, packed in names.items()
+            for storage, views in names.items()
         )
 
 

@@ -103,7 +103,7 @@ class _MicroBatch:
         ]
         survivors = self._survivors(unit, made, holders)
         transient = self._chain.transient_bytes(
-            span, unit, survivors.keys(), self._drop_times(dying)
+            range(*span), unit, survivors.keys(), self._drop_times(dying)
         )
         buffers = [
             self._add((storage, generation), by, kept=storage in holders)
@@ -241,7 +241,7 @@ class _MicroBatch:
         dropped = [(storage, 0) for storage in unit.dropped_backward]
         deaths |= self._drop_times(k for k in dropped if self._live.held_only_by(k, PROGRAM))
         survivors = [s for s in unit.created_backward if self._outlives(s, unit)]
-        transient = self._chain.transient_bytes(unit.backward, unit, survivors, deaths)
+        transient = self._chain.transient_bytes(range(*unit.backward), unit, survivors, deaths)
         releases = self._live.drop(saved.values(), keep) + self._live.drop(dropped, PROGRAM)
         gradients = [s for s in survivors if graph.storages[s].role == GRADIENT]
         size = sum(self._chain.num_bytes(storage) for storage in gradients)
