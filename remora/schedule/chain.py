@@ -11,6 +11,7 @@ import heapq
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from remora.graph.model_graph import GRADIENT, ModelGraph, Unit
 from remora.schedule.backward_split import BackwardSplit, split_backward
@@ -94,6 +95,9 @@ class Chain:
     Args:
         graph: the traced step.
         costs: seconds and workspace of its operators.
+
+    Attributes:
+        memo: what other modules of this folder found once per unit kind.
     """
 
     def __init__(self, graph: ModelGraph, costs: CostTable) -> None:
@@ -110,6 +114,7 @@ class Chain:
         self.units = tuple(self._unit(unit) for unit in graph.units)
         self._peaks: dict[tuple[object, ...], int] = {}
         self._splits: dict[int, BackwardSplit] = {}
+        self.memo: dict[tuple[object, ...], Any] = {}
 
     def num_bytes(self, storage: int) -> int:
         """Size of a storage as the allocator rounds it."""

@@ -5,7 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from remora.graph.model_graph import ModelGraph, Unit
+from remora.schedule.recompute import is_recompute
 from remora.schedule.schedule import Action, MemoryPlan, Schedule, UnitOption
+
+__all__ = [
+    "is_recompute",
+    "keep_all_schedule",
+    "keep_option",
+    "offload_option",
+    "recompute_option",
+    "unit_menu",
+]
 
 if TYPE_CHECKING:
     from remora.schedule.problem import Problem
@@ -52,11 +62,6 @@ def unit_menu(problem: Problem, unit: Unit) -> tuple[UnitOption, ...]:
 def keep_all_schedule(graph: ModelGraph) -> Schedule:
     """The schedule that changes nothing."""
     return Schedule(graph.content_hash, MemoryPlan(tuple(keep_option(u) for u in graph.units)))
-
-
-def is_recompute(option: UnitOption) -> bool:
-    """Whether the option keeps nothing of its unit."""
-    return bool(option.actions) and option.distinct == {Action.RECOMPUTE}
 
 
 def _can_move(graph: ModelGraph, storage: int) -> bool:
