@@ -1,0 +1,23 @@
+"""The order of tasks on every rank, for every kind of pipeline."""
+
+from remora.schedule.orders.order import Order, OrderRule, TaskKind
+from remora.schedule.orders.registry import (
+    allowed_chunks,
+    check_pipeline,
+    model_copies,
+    pipeline_order,
+    registered_kinds,
+    splits_backward,
+)
+
+__all__ = [
+    "Order",
+    "OrderRule",
+    "TaskKind",
+    "allowed_chunks",
+    "check_pipeline",
+    "model_copies",
+    "pipeline_order",
+    "registered_kinds",
+    "splits_backward",
+]

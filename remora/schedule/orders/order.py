@@ -1,0 +1,146 @@
+"""What an order of tasks is, and what a pipeline kind has to say to be one.
+
+Letters: p ranks, m micro-batches, v chunks (stages of one rank), n tasks of one rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from remora.errors import InvalidInputError
+
+__all__ = [
+    "ANY_FROM_2",
+    "ONE",
+    "TWO",
+    "Order",
+    "OrderRule",
+    "TaskKind",
+    "order_of_grid",
+    "refuse_micro_batches",
+]
+
+# Numbers of chunks that a kind allows.
+ONE = range(1, 2)
+TWO = range(2, 3)
+ANY_FROM_2 = range(2, 2**31)
+
+
+_Integer = TypeVar("_Integer", bound=np.integer[Any])
+_Integers = NDArray[np.integer[Any]]
+
+
+class TaskKind(IntEnum):
+    """What a rank does with one micro-batch on one of its stages."""
+
+    FORWARD = 0
+    BACKWARD = 1
+    BACKWARD_INPUT = 2
+    BACKWARD_WEIGHT = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Order:
+    """Tasks of all ranks; rank r runs tasks ``start[r]`` to ``start[r + 1] - 1`` one by one.
+
+    A stage with an index s and the next one, s + 1, hand micro-batches on to each other, within
+    one copy of the model: see ``model_copies``.
+
+    Attributes:
+        kind: ``TaskKind`` of every task.  # [num_tasks]
+        stage, micro_batch: what it works on, both from 0.  # [num_tasks]
+        start: first task of every rank, and the number of tasks.  # [num_ranks + 1]
+        stage_rank: rank of every stage.  # [num_stages]
+    """
+
+    kind: NDArray[np.int8]
+    stage: NDArray[np.int32]
+    micro_batch: NDArray[np.int32]
+    start: NDArray[np.int64]
+    stage_rank: NDArray[np.int32]
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only, because orders are cached and shared."""
+        for array in (self.kind, self.stage, self.micro_batch, self.start, self.stage_rank):
+            array.flags.writeable = False
+
+    @property
+    def num_ranks(self) -> int:
+        """Ranks of one replica."""
+        return len(self.start) - 1
+
+    @property
+    def num_stages(self) -> int:
+        """Stages, those of every copy of the model counted."""
+        return len(self.stage_rank)
+
+    @property
+    def num_tasks(self) -> int:
+        """Tasks of all ranks."""
+        return len(self.kind)
+
+    def tasks_of(self, rank: int) -> list[tuple[TaskKind, int, int]]:
+        """Return the tasks of one rank in order, each as (kind, stage, micro-batch)."""
+        tasks = slice(int(self.start[rank]), int(self.start[rank + 1]))
+        kinds = map(TaskKind, self.kind[tasks].tolist())
+        stages, micro_batches = self.stage[tasks].tolist(), self.micro_batch[tasks].tolist()
+        return list(zip(kinds, stages, micro_batches, strict=True))
+
+
+def _accept(num_ranks: int, micro_batches: int) -> None:
+    """Refuse nothing."""
+
+
+@dataclass(frozen=True)
+class OrderRule:
+    """All that a pipeline kind is.
+
+    Attributes:
+        order: makes the order of (num_ranks, micro_batches, chunks), which ``check`` accepted.
+        chunks: numbers of stages per rank that are allowed.
+        check: raises InvalidInputError for (num_ranks, micro_batches) that have no such order.
+        splits_backward: some backwards are split into input and weight gradients.
+        model_copies: copies of the model, whose stages are numbered one copy after the other.
+    """
+
+    order: Callable[[int, int, int], Order]
+    chunks: range
+    check: Callable[[int, int], None] = _accept
+    splits_backward: bool = False
+    model_copies: int = 1
+
+
+def order_of_grid(
+    kind: _Integers, stage: _Integers, micro_batch: _Integers, stage_rank: _Integers
+) -> Order:
+    """Return the order of ranks that all have the same number of tasks.
+
+    Args:
+        kind: ``TaskKind`` of every task; the three broadcast against each other.  # [p, n]
+        stage: stage of every task.  # [p, n]
+        micro_batch: micro-batch of every task.  # [p, n]
+        stage_rank: rank of every stage.  # [num_stages]
+    """
+    num_ranks, per_rank = np.broadcast_shapes(kind.shape, stage.shape, micro_batch.shape)
+
+    def flat(grid: _Integers, dtype: type[_Integer]) -> NDArray[_Integer]:
+        return np.broadcast_to(grid, (num_ranks, per_rank)).astype(dtype).reshape(-1)
+
+    return Order(
+        kind=flat(kind, np.int8),
+        stage=flat(stage, np.int32),
+        micro_batch=flat(micro_batch, np.int32),
+        start=np.arange(num_ranks + 1, dtype=np.int64) * per_rank,
+        stage_rank=stage_rank.astype(np.int32),
+    )
+
+
+def refuse_micro_batches(micro_batches: int, allowed: str) -> InvalidInputError:
+    """Return the error about a number of micro-batches; ``allowed`` says for what and which."""
+    return InvalidInputError(f"pipeline.micro_batches is {micro_batches}; allowed {allowed}")
