@@ -6,26 +6,43 @@ an earlier stage waits for come first.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from remora.graph.model_graph import GRADIENT, ModelGraph, Unit
 
-__all__ = ["BackwardSplit", "split_backward"]
+__all__ = ["BackwardSplit", "Half", "split_backward"]
+
+
+@dataclass(frozen=True, slots=True)
+class Half:
+    """What one half runs.
+
+    Attributes:
+        ops: backward operators, ascending.
+        shares: part of each operator's time that falls into this half: one that makes both kinds
+            of gradients runs in both halves, for one kind each time.
+        absent: storages that its operators make in the other half only.
+    """
+
+    ops: tuple[int, ...]
+    shares: tuple[float, ...]
+    absent: frozenset[int]
 
 
 @dataclass(frozen=True, slots=True)
 class BackwardSplit:
-    """Operators of a unit's backward by the half that runs them.
+    """The halves of a unit's backward.
 
     Attributes:
-        input_ops: what the gradients of the unit's inputs need, ascending.
-        weight_ops: the rest, ascending.
+        inputs: makes what other units wait for.
+        weights: makes the gradients of parameters.
         carried: storages made in the backward, here or in a later unit, before the second half,
-            which it reads.
+            which reads them.
     """
 
-    input_ops: tuple[int, ...]
-    weight_ops: tuple[int, ...]
+    inputs: Half
+    weights: Half
     carried: tuple[int, ...]
 
 
@@ -34,36 +51,54 @@ def split_backward(graph: ModelGraph, unit: Unit) -> BackwardSplit:
 
     An operator belongs to the first half if something that other units read depends on it.
     """
-    wanted = _leaving(graph, unit)
-    first: set[int] = set()
-    for index in range(unit.backward[1] - 1, unit.backward[0] - 1, -1):
-        op = graph.ops[index]
-        touched = {graph.tensors[t].storage for t in op.outputs} | set(op.mutates)
-        if touched & wanted:
-            first.add(index)
-            wanted |= {graph.tensors[t].storage for t in op.inputs}
-    second = [index for index in range(*unit.backward) if index not in first]
-    made_second = {s for i in second for s in _made_by(graph, i)}
+    first = _input_ops(graph, unit)
+    both = {i for i in first if _makes_gradient(graph, i)}
+    second = [i for i in range(*unit.backward) if i not in first or i in both]
+    gradients = frozenset(s for i in both for s in _made_by(graph, i) if _is_gradient(graph, s))
+    made_first = frozenset(s for i in first for s in _made_by(graph, i)) - gradients
+    made_second = {s for i in second for s in _made_by(graph, i)} - made_first
     read = {graph.tensors[t].storage for i in second for t in graph.ops[i].inputs}
     carried = sorted(
         s
         for s in read - made_second
-        if graph.storages[s].created >= graph.num_forward_ops and graph.storages[s].role != GRADIENT
+        if graph.storages[s].created >= graph.num_forward_ops and not _is_gradient(graph, s)
     )
-    return BackwardSplit(tuple(sorted(first)), tuple(second), tuple(carried))
+    return BackwardSplit(
+        inputs=_half(sorted(first), both, gradients),
+        weights=_half(second, both, made_first),
+        carried=tuple(carried),
+    )
 
 
-def _leaving(graph: ModelGraph, unit: Unit) -> set[int]:
-    """Storages, no gradients of parameters, that the unit's backward leaves for other units."""
-    end = unit.backward[1]
+def _input_ops(graph: ModelGraph, unit: Unit) -> set[int]:
+    """Operators that something depends on that the unit's backward leaves for other units."""
     touched = {s for i in range(*unit.backward) for s in _touched_by(graph, i)}
-    return {
+    wanted = {
         s
         for s in touched
-        if graph.storages[s].role != GRADIENT
+        if not _is_gradient(graph, s)
         and graph.storages[s].created >= graph.num_forward_ops
-        and graph.storages[s].dropped > end
+        and graph.storages[s].dropped > unit.backward[1]
     }
+    found: set[int] = set()
+    for index in range(unit.backward[1] - 1, unit.backward[0] - 1, -1):
+        if _touched_by(graph, index) & wanted:
+            found.add(index)
+            wanted |= {graph.tensors[t].storage for t in graph.ops[index].inputs}
+    return found
+
+
+def _half(ops: Iterable[int], both: set[int], absent: frozenset[int]) -> Half:
+    chosen = tuple(ops)
+    return Half(chosen, tuple(0.5 if op in both else 1.0 for op in chosen), absent)
+
+
+def _is_gradient(graph: ModelGraph, storage: int) -> bool:
+    return graph.storages[storage].role == GRADIENT
+
+
+def _makes_gradient(graph: ModelGraph, index: int) -> bool:
+    return any(_is_gradient(graph, s) for s in _made_by(graph, index))
 
 
 def _touched_by(graph: ModelGraph, index: int) -> set[int]:

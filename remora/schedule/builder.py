@@ -1,9 +1,9 @@
-"""Collects instructions and buffers of one rank while a schedule is lowered."""
+"""Collects the instructions and buffers of all ranks while a schedule is lowered."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from remora.schedule.program import (
     Buffer,
@@ -15,36 +15,73 @@ from remora.schedule.program import (
 )
 
 
-class ProgramBuilder:
-    """Appends instructions in issue order and keeps what the next compute instruction must do.
+class Ledger:
+    """Instructions and buffers of one program, in an order in which they can be issued."""
+
+    def __init__(self) -> None:
+        self.instructions: list[Instruction] = []
+        self.buffers: list[Buffer] = []
+
+    def add(self, instruction: Instruction) -> int:
+        """Append an instruction and return its index."""
+        self.instructions.append(instruction)
+        return len(self.instructions) - 1
+
+    def program(
+        self, resident_bytes: Sequence[Mapping[MemoryKind, int]], host_bytes: Sequence[int]
+    ) -> Program:
+        """Freeze what was collected."""
+        return Program(
+            tuple(self.instructions), tuple(self.buffers), tuple(resident_bytes), tuple(host_bytes)
+        )
+
+
+class RankBuilder:
+    """Appends one rank's instructions and keeps what its next compute instruction must do.
 
     Args:
+        ledger: receives the instructions.
+        rank: whose they are.
         copies_overlap: host copies have streams of their own; otherwise they run in line.
-        rank: rank whose instructions are built.
+
+    Attributes:
+        last_compute: index of the latest compute instruction; None before the first.
     """
 
-    def __init__(self, copies_overlap: bool, rank: int = 0) -> None:
-        self._copies_overlap = copies_overlap
+    def __init__(self, ledger: Ledger, rank: int, copies_overlap: bool) -> None:
+        self.last_compute: int | None = None
+        self._ledger = ledger
         self._rank = rank
-        self._instructions: list[Instruction] = []
-        self._buffers: list[Buffer] = []
+        self._copies_overlap = copies_overlap
         self._gradients: list[int] = []
-        self._last_compute: int | None = None
         self._waits: list[int] = []
         self._early_releases: list[int] = []
         self._early_allocates: list[int] = []
+        self._sending: list[int] = []
+        self._sent: list[int] = []
 
     def buffer(self, num_bytes: int, kind: MemoryKind) -> int:
         """Make a buffer and return its index."""
-        self._buffers.append(Buffer(num_bytes, kind))
-        index = len(self._buffers) - 1
+        self._ledger.buffers.append(Buffer(num_bytes, kind))
+        index = len(self._ledger.buffers) - 1
         if kind is MemoryKind.GRADIENTS:
             self._gradients.append(index)
         return index
 
-    def gradients(self) -> tuple[int, ...]:
-        """All gradient buffers made so far."""
-        return tuple(self._gradients)
+    def buffer_bytes(self, buffer: int) -> int:
+        """Size of a buffer."""
+        return self._ledger.buffers[buffer].num_bytes
+
+    def take_gradients(self) -> tuple[int, ...]:
+        """All gradient buffers made and not taken so far."""
+        taken = tuple(self._gradients)
+        self._gradients = []
+        return taken
+
+    def drop_gradients(self, buffers: Iterable[int]) -> None:
+        """Forget gradient buffers that somebody else releases."""
+        for buffer in buffers:
+            self._gradients.remove(buffer)
 
     def wait(self, instruction: int) -> None:
         """Let the next compute instruction wait for an earlier one."""
@@ -58,6 +95,28 @@ class ProgramBuilder:
         """Allocate buffers when the next compute instruction starts."""
         self._early_allocates.extend(buffers)
 
+    def hold_for_send(self, buffers: Iterable[int]) -> None:
+        """Keep buffers whose content is being sent until the rank's next task has ended."""
+        self._sending.extend(buffers)
+
+    def begin_task(self) -> None:
+        """Note that a task begins: what the task before last sent has left."""
+        self.release_early(self._sent)
+        self._sent, self._sending = self._sending, []
+
+    def end_step(self) -> list[int]:
+        """Buffers that are still held for messages."""
+        held = [*self._sent, *self._sending]
+        self._sent, self._sending = [], []
+        return held
+
+    def release_at_end(self, buffers: Iterable[int]) -> None:
+        """Release buffers together with the last compute instruction's own releases."""
+        assert self.last_compute is not None
+        last = self._ledger.instructions[self.last_compute]
+        merged = (*last.releases, *buffers)
+        self._ledger.instructions[self.last_compute] = dataclasses.replace(last, releases=merged)
+
     def compute(
         self,
         kind: InstructionKind,
@@ -65,11 +124,12 @@ class ProgramBuilder:
         micro_batch: int,
         duration_s: float,
         transient_bytes: int,
+        stage: int = 0,
         allocates: Iterable[int] = (),
         releases: Iterable[int] = (),
     ) -> int:
         """Append a compute instruction with all pending waits and early changes."""
-        self._instructions.append(
+        self.last_compute = self._ledger.add(
             Instruction(
                 kind=kind,
                 rank=self._rank,
@@ -83,45 +143,53 @@ class ProgramBuilder:
                 allocates=tuple(allocates),
                 releases=tuple(releases),
                 transient_bytes=transient_bytes,
+                stage=stage,
             )
         )
         self._waits, self._early_releases, self._early_allocates = [], [], []
-        self._last_compute = len(self._instructions) - 1
-        return self._last_compute
+        return self.last_compute
 
-    def copy(
+    def issue(
         self,
         kind: InstructionKind,
+        stream: Stream,
         unit: int,
         micro_batch: int,
         duration_s: float,
-        host_bytes: int,
+        stage: int = 0,
+        host_bytes: int = 0,
         waits: Iterable[int] = (),
     ) -> int:
-        """Append a host copy that is issued after everything computed so far."""
-        stream = Stream.D2H if kind is InstructionKind.OFFLOAD else Stream.H2D
-        issued = (self._last_compute,) if self._last_compute is not None else ()
-        self._instructions.append(
+        """Append work of another stream, which starts after everything computed so far."""
+        issued = (self.last_compute,) if self.last_compute is not None else ()
+        copy = stream in (Stream.D2H, Stream.H2D)
+        return self._ledger.add(
             Instruction(
                 kind=kind,
                 rank=self._rank,
-                stream=stream if self._copies_overlap else Stream.COMPUTE,
+                stream=Stream.COMPUTE if copy and not self._copies_overlap else stream,
                 unit=unit,
                 micro_batch=micro_batch,
                 duration_s=duration_s,
                 waits=(*issued, *waits),
                 host_bytes=host_bytes,
+                stage=stage,
             )
         )
-        return len(self._instructions) - 1
 
-    def release_at_end(self, buffers: Iterable[int]) -> None:
-        """Release buffers together with the last compute instruction's own releases."""
-        assert self._last_compute is not None
-        last = self._instructions[self._last_compute]
-        merged = (*last.releases, *buffers)
-        self._instructions[self._last_compute] = dataclasses.replace(last, releases=merged)
-
-    def program(self, resident_bytes: tuple[Mapping[MemoryKind, int], ...]) -> Program:
-        """Freeze what was collected."""
-        return Program(tuple(self._instructions), tuple(self._buffers), resident_bytes)
+    def receive(self, send: int, micro_batch: int, stage: int) -> None:
+        """Let the next compute instruction wait for a message."""
+        self.wait(
+            self._ledger.add(
+                Instruction(
+                    kind=InstructionKind.RECEIVE,
+                    rank=self._rank,
+                    stream=Stream.RECV,
+                    unit=-1,
+                    micro_batch=micro_batch,
+                    duration_s=0.0,
+                    waits=(send,),
+                    stage=stage,
+                )
+            )
+        )

@@ -8,17 +8,18 @@ per unit kind and remembered.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from remora.graph.model_graph import GRADIENT, ModelGraph, Unit
-from remora.schedule.backward_split import BackwardSplit, split_backward
+from remora.schedule.backward_split import BackwardSplit, Half, split_backward
 from remora.schedule.costs import CostTable
 from remora.schedule.parameters import StaticStorages
 
-_NOTHING: Mapping[int, int] = {}
+_NO_ARRIVALS: Mapping[int, int] = {}
+_NONE: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,15 +146,20 @@ class Chain:
         """Weights, buffers and inputs by unit."""
         return StaticStorages(self.graph)
 
+    def made_by(self, op: int) -> tuple[int, ...]:
+        """Storages that an operator makes."""
+        return tuple(self._made.get(op, ()))
+
     def split(self, index: int) -> BackwardSplit:
         """The halves of a unit's backward."""
         if index not in self._splits:
             self._splits[index] = split_backward(self.graph, self.graph.units[index])
         return self._splits[index]
 
-    def time_s(self, ops: Iterable[int]) -> float:
-        """Seconds of some operators, added up in order."""
-        return sum(self.costs.op_time_s[op] for op in ops)
+    def half_time_s(self, half: Half) -> float:
+        """Seconds of one half of a backward."""
+        times = self.costs.op_time_s
+        return sum(times[op] * share for op, share in zip(half.ops, half.shares, strict=True))
 
     def transient_bytes(
         self,
@@ -161,7 +167,8 @@ class Chain:
         unit: ChainUnit,
         survivors: Collection[int],
         deaths: Mapping[int, int],
-        arrivals: Mapping[int, int] = _NOTHING,
+        arrivals: Mapping[int, int] = _NO_ARRIVALS,
+        absent: frozenset[int] = _NONE,
     ) -> int:
         """Largest rise of the memory level while operators of ``unit`` run.
 
@@ -171,6 +178,7 @@ class Chain:
             survivors: storages made by them that outlive them.
             deaths: operator count at which a storage from before them is freed while they run.
             arrivals: bytes that come up beside them, by operator count.
+            absent: storages that they do not make this time.
         """
         forward = bool(ops) and ops[0] < unit.forward[1]
         base = unit.forward[0] if forward else unit.backward[0]
@@ -183,9 +191,10 @@ class Chain:
             frozenset(self._relative(unit, s) for s in survivors),
             frozenset((self.num_bytes(s), d - base) for s, d in deaths.items()),
             frozenset((count - base, size) for count, size in arrivals.items()),
+            frozenset(self._relative(unit, s) for s in absent),
         )
         if key not in self._peaks:
-            self._peaks[key] = self._replay(ops, set(survivors), deaths, arrivals)
+            self._peaks[key] = self._replay(ops, set(survivors), deaths, arrivals, absent)
         return self._peaks[key]
 
     def _relative(self, unit: ChainUnit, storage: int) -> int:
@@ -201,6 +210,7 @@ class Chain:
         survivors: set[int],
         deaths: Mapping[int, int],
         arrivals: Mapping[int, int],
+        absent: frozenset[int],
     ) -> int:
         storages = self.graph.storages
         changes = [(death, -self.num_bytes(storage)) for storage, death in deaths.items()]
@@ -211,6 +221,8 @@ class Chain:
             while changes and changes[0][0] <= op:
                 level += heapq.heappop(changes)[1]
             for storage in self._made.get(op, ()):
+                if storage in absent:
+                    continue
                 size = self.num_bytes(storage)
                 level += size
                 if storage not in survivors:

@@ -15,7 +15,9 @@ class Holder(NamedTuple):
 
     Attributes:
         what: ``program`` (Python and running nodes), ``save`` (a unit's backward), ``region`` (the
-            inputs of a recompute region) or ``copy`` and ``region_copy`` (on the way to the host).
+            inputs of a recompute region), ``copy`` and ``region_copy`` (on the way to the host),
+            ``weights`` (the second half of a unit's backward), ``export`` (a result for another
+            stage) or ``import`` (a receive buffer, which lasts the whole step).
         start, end: units it concerns.
     """
 
@@ -25,6 +27,8 @@ class Holder(NamedTuple):
 
 
 PROGRAM = Holder("program")
+EXPORT = Holder("export")
+IMPORT = Holder("import")
 
 
 @dataclass(slots=True)
@@ -51,6 +55,16 @@ class LiveStorages:
         """Replace one holder by another."""
         self._live[key].holders.discard(old)
         self._live[key].holders.add(new)
+
+    def exchange_buffer(self, key: Key, buffer: int) -> int:
+        """Put ``key`` into another buffer; returns the old one."""
+        old = self._live[key].buffer
+        self._live[key].buffer = buffer
+        return old
+
+    def holds(self, key: Key) -> bool:
+        """Whether ``key`` is in memory."""
+        return key in self._live
 
     def held_only_by(self, key: Key, holder: Holder) -> bool:
         """Whether ``key`` is in memory for nobody else."""

@@ -106,11 +106,13 @@ class Program:
         instructions: an instruction waits only for earlier ones.
         buffers: all buffers, by index.
         resident_bytes: memory of each rank that lasts the whole step, by kind.  # [num_ranks]
+        host_bytes: pinned host bytes of each rank that last the whole step.  # [num_ranks]
     """
 
     instructions: tuple[Instruction, ...]
     buffers: tuple[Buffer, ...]
     resident_bytes: tuple[Mapping[MemoryKind, int], ...]
+    host_bytes: tuple[int, ...]
 
     @property
     def num_ranks(self) -> int:

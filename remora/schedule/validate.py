@@ -7,15 +7,9 @@ from collections.abc import Sequence
 from remora.errors import InvalidInputError
 from remora.graph.model_graph import ModelGraph
 from remora.schedule.problem import Problem
-from remora.schedule.schedule import (
-    Action,
-    Group,
-    MemoryPlan,
-    PipelineKind,
-    Placement,
-    Schedule,
-    StatePlan,
-)
+from remora.schedule.schedule import Action, Group, MemoryPlan, Schedule
+from remora.schedule.validate_pipeline import check_pipeline_plan
+from remora.schedule.validate_state import check_host, check_state_plan
 
 
 def validate(problem: Problem, schedule: Schedule) -> None:
@@ -25,15 +19,10 @@ def validate(problem: Problem, schedule: Schedule) -> None:
         InvalidInputError: names the field, its value and what is allowed.
     """
     validate_for_graph(problem.graph, schedule, problem.allow_lossy)
-    _check_pipeline(problem, schedule)
-    offloads = any(Action.OFFLOAD in option.distinct for option in schedule.memory.options)
-    offloads |= any(group.checkpoint is Action.OFFLOAD for group in schedule.memory.groups)
-    if offloads and not problem.hardware.can_offload:
-        raise InvalidInputError(
-            f"memory offloads tensors, but hardware {problem.hardware.name!r} has host.pool="
-            f"{problem.hardware.host.pool!r} and one memory for host and device; "
-            "allowed: keep, recompute"
-        )
+    check_pipeline_plan(problem, schedule)
+    check_state_plan(problem, schedule)
+    if _offloads(schedule.memory):
+        check_host(problem.hardware, "memory offloads tensors", "keep, recompute")
 
 
 def validate_for_graph(graph: ModelGraph, schedule: Schedule, allow_lossy: bool = False) -> None:
@@ -53,7 +42,12 @@ def validate_for_graph(graph: ModelGraph, schedule: Schedule, allow_lossy: bool 
             f"allowed: {graph.content_hash!r}"
         )
     _check_memory(graph, schedule.memory, allow_lossy)
-    _check_state(schedule.state)
+
+
+def _offloads(memory: MemoryPlan) -> bool:
+    return any(Action.OFFLOAD in option.distinct for option in memory.options) or any(
+        group.checkpoint is Action.OFFLOAD for group in memory.groups
+    )
 
 
 def _check_memory(graph: ModelGraph, memory: MemoryPlan, allow_lossy: bool) -> None:
@@ -62,12 +56,11 @@ def _check_memory(graph: ModelGraph, memory: MemoryPlan, allow_lossy: bool) -> N
             f"memory.options has {len(memory.options)} entries; allowed: {len(graph.units)}, "
             "one per unit"
         )
-    for field, value in (
-        ("offload_window", memory.offload_window),
-        ("prefetch_distance", memory.prefetch_distance),
-    ):
-        if not isinstance(value, int) or value < 1:
-            raise InvalidInputError(f"memory.{field} is {value!r}; allowed: integers from 1")
+    paces = ((memory.offload_window, memory.prefetch_distance), *memory.paces)
+    for window, distance in paces:
+        for field, value in (("offload_window", window), ("prefetch_distance", distance)):
+            if not isinstance(value, int) or value < 1:
+                raise InvalidInputError(f"memory.{field} is {value!r}; allowed: integers from 1")
     for unit, option in zip(graph.units, memory.options, strict=True):
         names = [name for name, _ in option.actions]
         if names != [saved.name for saved in unit.saved]:
@@ -136,38 +129,6 @@ def _check_groups(
         covered |= set(range(group.start, group.end))
         position = group.end
     return covered
-
-
-def _check_pipeline(problem: Problem, schedule: Schedule) -> None:
-    pipeline = schedule.pipeline
-    if pipeline.kind is not PipelineKind.NONE or pipeline.cuts or pipeline.chunks != 1:
-        raise InvalidInputError(
-            f"pipeline.kind is {pipeline.kind.value!r} with {len(pipeline.cuts)} cuts; "
-            "allowed: 'none' without cuts"
-        )
-    if problem.world_size != 1:
-        raise InvalidInputError(
-            f"world_size is {problem.world_size}; allowed with pipeline.kind='none': 1"
-        )
-    if pipeline.micro_batches not in problem.graphs:
-        raise InvalidInputError(
-            f"pipeline.micro_batches is {pipeline.micro_batches}; "
-            f"allowed: {', '.join(map(str, sorted(problem.graphs)))}"
-        )
-    if problem.micro_batches is not None and pipeline.micro_batches != problem.micro_batches:
-        raise InvalidInputError(
-            f"pipeline.micro_batches is {pipeline.micro_batches}; "
-            f"allowed: {problem.micro_batches}, fixed by the problem"
-        )
-
-
-def _check_state(state: StatePlan) -> None:
-    for field in ("weights", "gradients", "optimizer"):
-        placement: Placement = getattr(state, field)
-        if placement is not Placement.DEVICE:
-            raise InvalidInputError(f"state.{field} is {placement.value!r}; allowed: 'device'")
-    if state.zero_stage != 0:
-        raise InvalidInputError(f"state.zero_stage is {state.zero_stage}; allowed: 0")
 
 
 def _words(actions: frozenset[Action]) -> str:

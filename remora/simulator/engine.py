@@ -21,7 +21,10 @@ def run(program: Program) -> Timeline:
         its timeline; memory samples stand at starts and ends of compute instructions.
     """
     times = _times(program.instructions)
-    ranks = [_RankMemory(dict(resident)) for resident in program.resident_bytes]
+    ranks = [
+        _RankMemory(dict(resident), host_bytes=host, host_peak_bytes=host)
+        for resident, host in zip(program.resident_bytes, program.host_bytes, strict=True)
+    ]
     for index, instruction in enumerate(program.instructions):
         ranks[instruction.rank].apply(program, index, *times[index])
     events = tuple(

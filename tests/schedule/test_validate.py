@@ -78,19 +78,18 @@ INVALID = {
         with_option(1, offload_option(GRAPH, GRAPH.units[1]), groups=(Group(0, 2),)),
         "offload inside a recompute group",
     ),
-    "pipeline": (
+    "pipeline on one device": (
         dataclasses.replace(KEEP, pipeline=PipelinePlan(PipelineKind.GPIPE, (1,))),
-        "pipeline.kind is 'gpipe'",
+        "pipeline of 2 ranks, which does not divide world_size=1",
     ),
     "micro-batches": (
         dataclasses.replace(KEEP, pipeline=PipelinePlan(micro_batches=3)),
-        "micro_batches is 3; allowed: 1",
+        "micro_batches is 3, .*allowed: 1",
     ),
-    "state": (
-        dataclasses.replace(KEEP, state=StatePlan(optimizer=Placement.HOST)),
-        "state.optimizer is 'host'; allowed: 'device'",
+    "zero": (
+        dataclasses.replace(KEEP, state=StatePlan(zero_stage=2)),
+        "zero_stage is 2 with one replica",
     ),
-    "zero": (dataclasses.replace(KEEP, state=StatePlan(zero_stage=2)), "zero_stage is 2"),
 }
 
 

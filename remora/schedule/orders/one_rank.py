@@ -5,17 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from remora.errors import InvalidInputError
-from remora.schedule.orders.order import ONE, Order, OrderRule, TaskKind, order_of_grid
+from remora.schedule.orders.order import ONE, Order, OrderRule
+from remora.schedule.orders.phases import B0, F0, Placed, count, order_of_ranks
 
 __all__ = ["RULE"]
 
 
 def _order(num_ranks: int, micro_batches: int, chunks: int) -> Order:
     """Forward and backward of one micro-batch after the other."""
-    kind = np.tile(np.array([TaskKind.FORWARD, TaskKind.BACKWARD]), micro_batches)
-    micro_batch = np.arange(micro_batches).repeat(2)
-    zero = np.zeros(1, dtype=np.int32)
-    return order_of_grid(kind[None], zero[None], micro_batch[None], stage_rank=zero)
+    kind, _, micro_batch = count([((F0, B0), micro_batches)], micro_batches)
+    return order_of_ranks([Placed(kind, np.zeros_like(micro_batch), micro_batch)], stage_rank=[0])
 
 
 def _check(num_ranks: int, micro_batches: int) -> None:

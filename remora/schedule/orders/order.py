@@ -1,14 +1,10 @@
-"""What an order of tasks is, and what a pipeline kind has to say to be one.
-
-Letters: p ranks, m micro-batches, v chunks (stages of one rank), n tasks of one rank.
-"""
+"""What an order of tasks is, and what a pipeline kind has to say to be one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +18,6 @@ __all__ = [
     "Order",
     "OrderRule",
     "TaskKind",
-    "order_of_grid",
     "refuse_micro_batches",
 ]
 
@@ -30,10 +25,6 @@ __all__ = [
 ONE = range(1, 2)
 TWO = range(2, 3)
 ANY_FROM_2 = range(2, 2**31)
-
-
-_Integer = TypeVar("_Integer", bound=np.integer[Any])
-_Integers = NDArray[np.integer[Any]]
 
 
 class TaskKind(IntEnum):
@@ -49,8 +40,8 @@ class TaskKind(IntEnum):
 class Order:
     """Tasks of all ranks; rank r runs tasks ``start[r]`` to ``start[r + 1] - 1`` one by one.
 
-    A stage with an index s and the next one, s + 1, hand micro-batches on to each other, within
-    one copy of the model: see ``model_copies``.
+    Stages of one copy of the model follow each other in the order of their indices; see
+    ``model_copies`` for kinds that have several.
 
     Attributes:
         kind: ``TaskKind`` of every task.  # [num_tasks]
@@ -114,31 +105,6 @@ class OrderRule:
     check: Callable[[int, int], None] = _accept
     splits_backward: bool = False
     model_copies: int = 1
-
-
-def order_of_grid(
-    kind: _Integers, stage: _Integers, micro_batch: _Integers, stage_rank: _Integers
-) -> Order:
-    """Return the order of ranks that all have the same number of tasks.
-
-    Args:
-        kind: ``TaskKind`` of every task; the three broadcast against each other.  # [p, n]
-        stage: stage of every task.  # [p, n]
-        micro_batch: micro-batch of every task.  # [p, n]
-        stage_rank: rank of every stage.  # [num_stages]
-    """
-    num_ranks, per_rank = np.broadcast_shapes(kind.shape, stage.shape, micro_batch.shape)
-
-    def flat(grid: _Integers, dtype: type[_Integer]) -> NDArray[_Integer]:
-        return np.broadcast_to(grid, (num_ranks, per_rank)).astype(dtype).reshape(-1)
-
-    return Order(
-        kind=flat(kind, np.int8),
-        stage=flat(stage, np.int32),
-        micro_batch=flat(micro_batch, np.int32),
-        start=np.arange(num_ranks + 1, dtype=np.int64) * per_rank,
-        stage_rank=stage_rank.astype(np.int32),
-    )
 
 
 def refuse_micro_batches(micro_batches: int, allowed: str) -> InvalidInputError:

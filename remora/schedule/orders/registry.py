@@ -7,7 +7,7 @@ from functools import lru_cache
 from types import MappingProxyType
 
 from remora.errors import InvalidInputError
-from remora.schedule.orders import chimera, gpipe, one_f_one_b, one_rank, v_shape
+from remora.schedule.orders import chimera, interleaved, one_rank, one_stage, v_shape
 from remora.schedule.orders.order import Order, OrderRule
 from remora.schedule.schedule import PipelineKind
 
@@ -23,9 +23,9 @@ __all__ = [
 _RULES: Mapping[PipelineKind, OrderRule] = MappingProxyType(
     {
         PipelineKind.NONE: one_rank.RULE,
-        PipelineKind.GPIPE: gpipe.RULE,
-        PipelineKind.ONE_F_ONE_B: one_f_one_b.PLAIN,
-        PipelineKind.INTERLEAVED: one_f_one_b.INTERLEAVED,
+        PipelineKind.GPIPE: one_stage.GPIPE,
+        PipelineKind.ONE_F_ONE_B: one_stage.ONE_F_ONE_B,
+        PipelineKind.INTERLEAVED: interleaved.RULE,
         PipelineKind.ZERO_BUBBLE: v_shape.ZERO_BUBBLE,
         PipelineKind.DUALPIPE_V: v_shape.DUALPIPE,
         PipelineKind.CHIMERA: chimera.RULE,
@@ -85,7 +85,7 @@ def check_pipeline(kind: PipelineKind, num_ranks: int, micro_batches: int, chunk
     rule.check(num_ranks, micro_batches)
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=64)
 def pipeline_order(kind: PipelineKind, num_ranks: int, micro_batches: int, chunks: int) -> Order:
     """Return the order in which every rank runs its tasks; the same object for the same arguments.
 

@@ -1,0 +1,321 @@
+"""Where a schedule puts everything: stages on ranks, what crosses between them, state and links."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from remora.schedule.chain import Chain
+from remora.schedule.gradients import GradientRules
+from remora.schedule.host_copies import HostLinkRates
+from remora.schedule.links import Links
+from remora.schedule.orders import Order, TaskKind, model_copies, pipeline_order
+from remora.schedule.parameters import StaticStorage
+from remora.schedule.problem import Problem
+from remora.schedule.schedule import Placement, Schedule
+from remora.schedule.stage import Stage
+from remora.schedule.state_bytes import StateBytes, streamed_storages
+from remora.schedule.weight_fetch import Fetch
+
+__all__ = ["Layout", "StepCosts"]
+
+_Wanted = Callable[[StaticStorage], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class StepCosts:
+    """The optimizer step of one rank.
+
+    Attributes:
+        step_s: seconds of the step itself.
+        store_s: seconds of moving gradients to the host before it.
+        load_s: seconds of moving weights back after it.
+        gather_s: seconds of gathering sharded weights after it.
+        temporary_bytes: device memory it takes meanwhile.
+    """
+
+    step_s: float
+    store_s: float
+    load_s: float
+    gather_s: float
+    temporary_bytes: int
+
+
+class Layout:
+    """A valid schedule of a problem, looked up by stage and rank.
+
+    Stages are numbered as in the order of tasks: chimera counts the stages of both directions.
+
+    Args:
+        problem: graphs, costs and hardware.
+        schedule: valid for it.
+    """
+
+    def __init__(self, problem: Problem, schedule: Schedule) -> None:
+        pipeline = schedule.pipeline
+        self.problem = problem
+        self.schedule = schedule
+        self.state = schedule.state
+        self.chain: Chain = problem.chains[pipeline.micro_batches]
+        self.num_ranks = pipeline.num_ranks
+        self.replicas = problem.world_size // self.num_ranks
+        self.order: Order = pipeline_order(
+            pipeline.kind, self.num_ranks, pipeline.micro_batches, pipeline.chunks
+        )
+        self.links = Links(problem.hardware, self.replicas)
+        self.copies = model_copies(pipeline.kind)
+        spans = pipeline.spans(len(self.chain.units))
+        unit_stage = tuple(s for s, span in enumerate(spans) for _ in range(*span))
+        self._stages = tuple(
+            Stage(self.chain, schedule.memory, index, span, unit_stage)
+            for index, span in enumerate(spans)
+        )
+
+    @property
+    def num_stages(self) -> int:
+        """Stages of one copy of the model."""
+        return len(self._stages)
+
+    def stage(self, number: int) -> Stage:
+        """Units of a stage."""
+        return self._stages[number % self.num_stages]
+
+    def rank_of(self, number: int) -> int:
+        """Rank of a stage."""
+        return int(self.order.stage_rank[number])
+
+    def sources(self, number: int, backward: bool) -> Mapping[int, int]:
+        """Bytes that a stage receives from each other stage, by its number."""
+        return self._messages[backward][number % self.num_stages, number // self.num_stages]
+
+    def targets(self, number: int, backward: bool) -> Mapping[int, int]:
+        """Bytes that a stage sends to each other stage, by its number."""
+        return self._targets[backward].get(number, {})
+
+    def is_last(self, number: int, micro_batch: int) -> bool:
+        """Whether no later backward adds to the gradients of a stage."""
+        return self._last_backward[number] == micro_batch
+
+    def stages_of(self, rank: int) -> tuple[int, ...]:
+        """Numbers of the stages on a rank."""
+        return self._stages_by_rank[rank]
+
+    def statics_of(self, rank: int) -> tuple[StaticStorage, ...]:
+        """Weights, buffers and inputs of a rank, each once."""
+        units = (u.index for number in self.stages_of(rank) for u in self.stage(number).units)
+        return self.chain.statics.of_units(units)
+
+    def state_of(self, rank: int) -> StateBytes:
+        """What a rank keeps for the whole step."""
+        return self._states[rank]
+
+    def input_bytes(self, rank: int) -> int:
+        """Batch of a rank: of all micro-batches that its stages see."""
+        by_copy: dict[int, set[int]] = {}
+        for number in self.stages_of(rank):
+            by_copy.setdefault(number // self.num_stages, set()).add(number)
+        total = 0
+        for numbers in by_copy.values():
+            units = (u.index for number in numbers for u in self.stage(number).units)
+            statics = self.chain.statics.of_units(units)
+            size = StateBytes(statics, self.problem.optimizer, self.state, 1, ()).input_bytes
+            total += size * self._micro_batches[min(numbers)]
+        return total
+
+    def receive_bytes(self, rank: int) -> int:
+        """Receive buffers of a rank: one per micro-batch and message, for the whole step."""
+        return sum(
+            self.stage(number).received_bytes * self._micro_batches[number]
+            for number in self.stages_of(rank)
+        )
+
+    def gradient_units(self, rank: int) -> Mapping[int, tuple[StaticStorage, ...]]:
+        """Trained weights by the unit whose backward completes their gradient in its stage."""
+        found: dict[int, dict[int, StaticStorage]] = {}
+        for number in self.stages_of(rank):
+            stage = self.stage(number)
+            for entry in self.chain.statics.weights_of(range(stage.start, stage.end)):
+                here = [u for u in entry.units if stage.start <= u < stage.end]
+                if entry.gradient_bytes:
+                    unit = entry.gradient_unit if entry.gradient_unit in here else max(here)
+                    found.setdefault(unit, {})[entry.storage] = entry
+        return {unit: tuple(entries.values()) for unit, entries in found.items()}
+
+    def gradient_rules(self, rank: int) -> GradientRules:
+        """What happens to the gradients of a rank."""
+        return GradientRules(
+            replicas=self.replicas,
+            sharded=self.state.zero_stage >= 2,
+            to_host=self.state.gradients is Placement.HOST,
+            all_reduce_s=lambda size: self.links.all_reduce_s(rank, size),
+            scatter_s=lambda size: self.links.gather_s(rank, size),
+            store_s=lambda size: self.host_rates.store_s([size]),
+        )
+
+    def fetches(self, rank: int) -> list[tuple[Mapping[int, Fetch], bool, bool]]:
+        """Weights of a rank that are brought in: by unit, from the host or not, once or always."""
+        found: list[tuple[Mapping[int, Fetch], bool, bool]] = []
+        streamed = self._streamed
+        if streamed:
+            sizes = self._unit_bytes(rank, lambda entry: entry.storage in streamed)
+            load = {u: Fetch(self.host_rates.load_s([n]), n) for u, n in sizes.items()}
+            found.append((load, True, False))
+        if self.state.zero_stage >= 2:
+            whole = self.state.zero_stage == 3
+            sizes = self._unit_bytes(rank, lambda entry: True)
+            gather = {
+                u: Fetch(self.links.gather_s(rank, n), n if whole else 0) for u, n in sizes.items()
+            }
+            found.append((gather, False, not whole))
+        return found
+
+    def shared_gradients(self) -> Mapping[tuple[int, ...], int]:
+        """Gradient bytes that groups of ranks have to sum: tied weights, and chimera's copies."""
+        holders: dict[int, set[int]] = {}
+        sizes: dict[int, int] = {}
+        for rank in range(self.num_ranks):
+            for entry in self.statics_of(rank):
+                if entry.gradient_bytes:
+                    holders.setdefault(entry.storage, set()).add(rank)
+                    sizes[entry.storage] = entry.gradient_bytes
+        found: dict[tuple[int, ...], int] = {}
+        for storage, ranks in sorted(holders.items()):
+            if len(ranks) > 1:
+                group = tuple(sorted(ranks))
+                found[group] = found.get(group, 0) + sizes[storage]
+        return found
+
+    def step_costs(self, rank: int) -> StepCosts:
+        """The optimizer step of a rank."""
+        costs, state = self.chain.costs, self.state_of(rank)
+        on_host = self.state.optimizer is Placement.HOST
+        whole = self.chain.graph.gradient_bytes
+        share = state.gradient_bytes / whole if whole else 1.0
+        sharded = self.replicas if self.state.zero_stage >= 1 else 1
+        step_s = costs.host_optimizer_time_s if on_host else costs.optimizer_time_s
+        return StepCosts(
+            step_s=step_s * share / sharded,
+            store_s=self._store_s(state) if on_host else 0.0,
+            load_s=self._load_s(state) if on_host else 0.0,
+            gather_s=self._gather_s(rank, state) if self.state.zero_stage == 1 else 0.0,
+            temporary_bytes=self._temporary_bytes(state),
+        )
+
+    @cached_property
+    def host_rates(self) -> HostLinkRates:
+        """What one rank gets of the link to the host: k ranks that share it get 1/k each."""
+        costs, host = self.chain.costs, self.problem.hardware.host
+        on_node = min(self.problem.hardware.devices_per_node, self.problem.world_size)
+        sharing = max(1, min(host.ranks_per_link, on_node))
+        return HostLinkRates(
+            costs.d2h_bytes_per_s / sharing, costs.h2d_bytes_per_s / sharing, costs.copy_latency_s
+        )
+
+    def _store_s(self, state: StateBytes) -> float:
+        if self.state.gradients is Placement.HOST or not state.gradient_bytes:
+            return 0.0
+        return self.host_rates.store_s([-(-state.gradient_bytes // self._step_shards)])
+
+    def _load_s(self, state: StateBytes) -> float:
+        resident = sum(
+            e.num_bytes
+            for e in state.statics
+            if e.gradient_bytes and e.storage not in state.streamed
+        )
+        return self.host_rates.load_s([-(-resident // self._step_shards)]) if resident else 0.0
+
+    def _gather_s(self, rank: int, state: StateBytes) -> float:
+        return self.links.gather_s(rank, state.gradient_bytes)
+
+    @property
+    def _step_shards(self) -> int:
+        return self.replicas if self.state.zero_stage >= 1 else 1
+
+    def _temporary_bytes(self, state: StateBytes) -> int:
+        """Temporaries of the step: on CUDA of all weights at once, elsewhere weight by weight."""
+        spec = self.problem.optimizer
+        if not spec.step_temporaries:
+            return 0
+        if self.problem.hardware.device_type == "cuda":
+            return -(-state.gradient_bytes // self._step_shards)
+        return spec.step_temporaries * state.temporary_bytes
+
+    def _unit_bytes(self, rank: int, wanted: _Wanted) -> dict[int, int]:
+        """Bytes of the wanted weights of every unit of a rank."""
+        sizes: dict[int, int] = {}
+        for number in self.stages_of(rank):
+            for unit in self.stage(number).units:
+                entries = self.chain.statics.weights_of((unit.index,))
+                size = sum(entry.num_bytes for entry in entries if wanted(entry))
+                if size:
+                    sizes[unit.index] = size
+        return sizes
+
+    @cached_property
+    def _streamed(self) -> frozenset[int]:
+        return streamed_storages(self.chain.statics.all, self.state)
+
+    @cached_property
+    def _states(self) -> tuple[StateBytes, ...]:
+        return tuple(
+            StateBytes(
+                self.statics_of(rank),
+                self.problem.optimizer,
+                self.state,
+                self.replicas,
+                self._streamed,
+            )
+            for rank in range(self.num_ranks)
+        )
+
+    @cached_property
+    def _stages_by_rank(self) -> tuple[tuple[int, ...], ...]:
+        found: list[list[int]] = [[] for _ in range(self.num_ranks)]
+        for number in range(self.copies * self.num_stages):
+            found[self.rank_of(number)].append(number)
+        return tuple(map(tuple, found))
+
+    @cached_property
+    def _messages(self) -> tuple[dict[tuple[int, int], dict[int, int]], ...]:
+        """Forward and backward: bytes by source, for every (stage, copy)."""
+        tables: tuple[dict[tuple[int, int], dict[int, int]], ...] = ({}, {})
+        for index, stage in enumerate(self._stages):
+            for copy in range(self.copies):
+                offset = copy * self.num_stages
+                forward, backward = stage.sources(), stage.gradient_sources()
+                tables[0][index, copy] = {s + offset: n for s, n in sorted(forward.items())}
+                tables[1][index, copy] = {s + offset: n for s, n in sorted(backward.items())}
+        return tables
+
+    @cached_property
+    def _targets(self) -> tuple[dict[int, dict[int, int]], ...]:
+        tables: tuple[dict[int, dict[int, int]], ...] = ({}, {})
+        for table, messages in zip(tables, self._messages, strict=True):
+            for (index, copy), sources in messages.items():
+                for source, num_bytes in sources.items():
+                    target = index + copy * self.num_stages
+                    table.setdefault(source, {})[target] = num_bytes
+        return tables
+
+    @cached_property
+    def _micro_batches(self) -> list[int]:
+        """Micro-batches that pass every stage."""
+        forwards = self.order.stage[self.order.kind == TaskKind.FORWARD]
+        counts = [0] * (self.copies * self.num_stages)
+        for stage in forwards.tolist():
+            counts[stage] += 1
+        return counts
+
+    @cached_property
+    def _last_backward(self) -> list[int]:
+        """Micro-batch of the last backward, or second half, of every stage."""
+        last = [-1] * (self.copies * self.num_stages)
+        final = (TaskKind.BACKWARD, TaskKind.BACKWARD_WEIGHT)
+        order = self.order
+        for kind, stage, micro_batch in zip(
+            order.kind.tolist(), order.stage.tolist(), order.micro_batch.tolist(), strict=True
+        ):
+            if kind in final:
+                last[stage] = micro_batch
+        return last

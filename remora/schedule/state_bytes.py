@@ -1,0 +1,108 @@
+"""Bytes of weights, gradients and optimizer state of one rank, by where the schedule puts them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from remora.graph.model_graph import BUFFER, INPUT, PARAMETER
+from remora.schedule.parameters import StaticStorage
+from remora.schedule.problem import OptimizerSpec
+from remora.schedule.schedule import Placement, StatePlan
+
+__all__ = ["StateBytes", "streamed_storages"]
+
+_MASTER_BYTES = 4
+_QUANTISED_BLOCK = 256
+_SCALE_BYTES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class StateBytes:
+    """What one rank keeps for the whole step.
+
+    Attributes:
+        statics: weights, buffers and inputs that its units read.
+        optimizer: what the optimizer keeps.
+        state: placement and sharding.
+        replicas: data-parallel replicas.
+        streamed: storages of weights that wait on the host.
+    """
+
+    statics: Sequence[StaticStorage]
+    optimizer: OptimizerSpec
+    state: StatePlan
+    replicas: int
+    streamed: Collection[int]
+
+    @property
+    def weights_bytes(self) -> int:
+        """Weights and buffers on the device.
+
+        ZeRO 2 keeps its shard beside the weights it gathers once a step; ZeRO 3 its shard alone.
+        """
+        buffers = sum(e.num_bytes for e in self.statics if e.role == BUFFER)
+        weights = [e for e in self.statics if e.role == PARAMETER]
+        whole = sum(e.num_bytes for e in weights if e.storage not in self.streamed)
+        shard = self._shard(whole)
+        return buffers + {2: whole + shard, 3: shard}.get(self.state.zero_stage, whole)
+
+    @property
+    def input_bytes(self) -> int:
+        """The batch of one micro-batch, as far as its units read it."""
+        return sum(e.num_bytes for e in self.statics if e.role == INPUT)
+
+    @property
+    def gradient_bytes(self) -> int:
+        """Whole gradients of all its trained weights."""
+        return sum(e.gradient_bytes for e in self.statics)
+
+    @property
+    def optimizer_bytes(self) -> int:
+        """Optimizer state on the device."""
+        on_host = self.state.optimizer is Placement.HOST
+        return 0 if on_host else self._optimizer_state_bytes
+
+    @property
+    def host_bytes(self) -> int:
+        """Pinned host bytes: optimizer state, gradients and weights that live there."""
+        weights = sum(e.num_bytes for e in self.statics if e.storage in self.streamed)
+        gradients = self._shard(self.gradient_bytes)
+        optimizer_there = self.state.optimizer is Placement.HOST
+        return (
+            weights
+            + (gradients if optimizer_there else 0)
+            + (self._optimizer_state_bytes if optimizer_there else 0)
+        )
+
+    @property
+    def temporary_bytes(self) -> int:
+        """Largest weight, for temporaries of an optimizer that goes weight by weight."""
+        sizes = (e.num_bytes for e in self.statics if e.role == PARAMETER)
+        return self._shard(max(sizes, default=0), from_stage=1)
+
+    def _shard(self, num_bytes: int, from_stage: int = 2) -> int:
+        sharded = self.state.zero_stage >= from_stage
+        return -(-num_bytes // self.replicas) if sharded else num_bytes
+
+    @property
+    def _optimizer_state_bytes(self) -> int:
+        trained = [e for e in self.statics if e.gradient_bytes]
+        copies = self.optimizer.state_per_parameter
+        elements = sum(e.num_elements for e in trained)
+        if self.state.optimizer is Placement.EIGHT_BIT:
+            scales = sum(-(-e.num_elements // _QUANTISED_BLOCK) for e in trained)
+            whole = copies * (elements + _SCALE_BYTES * scales)
+        elif self.optimizer.master_weights:
+            # Weights that are float32 already need no second copy of themselves.
+            short = sum(e.num_elements for e in trained if e.num_bytes < 4 * e.num_elements)
+            whole = _MASTER_BYTES * (copies * elements + short)
+        else:
+            whole = copies * sum(e.gradient_bytes for e in trained)
+        return self._shard(whole, from_stage=1)
+
+
+def streamed_storages(statics: Sequence[StaticStorage], state: StatePlan) -> frozenset[int]:
+    """Weights that only streamed units read: a shared one stays on the device."""
+    units = frozenset(state.streamed_units)
+    return frozenset(e.storage for e in statics if e.role == PARAMETER and e.units <= units)
