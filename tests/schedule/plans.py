@@ -13,7 +13,7 @@ def random_schedule(graph: ModelGraph, seed: int, offload: bool = True) -> Sched
     """A valid schedule with random options, nested groups, window and distance."""
     rng = random.Random(seed)
     free = [unit.index for unit in graph.units if not unit.fixed_reason]
-    groups = _groups(rng, free[0], free[-1] + 1, 0, offload)
+    groups = random_groups(rng, free[0], free[-1] + 1, 0, offload)
     inside = {i for group in groups for i in range(group.start, group.end)}
     options = []
     for unit in graph.units:
@@ -27,9 +27,10 @@ def random_schedule(graph: ModelGraph, seed: int, offload: bool = True) -> Sched
     return Schedule(graph.content_hash, memory)
 
 
-def _groups(
+def random_groups(
     rng: random.Random, start: int, end: int, depth: int, offload: bool
 ) -> tuple[Group, ...]:
+    """Ordered groups inside [start, end), nested up to three deep."""
     groups: list[Group] = []
     position = start
     while position < end and depth < 3:
@@ -38,6 +39,8 @@ def _groups(
         if last > end or (depth and (first, last) == (start, end)):
             break
         checkpoint = Action.OFFLOAD if offload and not depth and rng.random() < 0.3 else Action.KEEP
-        groups.append(Group(first, last, checkpoint, _groups(rng, first, last, depth + 1, offload)))
+        groups.append(
+            Group(first, last, checkpoint, random_groups(rng, first, last, depth + 1, offload))
+        )
         position = last
     return tuple(groups)
