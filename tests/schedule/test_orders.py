@@ -78,9 +78,9 @@ def test_equals_the_order_of_torch_task_by_task(kind: PipelineKind, p: int) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("p", range(1, 17))
+@pytest.mark.parametrize("p", [5, 8, 11, 16])
 @pytest.mark.parametrize("kind", TORCH_NAMES)
-def test_equals_the_order_of_torch_everywhere(kind: PipelineKind, p: int) -> None:
+def test_equals_the_order_of_torch_for_all_micro_batches(kind: PipelineKind, p: int) -> None:
     for m in range(1, 65):
         for v in (1, 2, 3, 4):
             assert our_order(kind, p, m, v) == torch_order(kind, p, m, v), (m, v)
