@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from remora.envs.actions import UnitAction
-from remora.schedule.menu import unit_menu
+from remora.schedule.menu import plain_menu
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Action
 
@@ -37,7 +37,7 @@ class Structure:
         self.num_units = len(units)
         self.recomputable = tuple(not unit.fixed for unit in units)  # [num_units]
         self.offloadable = tuple(  # [num_units]
-            any(Action.OFFLOAD in option.distinct for option in unit_menu(problem, unit))
+            any(Action.OFFLOAD in option.distinct for option in plain_menu(problem, unit))
             for unit in problem.graph.units
         )
 

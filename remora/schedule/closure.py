@@ -14,6 +14,7 @@ __all__ = [
     "LAYOUT_ONLY",
     "RELABELLING",
     "Closure",
+    "ClosureFinder",
     "Step",
     "closure_of",
     "is_collective",
@@ -125,52 +126,49 @@ def closure_of(
         available: storages made by some of them that are still there, in their last state. What
             none of them made is there too.
     """
-    return _Search(steps, available).run(wanted)
+    return ClosureFinder(steps).find(wanted, available)
 
 
-class _Search:
-    """Walks back from wanted storages, write by write."""
+class ClosureFinder:
+    """Finds closures among the same operators again and again; see :func:`closure_of`.
 
-    def __init__(self, steps: Sequence[Step], available: Collection[int]) -> None:
+    Args:
+        steps: all operators, in the order in which they ran.
+    """
+
+    def __init__(self, steps: Sequence[Step]) -> None:
         self._steps = steps
-        self._available = set(available)
         self._made = {storage for step in steps for storage in step.makes}
         self._writes: dict[int, list[int]] = {}
         for position, step in enumerate(steps):
             for storage in (*step.makes, *step.writes):
                 self._writes.setdefault(storage, []).append(position)
-        self._remade: dict[int, frozenset[int]] = {}
-        self._sources: set[int] = set()
-        self._copied: set[int] = set()
 
-    def run(self, wanted: Collection[int]) -> Closure:
-        """Search from ``wanted``."""
+    def find(self, wanted: Collection[int], available: Collection[int]) -> Closure:
+        """Walk back from ``wanted``, write by write."""
+        remade: dict[int, frozenset[int]] = {}
+        sources: set[int] = set()
+        there = set(available)
         waiting = [position for storage in wanted for position in self._writes[storage]]
         while waiting:
             position = waiting.pop()
-            if position in self._remade:
+            if position in remade:
                 continue
-            remade = set()
+            private = set()
             for storage in self._steps[position].reads:
-                before = self._writes_before(storage, position)
+                before = self._writes_before(storage, position, there)
                 if before is None:
-                    self._sources.add(storage)
-                    continue
-                remade.add(storage)
-                waiting += before
-                if storage not in self._made:
-                    self._copied.add(storage)
-            self._remade[position] = frozenset(remade)
-        return Closure(
-            steps=tuple(sorted(self._remade)),
-            remade=self._remade,
-            sources=frozenset(self._sources),
-            copied=frozenset(self._copied),
-        )
+                    sources.add(storage)
+                else:
+                    private.add(storage)
+                    waiting += before
+            remade[position] = frozenset(private)
+        copied = {s for private in remade.values() for s in private} - self._made
+        return Closure(tuple(sorted(remade)), remade, frozenset(sources), frozenset(copied))
 
-    def _writes_before(self, storage: int, position: int) -> list[int] | None:
+    def _writes_before(self, storage: int, position: int, there: set[int]) -> list[int] | None:
         """Operators that bring ``storage`` to what ``position`` reads; None if it is there."""
         writes = self._writes.get(storage, [])
         before = [write for write in writes if write < position]
-        there = storage in self._available or storage not in self._made
-        return None if there and len(before) == len(writes) else before
+        lasting = storage in there or storage not in self._made
+        return None if lasting and len(before) == len(writes) else before

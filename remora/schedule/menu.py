@@ -1,27 +1,54 @@
-"""The memory options of a unit."""
+"""The memory options of a unit, found from its operators."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from remora.graph.model_graph import ModelGraph, Unit
-from remora.schedule.recompute import is_recompute
+from remora.schedule.chain import Chain
+from remora.schedule.closure import ClosureFinder
+from remora.schedule.recompute import (
+    can_compress,
+    compressed_bytes,
+    is_recompute,
+    rerun_of,
+    storage_actions,
+    unit_steps,
+)
 from remora.schedule.schedule import Action, MemoryPlan, Schedule, UnitOption
-
-__all__ = [
-    "is_recompute",
-    "keep_all_schedule",
-    "keep_option",
-    "offload_option",
-    "recompute_option",
-    "unit_menu",
-]
 
 if TYPE_CHECKING:
     from remora.schedule.problem import Problem
 
+__all__ = [
+    "MENU_SIZE",
+    "is_recompute",
+    "keep_all_schedule",
+    "keep_option",
+    "offload_option",
+    "plain_menu",
+    "recompute_option",
+    "unit_menu",
+]
+
 MIN_OFFLOAD_BYTES = 4096
 """A smaller saved tensor stays: the copy's latency costs more than its bytes."""
+
+MENU_SIZE = 8
+"""Most options of a unit."""
+
+_LEAST_SHARE = 0.005
+"""A storage with less than this share of what the unit saves is not worth a decision."""
+
+_CUT_SHARE = 1 / 16
+"""Least share of what a unit saves by which two options differ."""
+
+_NUM_PRICES = 12
+_COPY_SHARES = (0.0, 0.3, 1.0)
+"""Shares of the time of host copies that a schedule may fail to hide."""
 
 
 def keep_option(unit: Unit) -> UnitOption:
@@ -47,8 +74,16 @@ def offload_option(graph: ModelGraph, unit: Unit) -> UnitOption:
     )
 
 
-def unit_menu(problem: Problem, unit: Unit) -> tuple[UnitOption, ...]:
-    """Options of ``unit``, keep first; only keep where nothing else helps or is allowed."""
+def keep_all_schedule(graph: ModelGraph) -> Schedule:
+    """The schedule that changes nothing."""
+    return Schedule(graph.content_hash, MemoryPlan(tuple(keep_option(u) for u in graph.units)))
+
+
+def plain_menu(problem: Problem, unit: Unit) -> tuple[UnitOption, ...]:
+    """Options that treat the unit as a whole: keep first, then recompute, then offload.
+
+    Only keep where nothing else helps or is allowed.
+    """
     options = [keep_option(unit)]
     if unit.fixed_reason or not problem.chain.units[unit.index].saved:
         return tuple(options)
@@ -59,9 +94,214 @@ def unit_menu(problem: Problem, unit: Unit) -> tuple[UnitOption, ...]:
     return tuple(options)
 
 
-def keep_all_schedule(graph: ModelGraph) -> Schedule:
-    """The schedule that changes nothing."""
-    return Schedule(graph.content_hash, MemoryPlan(tuple(keep_option(u) for u in graph.units)))
+def unit_menu(problem: Problem, unit: Unit) -> tuple[UnitOption, ...]:
+    """Options of ``unit``: the plain menu, then the best of those that mix actions.
+
+    Saved storages are put in order of the seconds it takes to make them again per byte, with the
+    operators that this really runs. A mixed option recomputes the first of them, moves or, where
+    the problem allows it, compresses the last and keeps those between. Of these stay the ones
+    that no other beats in time, bytes left on the device and bytes over the host link, and of them
+    the few that serve best over a wide range of prices of a byte. Equal units have equal menus.
+    """
+    plain = plain_menu(problem, unit)
+    if len(plain) == 1:
+        return plain
+    key = ("menu", unit.kind, len(plain), problem.allow_lossy)
+    memo = problem.chain.memo
+    if key not in memo:
+        mixed = _Mixer(problem, unit).best(plain)
+        memo[key] = tuple(tuple(action for _, action in option.actions) for option in mixed)
+    names = [saved.name for saved in unit.saved]
+    mixed_options = [UnitOption(tuple(zip(names, row, strict=True))) for row in memo[key]]
+    return (*plain, *mixed_options)
+
+
+@dataclass(frozen=True, slots=True)
+class _Priced:
+    """An option and what it costs.
+
+    Attributes:
+        option: the option.
+        time_s: seconds added to the compute stream.
+        held_bytes: left on the device between forward and backward.
+        moved_bytes: over the host link, one way.
+    """
+
+    option: UnitOption
+    time_s: float
+    held_bytes: int
+    moved_bytes: int
+
+    def beats(self, other: _Priced) -> bool:
+        """Whether it is nowhere worse, and somewhere better."""
+        mine = (self.time_s, self.held_bytes, self.moved_bytes)
+        theirs = (other.time_s, other.held_bytes, other.moved_bytes)
+        return mine != theirs and all(a <= b for a, b in zip(mine, theirs, strict=True))
+
+    def cost_s(self, byte_price_s: float, copy_price_s: float) -> float:
+        """Seconds if a byte on the device and a byte moved cost so much."""
+        return self.time_s + byte_price_s * self.held_bytes + copy_price_s * self.moved_bytes
+
+
+class _Mixer:
+    """Makes and chooses the mixed options of one unit."""
+
+    def __init__(self, problem: Problem, unit: Unit) -> None:
+        self._problem = problem
+        self._chain: Chain = problem.chain
+        self._unit = unit
+        saved = self._chain.units[unit.index].saved
+        least = _LEAST_SHARE * self._chain.units[unit.index].saved_bytes
+        self._worthy = [s for s in saved if s.num_bytes >= max(least, 1)]
+        self._steps = unit_steps(problem.graph, unit)
+        self._finder = ClosureFinder(self._steps)
+
+    def best(self, plain: Sequence[UnitOption]) -> list[UnitOption]:
+        """The mixed options to offer beside the plain ones, fastest first."""
+        known = {option.actions for option in plain}
+        found: dict[object, _Priced] = {}
+        for option in self._candidates():
+            if option.actions not in known:
+                found.setdefault(option.actions, self._price(option))
+        base = [self._price(option) for option in plain]
+        rivals = [*base, *found.values()]
+        front = [p for p in found.values() if not any(rival.beats(p) for rival in rivals)]
+        chosen = self._cover(base, front)
+        chosen.sort(key=lambda p: (p.time_s, p.moved_bytes, -p.held_bytes))
+        return [priced.option for priced in chosen]
+
+    def _candidates(self) -> Iterator[UnitOption]:
+        """Recompute the first of the order, treat the last in another way, keep the rest."""
+        order, recomputable = self._order()
+        ways: list[Action] = [Action.OFFLOAD] if self._problem.hardware.can_offload else []
+        ways += [Action.COMPRESS] if self._problem.allow_lossy else []
+        able = {way: {s for s in order if self._allows(way, s)} for way in ways}
+        cuts = self._cuts(order, recomputable)
+        for first in (cut for cut in cuts if cut <= recomputable):
+            again = dict.fromkeys(order[:first], Action.RECOMPUTE)
+            yield self._option(again)
+            for way in ways:
+                for last in (cut for cut in cuts if first <= cut < len(order)):
+                    treated = dict.fromkeys((s for s in order[last:] if s in able[way]), way)
+                    yield self._option(again | treated)
+
+    def _cuts(self, order: Sequence[int], recomputable: int) -> list[int]:
+        """Places at which the order is cut, some bytes apart, ends of both parts included."""
+        sizes = [self._chain.num_bytes(storage) for storage in order]
+        cuts, since = [0], 0
+        for position, size in enumerate(sizes, start=1):
+            since += size
+            if since >= _CUT_SHARE * sum(sizes) or position in (recomputable, len(order)):
+                cuts.append(position)
+                since = 0
+        return cuts
+
+    def _order(self) -> tuple[list[int], int]:
+        """Storages by seconds per byte to make again after those before, then all others.
+
+        Returns:
+            the order, and how many of them can be made again.
+        """
+        left = [s.storage for s in self._worthy if s.created_here]
+        order: list[int] = []
+        spent_s = 0.0
+        while left:
+            prices = {s: self._rerun_s([*order, s]) - spent_s for s in left}
+            nearest = min(left, key=lambda s: (prices[s] / self._chain.num_bytes(s), s))
+            if math.isinf(prices[nearest]):
+                break
+            spent_s += prices[nearest]
+            order.append(nearest)
+            left.remove(nearest)
+        others = [s.storage for s in self._worthy if s.storage not in order]
+        return [*order, *others], len(order)
+
+    def _rerun_s(self, storages: Sequence[int]) -> float:
+        saved = {s.storage for s in self._chain.units[self._unit.index].saved}
+        again = self._finder.find(storages, saved.difference(storages)).steps
+        if any(self._steps[position].barrier for position in again):
+            return math.inf
+        times, first = self._chain.costs.op_time_s, self._unit.forward[0]
+        return sum(times[first + position] for position in again)
+
+    def _option(self, actions: dict[int, Action]) -> UnitOption:
+        graph = self._chain.graph
+        return UnitOption(
+            tuple(
+                (saved.name, actions.get(graph.storage_of(saved), Action.KEEP))
+                for saved in self._unit.saved
+            )
+        )
+
+    def _allows(self, action: Action, storage: int) -> bool:
+        graph = self._chain.graph
+        if action is Action.OFFLOAD:
+            return _can_move(graph, storage)
+        return can_compress(graph, self._unit, storage)
+
+    def _price(self, option: UnitOption) -> _Priced:
+        chain, costs = self._chain, self._chain.costs
+        record = chain.units[self._unit.index]
+        if is_recompute(option):
+            time_s = record.rerun_s + record.hooks_s
+            return _Priced(option, time_s, chain.input_bytes(record.index), 0)
+        actions = storage_actions(chain, record.index, option)
+        by_action = {way: [s for s, a in actions.items() if a is way] for way in Action}
+        packed = by_action[Action.COMPRESS]
+        original_bytes = sum(chain.num_bytes(s) for s in packed)
+        time_s = original_bytes / costs.compress_bytes_per_s
+        time_s += original_bytes / costs.restore_bytes_per_s
+        held = [*by_action[Action.KEEP]]
+        rerun = rerun_of(chain, record.index, option)
+        if rerun is not None:
+            again = sum(1 for _, action in option.actions if action is Action.RECOMPUTE)
+            time_s += rerun.duration_s + again * costs.saved_tensor_overhead_s
+            held += rerun.reads
+        if rerun is not None or packed:
+            ops = record.forward[1] - record.forward[0]
+            time_s += ops * costs.recorded_op_overhead_s
+        held_bytes = sum(chain.num_bytes(s) for s in held)
+        held_bytes += sum(compressed_bytes(chain, s) for s in packed)
+        moved_bytes = sum(chain.num_bytes(s) for s in by_action[Action.OFFLOAD])
+        return _Priced(option, time_s, held_bytes, moved_bytes)
+
+    def _cover(self, base: Sequence[_Priced], front: Sequence[_Priced]) -> list[_Priced]:
+        """Add options one by one, each time the one that lowers the costs most over all prices."""
+        prices = self._prices([*base, *front])
+        best = [min(p.cost_s(*price) for p in base) for price in prices]
+        chosen: list[_Priced] = []
+        left = list(front)
+        while left and len(base) + len(chosen) < MENU_SIZE:
+            gains = [
+                sum(
+                    max(0.0, 1.0 - p.cost_s(*price) / cost) if cost > 0 else 0.0
+                    for price, cost in zip(prices, best, strict=True)
+                )
+                for p in left
+            ]
+            position = max(range(len(left)), key=lambda i: (gains[i], -i))
+            if gains[position] <= 0:
+                break
+            taken = left.pop(position)
+            chosen.append(taken)
+            costs = (taken.cost_s(*price) for price in prices)
+            best = [min(cost, new) for cost, new in zip(best, costs, strict=True)]
+        return chosen
+
+    def _prices(self, options: Sequence[_Priced]) -> list[tuple[float, float]]:
+        """Prices of a byte held and a byte moved: from too low to too high to change anything."""
+        most = max(p.held_bytes for p in options)
+        rates = [
+            p.time_s / (most - p.held_bytes)
+            for p in options
+            if p.time_s > 0 and p.held_bytes < most
+        ]
+        costs = self._chain.costs
+        copy_s = 1 / costs.d2h_bytes_per_s + 1 / costs.h2d_bytes_per_s
+        low, high = 0.5 * min(rates, default=copy_s), 2 * max(rates, default=copy_s)
+        step = (high / low) ** (1 / (_NUM_PRICES - 1))
+        held = [low * step**i for i in range(_NUM_PRICES)]
+        return [(price, share * copy_s) for price in held for share in _COPY_SHARES]
 
 
 def _can_move(graph: ModelGraph, storage: int) -> bool:

@@ -26,6 +26,7 @@ __all__ = [
     "compressed_bytes",
     "effective_actions",
     "is_recompute",
+    "partial_closure",
     "rerun_of",
     "storage_actions",
     "unit_steps",
@@ -101,13 +102,24 @@ def storage_actions(chain: Chain, unit: int, option: UnitOption) -> Mapping[int,
     graph = chain.graph
     key = ("actions", graph.units[unit].kind, tuple(action for _, action in option.actions))
     if key not in chain.memo:
-        chain.memo[key] = tuple(effective_actions(graph, graph.units[unit], option).values())
+        record = graph.units[unit]
+        found = effective_actions(graph, record, option, _steps(chain, record))
+        chain.memo[key] = tuple(found.values())
     saved = (storage.storage for storage in chain.units[unit].saved)
     return dict(zip(saved, chain.memo[key], strict=True))
 
 
-def effective_actions(graph: ModelGraph, unit: Unit, option: UnitOption) -> dict[int, Action]:
-    """Action of every saved activation, see :func:`storage_actions`, from the graph alone."""
+def effective_actions(
+    graph: ModelGraph, unit: Unit, option: UnitOption, steps: Sequence[Step] | None = None
+) -> dict[int, Action]:
+    """Action of every saved activation, see :func:`storage_actions`, from the graph alone.
+
+    Args:
+        graph: the traced step.
+        unit: one of its units.
+        option: for that unit.
+        steps: of :func:`unit_steps`, if they are at hand.
+    """
     agreed: dict[int, Action] = {}
     for saved, (_, action) in zip(unit.saved, option.actions, strict=True):
         storage = graph.storage_of(saved)
@@ -121,7 +133,14 @@ def effective_actions(graph: ModelGraph, unit: Unit, option: UnitOption) -> dict
             action is Action.COMPRESS and not can_compress(graph, unit, storage)
         ):
             agreed[storage] = Action.KEEP
-    return _without_barriers(graph, unit, agreed)
+    if Action.RECOMPUTE not in agreed.values():
+        return agreed
+    return _without_barriers(unit_steps(graph, unit) if steps is None else steps, agreed)
+
+
+def partial_closure(graph: ModelGraph, unit: Unit, option: UnitOption) -> Closure:
+    """The forward operators of a unit that a partial option runs again, counted from its start."""
+    return _closure(unit_steps(graph, unit), effective_actions(graph, unit, option))
 
 
 def compressed_bytes(chain: Chain, storage: int) -> int:
@@ -184,11 +203,8 @@ def _closure(steps: Sequence[Step], actions: Mapping[int, Action]) -> Closure:
     return closure_of(steps, wanted, available)
 
 
-def _without_barriers(
-    graph: ModelGraph, unit: Unit, actions: dict[int, Action]
-) -> dict[int, Action]:
+def _without_barriers(steps: Sequence[Step], actions: dict[int, Action]) -> dict[int, Action]:
     """Keep every recomputed storage whose making would need a collective."""
-    steps = unit_steps(graph, unit)
     if not any(step.barrier for step in steps):
         return actions
     while True:

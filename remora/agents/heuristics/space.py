@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from remora.agents.heuristics.spans import Span, covered_units, flatten, nest
-from remora.schedule.menu import is_recompute, unit_menu
+from remora.schedule.menu import is_recompute, plain_menu
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Action, MemoryPlan, Schedule, UnitOption
 from remora.simulator.floor import floor_schedule
@@ -38,7 +38,7 @@ class Space:
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
-        self.menus = tuple(unit_menu(problem, unit) for unit in problem.graph.units)
+        self.menus = tuple(plain_menu(problem, unit) for unit in problem.graph.units)
         self.fixed = frozenset(u.index for u in problem.chain.units if u.fixed)
         self.choices = tuple(self._choices(unit) for unit in range(len(self.menus)))
 
