@@ -13,16 +13,20 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from remora.executor.memory.ambient import current_ambient, random_state
 from remora.executor.memory.buffers import BufferSlot, snapshot
+from remora.executor.memory.call_log import CallLog
+from remora.executor.memory.call_recorder import CallRecorder
 from remora.executor.memory.nesting import output_leaves
 from remora.executor.memory.offload import OffloadedTensor, OffloadTimeline
+from remora.executor.memory.partial import PartialHandle, PartialUnit
 from remora.executor.memory.plan import RegionSpec, RuntimePlan
 from remora.executor.memory.region import Region, Replay, SavedHandle
 from remora.executor.memory.tape import HeldTensor, Tape, flatten
+from remora.schedule.schedule import Action
 
 __all__ = ["ForwardPass", "Function", "unpack"]
 
 Function = Callable[..., Any]
-Packed = Tensor | SavedHandle | OffloadedTensor
+Packed = Tensor | SavedHandle | OffloadedTensor | PartialHandle
 
 
 class ForwardPass:
@@ -34,6 +38,8 @@ class ForwardPass:
         device: of the model.
         timeline: program points of the host copies.
         replay: runs a region again.
+        recorder: shows the calls of units that recompute a part; None if there are none.
+        errors: receives the compression errors of saved tensors by name.
     """
 
     def __init__(
@@ -43,12 +49,17 @@ class ForwardPass:
         device: torch.device,
         timeline: OffloadTimeline,
         replay: Replay,
+        recorder: CallRecorder | None,
+        errors: dict[str, float],
     ) -> None:
         self._plan = plan
         self._slots = slots
         self._device = device
         self._timeline = timeline
         self._replay = replay
+        self._recorder = recorder
+        self._errors = errors
+        self._partial: PartialUnit | None = None
         self._unit = -1
         self._packed = 0
         self._tape = Tape()
@@ -62,12 +73,18 @@ class ForwardPass:
 
     @contextlib.contextmanager
     def hooks(self) -> Iterator[None]:
-        """Saved-tensor hooks for the whole forward, if some unit outside of regions offloads."""
-        if not self._plan.offloads:
+        """Hooks for the whole forward, as far as units outside of regions need them."""
+        if not self._plan.packs:
             yield
             return
-        with saved_tensors_hooks(self._pack_outside, unpack):
-            yield
+        if self._recorder is not None:
+            self._recorder.begin_forward()
+        try:
+            with saved_tensors_hooks(self._pack_outside, unpack):
+                yield
+        finally:
+            if self._recorder is not None:
+                self._recorder.stop()
 
     def enter_unit(self, unit: int, arguments: Any = ()) -> None:
         """Note that ``unit`` begins; ``num_units`` stands for the end of the forward.
@@ -116,6 +133,7 @@ class ForwardPass:
             self._offload_inputs()
         while self._open and self._open[-1][0].end == unit:
             self._open.pop()[1].close()
+        self._close_partial()
         self._unit = unit
         self._packed = 0
         if unit == self._plan.num_units:
@@ -124,6 +142,8 @@ class ForwardPass:
         self._first_sequence.append(torch._C._autograd._get_sequence_nr())
         for spec in self._plan.starting.get(unit, ()):
             self._open_region(spec)
+        if unit in self._plan.partial:
+            self._open_partial(unit)
 
     def _open_region(self, spec: RegionSpec) -> None:
         if not self._open:
@@ -139,6 +159,23 @@ class ForwardPass:
             replay=self._replay,
         )
         self._open.append((spec, region))
+
+    def _open_partial(self, unit: int) -> None:
+        spec = self._plan.partial[unit]
+        log = CallLog(spec.expected, self._device)
+        self._partial = PartialUnit(
+            spec.label, unit, self._timeline, log, self._device, self._errors
+        )
+        if spec.recomputes and self._recorder is not None:
+            self._recorder.start(log)
+
+    def _close_partial(self) -> None:
+        if self._partial is None:
+            return
+        if self._recorder is not None:
+            self._recorder.stop()
+        self._partial.close()
+        self._partial = None
 
     def _check_inputs(self) -> None:
         if any(value.changed for value in self._tape.inputs.values()):
@@ -176,11 +213,22 @@ class ForwardPass:
         return pack
 
     def _pack_outside(self, tensor: Tensor) -> Packed:
-        """Pack a tensor that no region recomputes: keep it, or send it to the host."""
+        """Pack a tensor that no region recomputes."""
         index, self._packed = self._packed, self._packed + 1
+        if self._partial is not None:
+            return self._pack_partial(self._partial, tensor, index)
         if self._unit < self._plan.num_units and index in self._plan.offloaded[self._unit]:
             return self._timeline.offload(tensor, self._unit, self._unit)
-        return tensor
+        # As it is, the result of a node would hold the node that holds it.
+        return tensor.detach()
+
+    def _pack_partial(self, partial: PartialUnit, tensor: Tensor, index: int) -> Packed:
+        spec = self._plan.partial[self._unit]
+        # A model that does not run as it was traced may save more.
+        known = index < len(spec.actions)
+        action, name = (spec.actions[index], spec.names[index]) if known else (Action.KEEP, "")
+        with self._recorder.paused() if self._recorder is not None else contextlib.nullcontext():
+            return partial.pack(tensor, action, name)
 
 
 def unpack(packed: Packed) -> Tensor:

@@ -14,6 +14,7 @@ from torch import nn
 
 from remora.errors import InvalidInputError
 from remora.executor.memory.buffers import buffer_slots
+from remora.executor.memory.call_recorder import CallRecorder
 from remora.executor.memory.forward import ForwardPass, Function
 from remora.executor.memory.glue import GlueMode
 from remora.executor.memory.mover import Mover, mover_for
@@ -29,18 +30,23 @@ __all__ = ["Handle", "apply"]
 
 
 def apply(
-    model: nn.Module, graph: ModelGraph, schedule: Schedule, hardware: Hardware | None = None
+    model: nn.Module,
+    graph: ModelGraph,
+    schedule: Schedule,
+    hardware: Hardware | None = None,
+    allow_lossy: bool = False,
 ) -> Handle:
     """Make ``model`` run under the memory plan of ``schedule``.
 
-    Train as before; gradients, buffers and random state stay those of the plain model. A plan that
-    keeps everything installs nothing.
+    Train as before; gradients, buffers and random state stay those of the plain model, except
+    that compression changes gradients a little. A plan that keeps everything installs nothing.
 
     Args:
         model: the module that ``graph`` was traced from.
         graph: its graph.
         schedule: for that graph, on one device.
         hardware: says whether offloading is possible; None takes it as possible.
+        allow_lossy: whether the schedule may compress saved tensors.
 
     Returns:
         A handle whose ``remove()`` restores the model exactly.
@@ -50,7 +56,7 @@ def apply(
             model lacks a module of the graph.
     """
     device = _device_of(model)
-    plan = runtime_plan(graph, schedule)
+    plan = runtime_plan(graph, schedule, allow_lossy)
     if plan.offloads and hardware is not None and not hardware.can_offload:
         raise InvalidInputError(
             f"the schedule offloads, and hardware {hardware.name!r} has host.pool="
@@ -79,6 +85,14 @@ class Handle:
     def host_bytes(self) -> int:
         """Number of bytes that are on the host now."""
         return self._runtime.mover.pool.bytes_in_use if self._runtime is not None else 0
+
+    @property
+    def compression_error(self) -> dict[str, float]:
+        """Error of compressed tensors in the first step, by unit and name of the saved tensor.
+
+        It is the largest difference over the largest value of the storage.
+        """
+        return dict(self._runtime.errors) if self._runtime is not None else {}
 
     def remove(self) -> None:
         """Restore the model; a second call does nothing.
@@ -132,12 +146,14 @@ class _Runtime:
 
     Attributes:
         mover: copies to and from the host.
+        errors: compression error of saved tensors by name.
     """
 
     def __init__(
         self, model: nn.Module, graph: ModelGraph, plan: RuntimePlan, device: torch.device
     ) -> None:
         self.mover: Mover = mover_for(device)
+        self.errors: dict[str, float] = {}
         self._model = model
         self._plan = plan
         self._device = device
@@ -145,6 +161,7 @@ class _Runtime:
             _module_at(model, path)
         self._slots = tuple(buffer_slots(model, unit) for unit in graph.units)
         self._glue = GlueMode(self._record)
+        self._recorder = CallRecorder() if plan.records_calls else None
         self._pass: ForwardPass | None = None
         self._calls: Counter[str] = Counter()
         units = [graph.units[index] for index in sorted(plan.marker_units())]
@@ -169,7 +186,15 @@ class _Runtime:
         timeline = OffloadTimeline(
             self.mover, self._plan.num_units, self._plan.window, self._plan.distance
         )
-        current = ForwardPass(self._plan, self._slots, self._device, timeline, self._replay)
+        current = ForwardPass(
+            self._plan,
+            self._slots,
+            self._device,
+            timeline,
+            self._replay,
+            self._recorder,
+            self.errors,
+        )
         self._calls.clear()
         self._pass = current
         try:

@@ -16,6 +16,7 @@ from torch.autograd.graph import Node
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from remora.executor.memory.host_pool import HostBlock
+from remora.executor.memory.layout import bytes_of, layout_of
 from remora.executor.memory.mover import Event, Mover
 
 __all__ = ["HostCopy", "OffloadTimeline", "OffloadedTensor"]
@@ -79,26 +80,14 @@ class OffloadedTensor:
         unit: the last unit whose backward needs it.
     """
 
-    __slots__ = (
-        "_conjugated",
-        "_copy",
-        "_dtype",
-        "_layout",
-        "_negated",
-        "_requires_grad",
-        "_timeline",
-        "_unit",
-    )
+    __slots__ = ("__weakref__", "_copy", "_layout", "_requires_grad", "_timeline", "_unit")
 
     def __init__(
         self, timeline: OffloadTimeline, copy: HostCopy, tensor: Tensor, unit: int
     ) -> None:
         self._timeline = timeline
         self._copy = copy
-        self._layout = (tensor.storage_offset(), tensor.size(), tensor.stride())
-        self._dtype = tensor.dtype
-        self._conjugated = tensor.is_conj()
-        self._negated = tensor.is_neg()
+        self._layout = layout_of(tensor)
         self._requires_grad = tensor.requires_grad
         self._unit = unit
 
@@ -107,15 +96,14 @@ class OffloadedTensor:
         """Never: the copy is nobody else's."""
         return False
 
+    def storage(self) -> torch.UntypedStorage:
+        """Return the whole storage on the device; fetches it now if nothing did before."""
+        self._timeline.reach(self._unit)
+        return self._copy.content().untyped_storage()
+
     def open(self) -> Tensor:
         """Return the tensor on the device; fetches it now if nothing did before."""
-        self._timeline.reach(self._unit)
-        content = self._copy.content()
-        tensor = torch.empty(0, dtype=self._dtype, device=content.device)
-        tensor.set_(content.untyped_storage(), *self._layout)
-        tensor = tensor.conj() if self._conjugated else tensor
-        tensor = torch._neg_view(tensor) if self._negated else tensor
-        return tensor.requires_grad_(self._requires_grad)
+        return self._layout.over(self.storage()).requires_grad_(self._requires_grad)
 
 
 class OffloadTimeline:
@@ -153,7 +141,7 @@ class OffloadTimeline:
         known = self._copies.get((unit, storage._cdata))
         copy = known[1]() if known is not None and not known[0].expired() else None
         if copy is None:
-            copy = HostCopy(self._mover, _bytes_of(storage, tensor.device))
+            copy = HostCopy(self._mover, bytes_of(storage))
             reference = weakref.ref(copy)
             self._copies[unit, storage._cdata] = (StorageWeakRef(storage), reference)
             release_point = min(unit + self._window, self._num_units)
@@ -182,12 +170,6 @@ class OffloadTimeline:
                 self.start_unit(self._num_units)
             for copy in _living(self._prefetch_at.pop(self._reached, [])):
                 copy.prefetch()
-
-
-def _bytes_of(storage: torch.UntypedStorage, device: torch.device) -> Tensor:
-    """View a whole storage as uint8 ``[num_bytes]``."""
-    view = torch.empty(0, dtype=torch.uint8, device=device)
-    return view.set_(storage, 0, (storage.nbytes(),), (1,))
 
 
 def _living(references: Iterable[weakref.ref[HostCopy]]) -> list[HostCopy]:

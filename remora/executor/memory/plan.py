@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 from remora.errors import InvalidInputError
+from remora.executor.memory.call_log import Expected
 from remora.executor.memory.private_inputs import StorageKey, private_input_keys
-from remora.graph.model_graph import STATIC_ROLES, ModelGraph, Unit
+from remora.graph.model_graph import ModelGraph, Unit
+from remora.schedule.closure import RELABELLING
+from remora.schedule.recompute import effective_actions, is_recompute, partial_closure
 from remora.schedule.regions import Region, region_tree
 from remora.schedule.schedule import Action, PipelineKind, Schedule, UnitOption
 from remora.schedule.validate import validate_for_graph
 
-__all__ = ["RegionSpec", "RuntimePlan", "runtime_plan"]
+__all__ = ["PartialSpec", "RegionSpec", "RuntimePlan", "runtime_plan"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,25 @@ class RegionSpec:
     offloaded_inputs: frozenset[StorageKey] = frozenset()
 
 
+@dataclass(frozen=True, slots=True)
+class PartialSpec:
+    """What a unit of its own kind of option does, see :mod:`remora.executor.memory.partial`.
+
+    Attributes:
+        label: names the unit, for messages.
+        actions: of its saved tensors, in its order of packing.
+        names: of the same.
+        recomputes: whether calls have to be written down.
+        expected: the calls of the trace.
+    """
+
+    label: str
+    actions: tuple[Action, ...]
+    names: tuple[str, ...]
+    recomputes: bool
+    expected: tuple[Expected, ...]
+
+
 @dataclass(frozen=True)
 class RuntimePlan:
     """A memory plan, looked up by unit.
@@ -38,7 +61,8 @@ class RuntimePlan:
     Attributes:
         num_units: units of the model.
         regions: outer before inner, in order.
-        offloaded: for every unit, positions in its order of packing that go to the host.
+        partial: by unit, those that compress or that recompute a part.
+        offloaded: for every other unit, positions in its order of packing that go to the host.
         window, distance: pace of the host copies.
         unit_names: for messages.
         last_inner_unit: the last unit that runs inside the model's forward.
@@ -46,6 +70,7 @@ class RuntimePlan:
 
     num_units: int
     regions: tuple[RegionSpec, ...]
+    partial: Mapping[int, PartialSpec]
     offloaded: tuple[frozenset[int], ...]
     window: int
     distance: int
@@ -55,13 +80,24 @@ class RuntimePlan:
     @property
     def is_empty(self) -> bool:
         """Whether everything is kept, so that nothing needs to be installed."""
-        return not self.regions and not self.offloads
+        return not self.regions and not self.packs
 
     @cached_property
     def offloads(self) -> bool:
         """Whether anything goes to the host."""
         checkpoints = any(region.offloaded_inputs for region in self.regions)
-        return checkpoints or any(self.offloaded)
+        mixed = any(Action.OFFLOAD in spec.actions for spec in self.partial.values())
+        return checkpoints or mixed or any(self.offloaded)
+
+    @property
+    def packs(self) -> bool:
+        """Whether saved tensors outside of regions have to be looked at."""
+        return self.offloads or bool(self.partial)
+
+    @property
+    def records_calls(self) -> bool:
+        """Whether the calls of some unit have to be written down."""
+        return any(spec.recomputes for spec in self.partial.values())
 
     @cached_property
     def starting(self) -> dict[int, tuple[RegionSpec, ...]]:
@@ -76,32 +112,42 @@ class RuntimePlan:
         if self.offloads:
             return frozenset(range(self.num_units))
         borders = {border for region in self.regions for border in (region.start, region.end)}
+        borders |= {border for unit in self.partial for border in (unit, unit + 1)}
         return frozenset(border for border in borders if border < self.num_units)
 
 
-def runtime_plan(graph: ModelGraph, schedule: Schedule) -> RuntimePlan:
+def runtime_plan(graph: ModelGraph, schedule: Schedule, allow_lossy: bool = False) -> RuntimePlan:
     """Look the schedule's memory plan up in the graph.
 
     Args:
         graph: of the model that will run.
         schedule: for that graph, on one device.
+        allow_lossy: whether it may compress saved tensors.
 
     Raises:
         InvalidInputError: the schedule is for another graph, is not valid, or has a pipeline.
     """
-    validate_for_graph(graph, schedule)
+    validate_for_graph(graph, schedule, allow_lossy)
     if schedule.pipeline.kind is not PipelineKind.NONE:
         raise InvalidInputError(
             f"pipeline.kind is {schedule.pipeline.kind.value!r}; allowed on one device: 'none'"
         )
     memory = schedule.memory
-    pairs = zip(graph.units, memory.options, strict=True)
+    partial = {
+        unit.index: spec
+        for unit, option in zip(graph.units, memory.options, strict=True)
+        if (spec := _partial_spec(graph, unit, option)) is not None
+    }
     return RuntimePlan(
         num_units=len(graph.units),
         regions=tuple(
             _region_spec(graph, region) for tree in region_tree(memory) for region in tree.walk()
         ),
-        offloaded=tuple(_offloaded(graph, unit, option) for unit, option in pairs),
+        partial=partial,
+        offloaded=tuple(
+            frozenset() if unit.index in partial else _offloaded(graph, unit, option)
+            for unit, option in zip(graph.units, memory.options, strict=True)
+        ),
         window=memory.offload_window,
         distance=memory.prefetch_distance,
         unit_names=tuple(unit.name for unit in graph.units),
@@ -120,15 +166,47 @@ def _region_spec(graph: ModelGraph, region: Region) -> RegionSpec:
 
 def _offloaded(graph: ModelGraph, unit: Unit, option: UnitOption) -> frozenset[int]:
     """Positions to offload: views of activations of which the unit keeps no other view."""
-    actions = dict(option.actions)
-    storages = {saved.index: graph.storage_of(saved) for saved in unit.saved}
-    staying = {
-        storages[saved.index]
-        for saved in unit.saved
-        if actions[saved.name] is not Action.OFFLOAD
-        or graph.storages[storages[saved.index]].role in STATIC_ROLES
-    }
-    return frozenset(index for index, storage in storages.items() if storage not in staying)
+    actions = _actions(graph, unit, option)
+    return frozenset(i for i, action in enumerate(actions) if action is Action.OFFLOAD)
+
+
+def _actions(graph: ModelGraph, unit: Unit, option: UnitOption) -> tuple[Action, ...]:
+    """What really happens to every saved tensor, in order of packing."""
+    by_storage = effective_actions(graph, unit, option)
+    return tuple(by_storage.get(graph.storage_of(saved), Action.KEEP) for saved in unit.saved)
+
+
+def _partial_spec(graph: ModelGraph, unit: Unit, option: UnitOption) -> PartialSpec | None:
+    """None for an option that keeps, offloads or recomputes as a whole."""
+    actions = _actions(graph, unit, option)
+    if is_recompute(option) or not {Action.RECOMPUTE, Action.COMPRESS} & set(actions):
+        return None
+    return PartialSpec(
+        label=f"unit {unit.name!r}",
+        actions=actions,
+        names=tuple(f"{unit.name} {saved.name}" for saved in unit.saved),
+        recomputes=Action.RECOMPUTE in actions,
+        expected=_expected(graph, unit, option),
+    )
+
+
+def _expected(graph: ModelGraph, unit: Unit, option: UnitOption) -> tuple[Expected, ...]:
+    """The calls that change or make memory, and what they read that no rerun needs."""
+    needed = (
+        partial_closure(graph, unit, option).sources - effective_actions(graph, unit, option).keys()
+    )
+    expected = []
+    for _, op in graph.forward_ops(unit):
+        if op.view or op.name.split(".")[1] in RELABELLING:
+            continue
+        storages = [graph.tensors[tensor].storage for tensor in op.inputs]
+        loose = [
+            position
+            for position, storage in enumerate(storages)
+            if 0 <= graph.storages[storage].created < unit.forward[0] and storage not in needed
+        ]
+        expected.append(Expected(op.name, frozenset(loose)))
+    return tuple(expected)
 
 
 def _last_inner_unit(graph: ModelGraph) -> int:
