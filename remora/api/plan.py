@@ -155,6 +155,7 @@ class Plan:
             agent=self.agent,
             candidates=self.candidates,
             verification=self.verification,
+            world_size=self.problem.world_size,
         )
 
 

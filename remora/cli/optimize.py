@@ -107,7 +107,7 @@ def _verified(config: DictConfig, plan: Plan, folder: Path, console: Console) ->
 def _write_pictures(plan: Plan, folder: Path) -> list[Path]:
     timeline, picture = folder / "timeline.json", folder / "timeline.png"
     names = [unit.name for unit in plan.problem.graph.units]
-    write_json(timeline, timeline_to_perfetto(plan.timeline, names))
+    write_json(timeline, timeline_to_perfetto(plan.timeline, names), compact=True)
     write_bytes(picture, timeline_png(plan.timeline, plan.budget_bytes))
     return [timeline, picture]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from remora.graph.model_graph import ModelGraph
+from remora.report.unit_actions import actions_text
 from remora.schedule.schedule import Group, Schedule
 from remora.simulator.records import Estimate, Verification
 from remora.simulator.timeline import Timeline
@@ -52,6 +53,7 @@ class ReportContent:
         agent: scheduler that made the schedule.
         candidates: rows of the table, in the order in which they are shown.
         verification: the verdict of a real run; None if there was none.
+        world_size: ranks of all data-parallel replicas together.
     """
 
     graph: ModelGraph
@@ -66,6 +68,7 @@ class ReportContent:
     agent: str
     candidates: tuple[CandidateRow, ...] = ()
     verification: Verification | None = field(default=None)
+    world_size: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +91,8 @@ def unit_rows(graph: ModelGraph, schedule: Schedule) -> tuple[UnitRow, ...]:
     rows = []
     for unit, option in zip(graph.units, schedule.memory.options, strict=True):
         around = _groups_around(schedule.memory.groups, unit.index)
-        actions = sorted(str(action) for action in option.distinct) or ["keep"]
-        if around and actions == ["keep"]:
-            actions = ["recompute with its group"]
-        rows.append(UnitRow(unit.index, unit.name or "(start)", " + ".join(actions), around))
+        actions = actions_text(graph, unit, option, bool(around))
+        rows.append(UnitRow(unit.index, unit.name or "(start)", actions, around))
     return tuple(rows)
 
 

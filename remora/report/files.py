@@ -19,9 +19,16 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 
 
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write a mapping as JSON; see :func:`write_bytes`."""
-    write_text(path, json.dumps(values, indent=1) + "\n")
+def write_json(path: Path, values: Mapping[str, Any], compact: bool = False) -> None:
+    """Write a mapping as JSON; see :func:`write_bytes`.
+
+    Args:
+        path: where the file shall be.
+        values: its content.
+        compact: all on one line, for files that only programs read.
+    """
+    text = json.dumps(values, separators=(",", ":")) if compact else json.dumps(values, indent=1)
+    write_text(path, text + "\n")
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -1,19 +1,33 @@
-"""Pictures as PNG files: timeline with memory, and the Pareto front of a budget sweep."""
+"""Pictures as PNG files: pipeline, memory, both, and the Pareto front of a budget sweep."""
 
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from typing import Any
 
-from remora.report.colours import BUDGET_COLOUR, INSTRUCTION_COLOURS, MEMORY_COLOURS
-from remora.simulator.timeline import MemorySample, Timeline
+from remora.report.arrangement import PipelinePicture, pipeline_picture
+from remora.report.curves import fullest_ranks
+from remora.report.memory_picture import draw_memory, memory_handles
+from remora.report.pipeline_picture import draw_pipeline, legend_handles
+from remora.report.wording import time_scale
+from remora.simulator.timeline import Timeline
 
-__all__ = ["pareto_png", "timeline_png"]
+__all__ = ["memory_png", "pareto_png", "pipeline_png", "timeline_png"]
+
+_MAX_MEMORY_RANKS = 8
+# Inches.
+_LEFT, _RIGHT = 0.8, 0.85
+_COMPUTE_ROW = 0.36
+_LEGEND_ROW, _LEGEND_ENTRY = 0.22, 1.35
+_AXIS = 0.5
+_PANEL, _ONE_PANEL, _PANEL_TITLE = 1.35, 2.4, 0.27
+_MIN_WIDTH, _MAX_WIDTH = 11.0, 22.0
 
 
 def timeline_png(timeline: Timeline, budget_bytes: int) -> bytes:
-    """Draw the instructions of every rank and stream above the memory of the fullest rank.
+    """Draw the pipeline above the memory of up to eight ranks, the fullest ones.
 
     Args:
         timeline: simulated or measured run.
@@ -22,14 +36,28 @@ def timeline_png(timeline: Timeline, budget_bytes: int) -> bytes:
     Returns:
         The PNG file.
     """
-    rows = sorted({_row(event.instruction) for event in timeline.events})
-    figure = _figure(10, 4 + 0.35 * len(rows))
-    above, below = figure.subplots(
-        2, 1, sharex=True, height_ratios=(1 + 0.35 * len(rows), 3), squeeze=True
-    )
-    _draw_instructions(above, timeline, rows)
-    fullest = max(range(len(timeline.peak_bytes)), key=lambda rank: timeline.peak_bytes[rank])
-    _draw_memory(below, timeline.memory[fullest], budget_bytes)
+    picture = pipeline_picture(timeline)
+    width = _width(picture)
+    above = _pipeline_height(picture, width)
+    figure = _figure(width, above + _memory_height(timeline, width))
+    _add_pipeline(figure, picture, 0.0)
+    _add_memory(figure, timeline, budget_bytes, above)
+    return _png(figure)
+
+
+def pipeline_png(timeline: Timeline) -> bytes:
+    """Draw what every rank computes, copies and sends; see :func:`timeline_png`."""
+    picture = pipeline_picture(timeline)
+    width = _width(picture)
+    figure = _figure(width, _pipeline_height(picture, width))
+    _add_pipeline(figure, picture, 0.0)
+    return _png(figure)
+
+
+def memory_png(timeline: Timeline, budget_bytes: int) -> bytes:
+    """Draw the memory of up to eight ranks, the fullest ones; see :func:`timeline_png`."""
+    figure = _figure(_MIN_WIDTH, _memory_height(timeline, _MIN_WIDTH))
+    _add_memory(figure, timeline, budget_bytes, 0.0)
     return _png(figure)
 
 
@@ -41,6 +69,7 @@ def pareto_png(points: Sequence[tuple[int, float]], lower_bounds: Sequence[float
         lower_bounds: seconds that no schedule beats, one per point.  # [num_points]
     """
     figure = _figure(7, 4.5)
+    figure.set_layout_engine("constrained")
     axes = figure.subplots()
     budgets = [budget / 2**30 for budget, _ in points]
     axes.step(budgets, [time_s * 1e3 for _, time_s in points], "o-", where="post", label="plan")
@@ -51,52 +80,104 @@ def pareto_png(points: Sequence[tuple[int, float]], lower_bounds: Sequence[float
     return _png(figure)
 
 
+def _add_pipeline(figure: Any, picture: PipelinePicture, top: float) -> None:
+    """Add legend, rows and time axis, ``top`` inches below the upper edge."""
+    width = figure.get_figwidth()
+    handles = legend_handles(picture)
+    legend_height = _add_legend(figure, handles, top)
+    height = picture.height * _COMPUTE_ROW
+    axes = _axes(figure, _LEFT, top + legend_height, width - _LEFT - _RIGHT, height)
+    draw_pipeline(axes, picture, (width - _LEFT - _RIGHT) * 72)
+
+
+def _add_memory(figure: Any, timeline: Timeline, budget_bytes: int, top: float) -> None:
+    """Add legend and one panel per rank, ``top`` inches below the upper edge."""
+    ranks = fullest_ranks(timeline, _MAX_MEMORY_RANKS)
+    legend_height = _add_legend(figure, memory_handles(timeline, ranks, budget_bytes), top)
+    columns, _ = _grid(len(ranks), figure.get_figwidth())
+    usable = figure.get_figwidth() - _LEFT - _RIGHT
+    panel_width = (usable - (columns - 1) * _LEFT) / columns
+    _, unit = time_scale(timeline.step_time_s)
+    for position, rank in enumerate(ranks):
+        row, column = divmod(position, columns)
+        left = _LEFT + column * (panel_width + _LEFT)
+        panel = _panel_height(len(ranks))
+        panel_top = top + legend_height + row * (panel + _PANEL_TITLE) + _PANEL_TITLE
+        axes = _axes(figure, left, panel_top, panel_width, panel)
+        draw_memory(axes, timeline, rank, budget_bytes)
+        lowest = position + columns >= len(ranks)
+        axes.tick_params(labelbottom=lowest)
+        if lowest:
+            axes.set_xlabel(unit, fontsize=8)
+
+
+def _width(picture: PipelinePicture) -> float:
+    wanted = _LEFT + _RIGHT + picture.wanted_points / 72
+    return min(_MAX_WIDTH, max(_MIN_WIDTH, wanted))
+
+
+def _pipeline_height(picture: PipelinePicture, width: float) -> float:
+    legend = _legend_height(len(legend_handles(picture)), width)
+    return legend + picture.height * _COMPUTE_ROW + _AXIS
+
+
+def _memory_height(timeline: Timeline, width: float) -> float:
+    ranks = fullest_ranks(timeline, _MAX_MEMORY_RANKS)
+    _, rows = _grid(len(ranks), width)
+    legend = _legend_height(len(memory_handles(timeline, ranks, 0)), width)
+    return legend + rows * (_panel_height(len(ranks)) + _PANEL_TITLE) + _AXIS
+
+
+def _panel_height(num_panels: int) -> float:
+    return _PANEL if num_panels > 1 else _ONE_PANEL
+
+
+def _grid(num_panels: int, width: float) -> tuple[int, int]:
+    """Columns and rows of the memory panels."""
+    columns = min(num_panels, 2 if width < 16 else 4)
+    return columns, math.ceil(num_panels / columns)
+
+
+def _legend_columns(width: float) -> int:
+    return max(1, int((width - _LEFT) / _LEGEND_ENTRY))
+
+
+def _legend_height(num_entries: int, width: float) -> float:
+    return 0.15 + _LEGEND_ROW * math.ceil(num_entries / _legend_columns(width))
+
+
+def _add_legend(figure: Any, handles: Sequence[Any], top: float) -> float:
+    width, height = figure.get_size_inches()
+    columns = _legend_columns(width)
+    figure.legend(
+        # Matplotlib fills column by column; people read row by row.
+        handles=[handle for column in range(columns) for handle in handles[column::columns]],
+        ncols=min(columns, len(handles)),
+        loc="upper left",
+        bbox_to_anchor=(0.6 * _LEFT / width, 1 - (top + 0.02) / height),
+        fontsize=8,
+        frameon=False,
+        borderaxespad=0.2,
+        columnspacing=1.2,
+        handlelength=1.5,
+    )
+    return _legend_height(len(handles), width)
+
+
+def _axes(figure: Any, left: float, top: float, width: float, height: float) -> Any:
+    """Add axes at a place given in inches from the upper left corner."""
+    full_width, full_height = figure.get_size_inches()
+    bottom = full_height - top - height
+    return figure.add_axes(
+        (left / full_width, bottom / full_height, width / full_width, height / full_height)
+    )
+
+
 def _figure(width: float, height: float) -> Any:
     # Without pyplot there is no global state and no need for a display.
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def _draw_instructions(axes: Any, timeline: Timeline, rows: Sequence[str]) -> None:
-    labelled = set()
-    for event in timeline.events:
-        kind = event.instruction.kind
-        axes.barh(
-            rows.index(_row(event.instruction)),
-            (event.end_s - event.start_s) * 1e3,
-            left=event.start_s * 1e3,
-            color=INSTRUCTION_COLOURS[kind],
-            edgecolor="white",
-            linewidth=0.3,
-            label=None if kind in labelled else str(kind),
-        )
-        labelled.add(kind)
-    axes.set_yticks(range(len(rows)), rows)
-    axes.invert_yaxis()
-    axes.legend(ncols=6, loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
-
-
-def _draw_memory(axes: Any, samples: Sequence[MemorySample], budget_bytes: int) -> None:
-    times = [sample.time_s * 1e3 for sample in samples]
-    kinds = [k for k in MEMORY_COLOURS if any(sample.by_kind.get(k) for sample in samples)]
-    axes.stackplot(
-        times,
-        [[sample.by_kind.get(kind, 0) / 2**30 for sample in samples] for kind in kinds],
-        labels=[str(kind) for kind in kinds],
-        colors=[MEMORY_COLOURS[kind] for kind in kinds],
-        step="post",
-    )
-    axes.axhline(budget_bytes / 2**30, color=BUDGET_COLOUR, linestyle="--", label="budget")
-    axes.set_xlabel("ms")
-    axes.set_ylabel("GiB")
-    axes.legend(
-        ncols=8, fontsize="small", loc="upper left", bbox_to_anchor=(0, -0.2), frameon=False
-    )
-
-
-def _row(instruction: Any) -> str:
-    return f"rank {instruction.rank} {instruction.stream}"
+    return Figure(figsize=(width, height))
 
 
 def _png(figure: Any) -> bytes:

@@ -2,21 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
 
 from remora.report.content import CandidateRow, ReportContent
-from remora.report.wording import bytes_text, duration_text, overhead_text
-from remora.schedule.schedule import Action
+from remora.report.plan_words import is_plain, plan_sentences
+from remora.report.unit_actions import KEPT, OFFLOADED, RECOMPUTED, fate
+from remora.report.wording import (
+    bytes_text,
+    duration_text,
+    kind_text,
+    overhead_text,
+    percent_text,
+)
 from remora.simulator.records import Verification
+from remora.simulator.shares import (
+    bubble_share,
+    bubble_shares,
+    busy_s_by_kind,
+    communication_overlap_share,
+    overlap_share,
+)
 
-__all__ = ["candidate_cells", "summary_sentences", "verdict_cells", "verdict_sentence"]
+__all__ = [
+    "busy_cells",
+    "candidate_cells",
+    "summary_sentences",
+    "verdict_cells",
+    "verdict_sentence",
+]
 
 Cells = tuple[tuple[str, ...], list[tuple[str, ...]]]
 """Header and rows."""
 
 
-def summary_sentences(content: ReportContent) -> list[str]:
-    """Say in words what was planned, what it costs and what it saves."""
+def summary_sentences(content: ReportContent, with_plan: bool = True) -> list[str]:
+    """Say in words what was planned, what it costs and what it saves.
+
+    Args:
+        content: what to sum up.
+        with_plan: say how the model is cut and where state lives, if there is anything to say.
+    """
     estimate = content.estimate
     saved = content.keep_all_peak_bytes - estimate.peak_memory_bytes
     sentences = [
@@ -28,7 +53,9 @@ def summary_sentences(content: ReportContent) -> list[str]:
         f"with a peak of {bytes_text(estimate.peak_memory_bytes)} "
         f"({bytes_text(saved)} less than keeping all).",
         f"No schedule within this budget takes less than {duration_text(content.lower_bound_s)}.",
+        *(plan_sentences(content) if with_plan and not is_plain(content.schedule) else []),
         _actions_sentence(content),
+        *_shares_sentences(content),
     ]
     kinds = sorted(estimate.breakdown_bytes.items(), key=lambda item: -item[1])
     shares = ", ".join(f"{kind} {bytes_text(size)}" for kind, size in kinds if size)
@@ -68,6 +95,15 @@ def verdict_cells(content: ReportContent, verification: Verification) -> Cells:
     if verification.plain is not None and verification.plain.status == "ok":
         rows += _plain_rows(content, verification)
     return ("", "predicted", "measured", "difference"), rows
+
+
+def busy_cells(content: ReportContent) -> Cells:
+    """Return header and rows of the seconds that all ranks spend on each kind of work."""
+    rows: list[tuple[str, ...]] = [
+        (kind_text(kind), duration_text(busy_s))
+        for kind, busy_s in busy_s_by_kind(content.timeline).items()
+    ]
+    return ("work", "time, all ranks together"), rows
 
 
 def verdict_sentence(verification: Verification) -> str:
@@ -120,15 +156,47 @@ def _plain_rows(content: ReportContent, verification: Verification) -> list[tupl
 
 
 def _actions_sentence(content: ReportContent) -> str:
-    options: Sequence[frozenset[Action]] = [
-        option.distinct for option in content.schedule.memory.options
-    ]
-    groups = [group for top in content.schedule.memory.groups for group in top.walk()]
+    memory = content.schedule.memory
+    groups = [group for top in memory.groups for group in top.walk()]
     grouped = {unit for group in groups for unit in range(group.start, group.end)}
-    recomputed = {i for i, actions in enumerate(options) if Action.RECOMPUTE in actions}
-    offloaded = sum(Action.OFFLOAD in actions for actions in options)
-    again = len(grouped | recomputed)
-    return (
-        f"{len(options) - again - offloaded} units are kept, {again} recomputed "
-        f"({len(groups)} groups), {offloaded} offloaded."
+    fates = Counter(
+        fate(content.graph, unit, option, unit.index in grouped)
+        for unit, option in zip(content.graph.units, memory.options, strict=True)
     )
+    rest = "".join(
+        f", {count} {name}"
+        for name, count in sorted(fates.items())
+        if name not in (KEPT, RECOMPUTED, OFFLOADED)
+    )
+    return (
+        f"{fates[KEPT]} units are kept, {fates[RECOMPUTED]} recomputed "
+        f"({len(groups)} groups), {fates[OFFLOADED]} offloaded{rest}."
+    )
+
+
+def _shares_sentences(content: ReportContent) -> list[str]:
+    """Say how long ranks wait and what hides behind compute; nothing for a lone busy device."""
+    timeline = content.timeline
+    sentences = []
+    idle = bubble_shares(timeline)
+    if len(idle) > 1:
+        least, most = percent_text(min(idle)), percent_text(max(idle))
+        ranks = (
+            ""
+            if least == most
+            else (
+                f"; from {least} on rank {idle.index(min(idle))} "
+                f"to {most} on rank {idle.index(max(idle))}"
+            )
+        )
+        sentences.append(
+            f"The ranks' compute is idle for {percent_text(bubble_share(timeline))} of the step "
+            f"(bubble{ranks})."
+        )
+    for what, share in (
+        ("host copies", overlap_share(timeline)),
+        ("messages and collectives", communication_overlap_share(timeline)),
+    ):
+        if share is not None:
+            sentences.append(f"{percent_text(share)} of the time of {what} is hidden by compute.")
+    return sentences

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-__all__ = ["bytes_text", "duration_text", "overhead_text", "percent_text"]
+from collections.abc import Iterable
+from enum import StrEnum
+
+__all__ = [
+    "bytes_scale",
+    "bytes_text",
+    "duration_text",
+    "kind_text",
+    "overhead_text",
+    "percent_text",
+    "ranges_text",
+    "time_scale",
+]
 
 _BYTE_STEPS = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 _TIME_STEPS = ((1.0, 1.0, "s"), (1e-3, 1e3, "ms"), (0.0, 1e6, "us"))
@@ -35,3 +47,35 @@ def overhead_text(time_s: float, reference_s: float) -> str:
 def percent_text(share: float) -> str:
     """Return a share as a percentage with one decimal."""
     return f"{share * 100:.1f} %"
+
+
+def time_scale(longest_s: float) -> tuple[float, str]:
+    """Return the factor from seconds to the unit that suits ``longest_s``, and its name."""
+    for smallest, factor, name in _TIME_STEPS:
+        if longest_s >= smallest:
+            return factor, name
+    return 1.0, "s"
+
+
+def bytes_scale(largest_bytes: float) -> tuple[float, str]:
+    """Return the size of the unit that suits ``largest_bytes``, and its name."""
+    for size, name in _BYTE_STEPS:
+        if largest_bytes >= size:
+            return float(size), name
+    return 1.0, "B"
+
+
+def kind_text(kind: StrEnum) -> str:
+    """Return the name of a kind in words."""
+    return str(kind).replace("_", " ")
+
+
+def ranges_text(numbers: Iterable[int]) -> str:
+    """Return ascending numbers with runs of neighbours joined, for example ``0-3, 7``."""
+    runs: list[tuple[int, int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], number)
+        else:
+            runs.append((number, number))
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)

@@ -8,23 +8,28 @@ from html.parser import HTMLParser
 import pytest
 from rich.console import Console
 
-from remora.report.colours import INSTRUCTION_COLOURS, MEMORY_COLOURS
 from remora.report.content import CandidateRow, ReportContent, unit_rows
-from remora.report.figures import memory_figure, timeline_figure
+from remora.report.figures import MAX_SINGLE_INSTRUCTIONS, memory_figure, timeline_figure
 from remora.report.html import report_html
-from remora.report.perfetto import timeline_to_perfetto
-from remora.report.png import pareto_png, timeline_png
 from remora.report.summary import summary_sentences, verdict_sentence
 from remora.report.tables import candidates_table, verdict_table
-from remora.schedule.program import InstructionKind, MemoryKind
-from remora.schedule.schedule import Action, Group
+from remora.report.wording import percent_text
+from remora.schedule.menu import keep_all_schedule, keep_option, recompute_option
+from remora.schedule.program import Stream
+from remora.schedule.schedule import (
+    Action,
+    Group,
+    MemoryPlan,
+    PipelineKind,
+    PipelinePlan,
+    UnitOption,
+)
 from remora.simulator.records import Measurement, Verification
+from remora.simulator.shares import bubble_share, overlap_share
+from remora.simulator.timeline import Timeline
+from tests.report.runs import GIB, pipeline_run
 
 EVIL = "</script><script>alert('x')</script>[bold]"
-
-
-def _names(content: ReportContent) -> list[str]:
-    return [unit.name for unit in content.graph.units]
 
 
 def _verification(content: ReportContent, **flags: bool) -> Verification:
@@ -47,37 +52,109 @@ def _verification(content: ReportContent, **flags: bool) -> Verification:
     )
 
 
-def test_every_kind_has_its_own_colour() -> None:
-    assert set(INSTRUCTION_COLOURS) == set(InstructionKind)
-    assert set(MEMORY_COLOURS) == set(MemoryKind)
-    for colours in (INSTRUCTION_COLOURS, MEMORY_COLOURS):
-        assert len(set(colours.values())) == len(colours)
+def _drawn_as(content: ReportContent, run: Timeline, plan: PipelinePlan) -> ReportContent:
+    """The content with another run; its units are repeated as often as the run needs."""
+    count = 1 + max(event.instruction.unit for event in run.events)
+    originals = content.graph.units[:-1]
+    units = tuple(
+        dataclasses.replace(originals[i % len(originals)], index=i, name=f"part.{i}")
+        for i in range(count)
+    )
+    memory = dataclasses.replace(
+        content.schedule.memory, options=tuple(keep_option(unit) for unit in units)
+    )
+    return dataclasses.replace(
+        content,
+        graph=dataclasses.replace(content.graph, units=units),
+        schedule=dataclasses.replace(content.schedule, memory=memory, pipeline=plan),
+        timeline=run,
+        budget_bytes=3 * GIB,
+    )
 
 
-def test_perfetto_holds_every_instruction(content: ReportContent) -> None:
-    trace = timeline_to_perfetto(content.timeline, _names(content))
-    json.dumps(trace)
-    slices = [event for event in trace["traceEvents"] if event["ph"] == "X"]
-    assert len(slices) == len(content.timeline.events)
-    end_us = max(event["ts"] + event["dur"] for event in slices)
-    assert end_us == pytest.approx(content.timeline.step_time_s * 1e6)
-    counters = [event for event in trace["traceEvents"] if event["ph"] == "C"]
-    peak_mib = max(sum(event["args"].values()) for event in counters)
-    assert peak_mib == pytest.approx(content.timeline.max_peak_bytes / 2**20)
+@pytest.fixture(scope="module")
+def run() -> Timeline:
+    return pipeline_run(ranks=4, micro_batches=6, units=2, offload=True)
 
 
-def test_timeline_figure_draws_every_instruction(content: ReportContent) -> None:
-    figure = timeline_figure(content.timeline, _names(content))
-    assert sum(len(trace["x"]) for trace in figure["data"]) == len(content.timeline.events)
+@pytest.fixture(scope="module")
+def piped(content: ReportContent, run: Timeline) -> ReportContent:
+    return _drawn_as(content, run, PipelinePlan(PipelineKind.ONE_F_ONE_B, (2, 4, 6), 1, 6))
 
 
-def test_memory_figure_stacks_up_to_the_peak(content: ReportContent) -> None:
-    samples = content.timeline.memory[0]
-    figure = memory_figure(samples, content.timeline.step_time_s, content.budget_bytes)
-    *stacked, budget = figure["data"]
+def test_timeline_figure_draws_every_instruction(run: Timeline) -> None:
+    figure = timeline_figure(run, [f"part.{unit}" for unit in range(8)])
+    drawn = sorted(
+        (start, length, row)
+        for trace in figure["data"]
+        for start, length, row in zip(trace["base"], trace["x"], trace["y"], strict=True)
+    )
+    place = dict(
+        zip(
+            figure["layout"]["yaxis"]["ticktext"],
+            figure["layout"]["yaxis"]["tickvals"],
+            strict=False,
+        )
+    )
+    expected = sorted(
+        (event.start_s * 1e3, (event.end_s - event.start_s) * 1e3) for event in run.events
+    )
+    assert [(start, length) for start, length, _ in drawn] == [
+        (pytest.approx(start, abs=1e-4), pytest.approx(length, abs=1e-4))
+        for start, length in expected
+    ]
+    on_rank_3 = sum(row == place["rank 3"] for *_, row in drawn)
+    assert on_rank_3 == sum(
+        e.instruction.rank == 3 and e.instruction.stream is Stream.COMPUTE for e in run.events
+    )
+
+
+def test_boxes_carry_the_micro_batch_and_tell_more_when_asked(run: Timeline) -> None:
+    figure = timeline_figure(run, [f"part.{unit}" for unit in range(8)])
+    forward = next(trace for trace in figure["data"] if trace["name"] == "forward")
+    assert set(forward["text"]) == set("012345")
+    assert forward["hovertext"][0] == " part.0<br>stage 0, micro-batch 0<br>1.00 ms"
+    send = next(trace for trace in figure["data"] if trace["name"] == "send")
+    assert set(send["text"]) == {""}
+
+
+def test_a_big_run_makes_a_small_page(content: ReportContent) -> None:
+    run = pipeline_run(ranks=16, micro_batches=64, units=4, offload=True)
+    assert len(run.events) > MAX_SINGLE_INSTRUCTIONS
+    figure = timeline_figure(run, [f"part.{unit}" for unit in range(64)])
+    bars = sum(len(trace["x"]) for trace in figure["data"])
+    assert bars < len(run.events) / 1.5
+    backward = next(trace for trace in figure["data"] if trace["name"] == "backward")
+    assert sum(backward["x"]) == pytest.approx(16 * 64 * 4 * 2 / 1e3)  # in seconds
+    first = " part.3 to part.0<br>stage 0, micro-batch 0<br>8.00 ms in 4 instructions"
+    assert backward["hovertext"][0] == first
+    plan = PipelinePlan(PipelineKind.ONE_F_ONE_B, tuple(range(4, 64, 4)), 1, 64)
+    page = report_html(_drawn_as(content, run, plan))
+    assert len(page) - len(report_html(content)) < 2_000_000
+    assert "one box per kind" in page
+
+
+def test_memory_figures_stack_up_to_the_peak_of_their_rank(run: Timeline) -> None:
+    for rank, peak in enumerate(run.peak_bytes):
+        figure = memory_figure(run, rank, 3 * GIB)
+        *stacked, budget = figure["data"]
+        totals = [sum(levels) for levels in zip(*(trace["y"] for trace in stacked), strict=True)]
+        assert max(totals) == pytest.approx(peak / GIB)
+        assert budget["y"] == [3.0, 3.0]
+        assert [trace["name"] for trace in stacked] == [
+            "weights",
+            "optimizer",
+            "saved",
+            "workspace",
+        ]
+
+
+def test_small_memory_is_shown_in_small_units(content: ReportContent) -> None:
+    figure = memory_figure(content.timeline, 0, content.budget_bytes)
+    *stacked, _ = figure["data"]
     totals = [sum(levels) for levels in zip(*(trace["y"] for trace in stacked), strict=True)]
-    assert max(totals) == pytest.approx(content.timeline.max_peak_bytes / 2**30)
-    assert budget["y"] == [content.budget_bytes / 2**30] * 2
+    assert figure["layout"]["yaxis"]["title"]["text"] == "MiB"
+    assert max(totals) == pytest.approx(content.timeline.max_peak_bytes / 2**20, rel=1e-5)
 
 
 class _Scripts(HTMLParser):
@@ -114,12 +191,6 @@ def test_the_page_shows_budget_candidates_and_verdict(content: ReportContent) ->
     assert "Measured" not in report_html(content).split("<body>")[1]
 
 
-def test_pictures_are_png_files(content: ReportContent) -> None:
-    signature = b"\x89PNG\r\n\x1a\n"
-    assert timeline_png(content.timeline, content.budget_bytes).startswith(signature)
-    assert pareto_png([(2**30, 0.2), (2**31, 0.1)], [0.1, 0.1]).startswith(signature)
-
-
 def test_tables_show_names_as_they_are(content: ReportContent) -> None:
     rows = (
         CandidateRow("[red]odd", 0.1, 2**20, 0.5, True, chosen=True),
@@ -135,10 +206,50 @@ def test_tables_show_names_as_they_are(content: ReportContent) -> None:
     console.file.close()
 
 
+def test_the_page_shows_every_rank_and_stage(piped: ReportContent) -> None:
+    page = report_html(piped)
+    text = re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
+    for rank in range(4):
+        assert f"rank {rank}: peak" in text
+        assert f'id="memory-{rank}"' in text
+    assert "Pipeline 1F1B: 4 ranks, 4 stages" in text
+    assert "part.2 to part.3" in text
+    assert "idle for" in text
+    figures = json.loads(page.split("const figures = ")[1].split(";\n")[0])
+    assert set(figures) == {"timeline", "memory-0", "memory-1", "memory-2", "memory-3"}
+
+
 def test_the_summary_says_what_happens(content: ReportContent) -> None:
     text = " ".join(summary_sentences(content))
     assert content.hardware_name in text
     assert "No schedule within this budget" in text
+    assert "Pipeline" not in text
+    assert "idle" not in text
+
+
+def test_the_summary_tells_how_long_ranks_wait_and_what_is_hidden(piped: ReportContent) -> None:
+    text = " ".join(summary_sentences(piped))
+    share = percent_text(bubble_share(piped.timeline))
+    assert f"compute is idle for {share} of the step" in text
+    overlap = overlap_share(piped.timeline)
+    assert overlap is not None
+    assert f"{percent_text(overlap)} of the time of host copies is hidden" in text
+    assert "of messages and collectives is hidden" in text
+    assert "Pipeline 1F1B" in text
+    assert "Pipeline 1F1B" not in " ".join(summary_sentences(piped, with_plan=False))
+
+
+def test_units_are_counted_once_whatever_their_mix(content: ReportContent) -> None:
+    graph = content.graph
+    options = list(keep_all_schedule(graph).memory.options)
+    options[1] = recompute_option(graph.units[1])
+    mixed = [Action.RECOMPUTE if i % 2 else Action.OFFLOAD for i in range(len(options[2].actions))]
+    names = (name for name, _ in options[2].actions)
+    options[2] = UnitOption(tuple(zip(names, mixed, strict=True)))
+    memory = MemoryPlan(tuple(options), groups=(Group(3, 5),))
+    schedule = dataclasses.replace(content.schedule, memory=memory)
+    text = " ".join(summary_sentences(dataclasses.replace(content, schedule=schedule)))
+    assert "4 units are kept, 3 recomputed (1 groups), 0 offloaded, 1 with several actions." in text
 
 
 def test_verdicts_name_the_failures(content: ReportContent) -> None:

@@ -2,7 +2,17 @@ from __future__ import annotations
 
 import pytest
 
-from remora.report.wording import bytes_text, duration_text, overhead_text, percent_text
+from remora.report.wording import (
+    bytes_scale,
+    bytes_text,
+    duration_text,
+    kind_text,
+    overhead_text,
+    percent_text,
+    ranges_text,
+    time_scale,
+)
+from remora.schedule.program import InstructionKind
 
 
 @pytest.mark.parametrize(
@@ -33,3 +43,17 @@ def test_overheads_and_shares() -> None:
     assert overhead_text(1.0, 0.0) == "-"
     assert overhead_text(1 - 1e-9, 1.0) == "+0.0 %"
     assert percent_text(0.125) == "12.5 %"
+
+
+def test_scales_suit_the_largest_value() -> None:
+    assert time_scale(2.0) == (1.0, "s")
+    assert time_scale(0.02) == (1e3, "ms")
+    assert time_scale(0.0) == (1e6, "us")
+    assert bytes_scale(3 * 2**20) == (2.0**20, "MiB")
+    assert bytes_scale(0) == (1.0, "B")
+
+
+def test_kinds_and_ranges() -> None:
+    assert kind_text(InstructionKind.BACKWARD_WEIGHT) == "backward weight"
+    assert ranges_text([0, 1, 2, 5, 7, 8]) == "0-2, 5, 7-8"
+    assert ranges_text([]) == ""
