@@ -110,6 +110,11 @@ class RankBuilder:
         self._sent, self._sending = [], []
         return held
 
+    def release_pending_at_end(self) -> None:
+        """Release now what the next compute instruction should, because there is none."""
+        pending, self._early_releases = self._early_releases, []
+        self.release_at_end(pending)
+
     def release_at_end(self, buffers: Iterable[int]) -> None:
         """Release buffers together with the last compute instruction's own releases."""
         assert self.last_compute is not None

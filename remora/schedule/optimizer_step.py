@@ -17,7 +17,7 @@ def lower_optimizer(layout: Layout, number: int, rank: RankContext, waits: Seque
 
     With its state on the host the gradients go there first, unless they went unit by unit, and
     the weights that live on the device come back. With ZeRO 1 every replica steps its share and
-    the weights are gathered.
+    the weights are gathered, once they are on the device.
 
     Args:
         layout: sizes and times.
@@ -31,6 +31,7 @@ def lower_optimizer(layout: Layout, number: int, rank: RankContext, waits: Seque
     held = [*builder.take_gradients(), *builder.end_step()]
     if not problem.optimizer.counted:
         builder.release_at_end(held)
+        builder.release_pending_at_end()
         return
     costs = layout.step_costs(number)
     if costs.store_s:
@@ -48,9 +49,10 @@ def lower_optimizer(layout: Layout, number: int, rank: RankContext, waits: Seque
         stage=-1,
         releases=held,
     )
+    loaded: list[int] = []
     if costs.load_s:
-        builder.issue(InstructionKind.LOAD_WEIGHTS, Stream.H2D, -1, -1, costs.load_s, stage=-1)
+        kind = InstructionKind.LOAD_WEIGHTS
+        loaded = [builder.issue(kind, Stream.H2D, -1, -1, costs.load_s, stage=-1)]
     if costs.gather_s:
-        builder.issue(
-            InstructionKind.GATHER_WEIGHTS, Stream.COLLECTIVE, -1, -1, costs.gather_s, stage=-1
-        )
+        kind = InstructionKind.GATHER_WEIGHTS
+        builder.issue(kind, Stream.COLLECTIVE, -1, -1, costs.gather_s, stage=-1, waits=loaded)
