@@ -55,7 +55,8 @@ def stage_cells(content: ReportContent) -> tuple[tuple[str, ...], list[tuple[str
             ranks[instruction.stage % pipeline.num_stages].add(instruction.rank)
     rows: list[tuple[str, ...]] = []
     for stage, (start, end) in enumerate(pipeline.spans(len(units))):
-        names = f"{units[start].name or '(start)'} to {units[end - 1].name or '(start)'}"
+        first, last = (units[unit].name or "(start)" for unit in (start, end - 1))
+        names = f"{first} to {last}" if end - start > 1 else first
         on = ranges_text(sorted(ranks[stage]))
         rows.append((str(stage), on, ranges_text(range(start, end)), str(end - start), names))
     return ("stage", "rank", "units", "number of units", "names"), rows

@@ -106,6 +106,13 @@ def test_stages_are_listed_with_their_units_and_ranks(content: ReportContent) ->
     assert rows[1][4] == f"{names[2]} to {names[3]}"
 
 
+def test_a_stage_of_one_unit_is_named_once(content: ReportContent) -> None:
+    plan = PipelinePlan(PipelineKind.GPIPE, (1,), 1, 4)
+    _, rows = stage_cells(with_parts(content, plan, timeline=pipeline_run(ranks=2)))
+    names = [unit.name for unit in content.graph.units]
+    assert [row[4] for row in rows] == [names[0], f"{names[1]} to {names[7]}"]
+
+
 def test_both_copies_of_chimera_are_listed(content: ReportContent) -> None:
     plan = PipelinePlan(PipelineKind.CHIMERA, (4,), 1, 2)
     run = pipeline_run(PipelineKind.CHIMERA, ranks=2, micro_batches=2, units=4)

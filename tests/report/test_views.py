@@ -114,12 +114,14 @@ def test_boxes_carry_the_micro_batch_and_tell_more_when_asked(run: Timeline) -> 
     forward = next(trace for trace in figure["data"] if trace["name"] == "forward")
     assert set(forward["text"]) == set("012345")
     assert forward["hovertext"][0] == " part.0<br>stage 0, micro-batch 0<br>1.00 ms"
+    odd = timeline_figure(run, ["<b>"] * 8)["data"][0]["hovertext"][0]
+    assert odd.startswith(" &lt;b&gt;<br>")
     send = next(trace for trace in figure["data"] if trace["name"] == "send")
     assert set(send["text"]) == {""}
 
 
-def test_a_big_run_makes_a_small_page(content: ReportContent) -> None:
-    run = pipeline_run(ranks=16, micro_batches=64, units=4, offload=True)
+def test_a_big_run_makes_a_small_page(content: ReportContent, big_run: Timeline) -> None:
+    run = big_run
     assert len(run.events) > MAX_SINGLE_INSTRUCTIONS
     figure = timeline_figure(run, [f"part.{unit}" for unit in range(64)])
     bars = sum(len(trace["x"]) for trace in figure["data"])
@@ -215,7 +217,9 @@ def test_the_page_shows_every_rank_and_stage(piped: ReportContent) -> None:
     assert "Pipeline 1F1B: 4 ranks, 4 stages" in text
     assert "part.2 to part.3" in text
     assert "idle for" in text
-    figures = json.loads(page.split("const figures = ")[1].split(";\n")[0])
+    data = page.split("const figures = ")[1].split(";\n")[0]
+    assert "<" not in data
+    figures = json.loads(data)
     assert set(figures) == {"timeline", "memory-0", "memory-1", "memory-2", "memory-3"}
 
 
