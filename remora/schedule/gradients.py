@@ -19,7 +19,7 @@ class GradientRules:
     Attributes:
         replicas: data-parallel replicas.
         sharded: reduced to a shard after every backward (ZeRO 2 and 3).
-        to_host: moved out after every backward.
+        to_host: summed over the replicas and moved out after every backward.
         all_reduce_s, scatter_s, store_s: seconds for a number of bytes.
     """
 
@@ -120,9 +120,10 @@ class Gradients:
             kind = InstructionKind.REDUCE_GRADIENTS
             return issue(kind, Stream.COLLECTIVE, *where, rules.all_reduce_s(size), stage)
         end: int | None = None
-        if rules.sharded:
+        if rules.replicas > 1:
             kind = InstructionKind.REDUCE_GRADIENTS
-            end = issue(kind, Stream.COLLECTIVE, *where, rules.scatter_s(size), stage)
+            duration_s = rules.scatter_s(size) if rules.sharded else rules.all_reduce_s(size)
+            end = issue(kind, Stream.COLLECTIVE, *where, duration_s, stage)
         if rules.to_host:
             moved = -(-size // rules.replicas) if rules.sharded else size
             waits = () if end is None else (end,)
