@@ -15,6 +15,14 @@ from remora.schedule.program import (
 )
 
 
+@dataclasses.dataclass(slots=True)
+class _Outgoing:
+    """Messages of one task, and the buffers that are held for them."""
+
+    messages: list[int] = dataclasses.field(default_factory=list)
+    buffers: list[int] = dataclasses.field(default_factory=list)
+
+
 class Ledger:
     """Instructions and buffers of one program, in an order in which they can be issued."""
 
@@ -57,8 +65,8 @@ class RankBuilder:
         self._waits: list[int] = []
         self._early_releases: list[int] = []
         self._early_allocates: list[int] = []
-        self._sending: list[int] = []
-        self._sent: list[int] = []
+        self._sending = _Outgoing()
+        self._sent = _Outgoing()
 
     def buffer(self, num_bytes: int, kind: MemoryKind) -> int:
         """Make a buffer and return its index."""
@@ -96,19 +104,24 @@ class RankBuilder:
         self._early_allocates.extend(buffers)
 
     def hold_for_send(self, buffers: Iterable[int]) -> None:
-        """Keep buffers whose content is being sent until the rank's next task has ended."""
-        self._sending.extend(buffers)
+        """Keep buffers of the running task until its messages are waited for."""
+        self._sending.buffers.extend(buffers)
 
     def begin_task(self) -> None:
-        """Note that a task begins: what the task before last sent has left."""
-        self.release_early(self._sent)
-        self._sent, self._sending = self._sending, []
+        """Note that a task begins: wait for what the task before last sent, and release it."""
+        self.release_early(self._wait_for(self._sent))
+        self._sent, self._sending = self._sending, _Outgoing()
 
     def end_step(self) -> list[int]:
-        """Buffers that are still held for messages."""
-        held = [*self._sent, *self._sending]
-        self._sent, self._sending = [], []
+        """Wait for all messages; returns the buffers that are still held for them."""
+        held = [*self._wait_for(self._sent), *self._wait_for(self._sending)]
+        self._sent, self._sending = _Outgoing(), _Outgoing()
         return held
+
+    def _wait_for(self, outgoing: _Outgoing) -> list[int]:
+        if outgoing.buffers:
+            self._waits.extend(outgoing.messages)
+        return outgoing.buffers
 
     def release_pending_at_end(self) -> None:
         """Release now what the next compute instruction should, because there is none."""
@@ -181,6 +194,14 @@ class RankBuilder:
                 stage=stage,
             )
         )
+
+    def send(self, micro_batch: int, stage: int, duration_s: float) -> int:
+        """Append a message of the running task."""
+        message = self.issue(
+            InstructionKind.SEND, Stream.SEND, -1, micro_batch, duration_s, stage=stage
+        )
+        self._sending.messages.append(message)
+        return message
 
     def receive(self, send: int, micro_batch: int, stage: int) -> None:
         """Let the next compute instruction wait for a message."""

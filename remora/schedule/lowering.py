@@ -131,13 +131,9 @@ class _Lowering:
             receiver = layout.rank_of(target)
             if receiver == rank:
                 continue
-            self._sent[backward, stage, target, micro_batch] = self._ranks[rank].builder.issue(
-                InstructionKind.SEND,
-                Stream.SEND,
-                -1,
-                micro_batch,
-                layout.links.message_s(rank, receiver, num_bytes),
-                stage=stage,
+            duration_s = layout.links.message_s(rank, receiver, num_bytes)
+            self._sent[backward, stage, target, micro_batch] = self._ranks[rank].builder.send(
+                micro_batch, stage, duration_s
             )
 
     def _sum_shared_gradients(self) -> Mapping[int, list[int]]:
