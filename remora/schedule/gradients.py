@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from remora.schedule.builder import RankBuilder
@@ -63,6 +64,12 @@ class Gradients:
     by_unit: Mapping[int, tuple[StaticStorage, ...]]
     _made: set[int] = field(default_factory=set)
     _leaving: list[_Leaving] = field(default_factory=list)
+    _unfinished: Counter[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Count the stages of the rank that add to each gradient."""
+        entries = (entry for found in self.by_unit.values() for entry in found)
+        self._unfinished = Counter(entry.storage for entry in entries)
 
     def survive(self, unit: int) -> bool:
         """Whether the gradients that a backward of ``unit`` makes outlive it."""
@@ -109,27 +116,42 @@ class Gradients:
         Returns:
             The instruction that the optimizer has to wait for, if any.
         """
-        size = sum(e.gradient_bytes for e in self.by_unit.get(unit, ()))
+        entries = self.by_unit.get(unit, ())
+        if self.rules.leave:
+            return self._move_out(entries, (unit, micro_batch), stage, buffers)
+        return self._sum_complete(entries, (unit, micro_batch), stage) if last else None
+
+    def _sum_complete(
+        self, entries: Sequence[StaticStorage], where: tuple[int, int], stage: int
+    ) -> int | None:
+        """Sum over the replicas what no other stage of the rank adds to any more."""
+        self._unfinished.subtract(e.storage for e in entries)
+        size = sum(e.gradient_bytes for e in entries if not self._unfinished[e.storage])
+        if self.rules.replicas == 1 or not size:
+            return None
+        kind, duration_s = InstructionKind.REDUCE_GRADIENTS, self.rules.all_reduce_s(size)
+        return self.builder.issue(kind, Stream.COLLECTIVE, *where, duration_s, stage)
+
+    def _move_out(
+        self,
+        entries: Sequence[StaticStorage],
+        where: tuple[int, int],
+        stage: int,
+        buffers: list[int],
+    ) -> int | None:
+        size = sum(e.gradient_bytes for e in entries)
         if not size:
             return None
-        where = (unit, micro_batch)
-        rules, issue = self.rules, self.builder.issue
-        if not rules.leave:
-            if rules.replicas == 1 or not last:
-                return None
-            kind = InstructionKind.REDUCE_GRADIENTS
-            return issue(kind, Stream.COLLECTIVE, *where, rules.all_reduce_s(size), stage)
-        end: int | None = None
+        rules, issue, end = self.rules, self.builder.issue, -1
         if rules.replicas > 1:
             kind = InstructionKind.REDUCE_GRADIENTS
             duration_s = rules.scatter_s(size) if rules.sharded else rules.all_reduce_s(size)
             end = issue(kind, Stream.COLLECTIVE, *where, duration_s, stage)
         if rules.to_host:
             moved = -(-size // rules.replicas) if rules.sharded else size
-            waits = () if end is None else (end,)
+            waits = () if end < 0 else (end,)
             kind = InstructionKind.STORE_GRADIENTS
             end = issue(kind, Stream.D2H, *where, rules.store_s(moved), stage, waits=waits)
-        assert end is not None
         self._leaving.append(_Leaving(end, buffers[-1:]))
         return end
 
