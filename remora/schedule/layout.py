@@ -138,7 +138,7 @@ class Layout:
             for entry in self.chain.statics.weights_of(range(stage.start, stage.end)):
                 here = [u for u in entry.units if stage.start <= u < stage.end]
                 if entry.gradient_bytes:
-                    unit = entry.gradient_unit if entry.gradient_unit in here else max(here)
+                    unit = entry.gradient_unit if entry.gradient_unit in here else min(here)
                     found.setdefault(unit, {})[entry.storage] = entry
         return {unit: tuple(entries.values()) for unit, entries in found.items()}
 
@@ -171,14 +171,18 @@ class Layout:
         return found
 
     def shared_gradients(self) -> Mapping[tuple[int, ...], int]:
-        """Gradient bytes that groups of ranks have to sum: tied weights, and chimera's copies."""
+        """Gradient bytes that groups of ranks have to sum: tied weights, and chimera's copies.
+
+        Replicas that hold a shard of the gradients sum that shard only.
+        """
+        shards = self.replicas if self.state.zero_stage >= 2 else 1
         holders: dict[int, set[int]] = {}
         sizes: dict[int, int] = {}
         for rank in range(self.num_ranks):
             for entry in self.statics_of(rank):
                 if entry.gradient_bytes:
                     holders.setdefault(entry.storage, set()).add(rank)
-                    sizes[entry.storage] = entry.gradient_bytes
+                    sizes[entry.storage] = -(-entry.gradient_bytes // shards)
         found: dict[tuple[int, ...], int] = {}
         for storage, ranks in sorted(holders.items()):
             if len(ranks) > 1:

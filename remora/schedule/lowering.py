@@ -144,6 +144,7 @@ class _Lowering:
             duration_s = self._layout.links.exchange_s(ranks, num_bytes)
             before = _present([lasts[rank] for rank in ranks])
             before += [w for rank in ranks for w in self._ranks[rank].optimizer_waits]
+            before += [w for rank in ranks for w in waits.get(rank, [])]
             for rank in ranks:
                 reduced = self._ranks[rank].builder.issue(
                     InstructionKind.REDUCE_GRADIENTS,
