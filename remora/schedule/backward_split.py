@@ -6,7 +6,7 @@ an earlier stage waits for come first.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from remora.graph.model_graph import GRADIENT, ModelGraph, Unit
@@ -46,22 +46,33 @@ class BackwardSplit:
     carried: tuple[int, ...]
 
 
-def split_backward(graph: ModelGraph, unit: Unit) -> BackwardSplit:
+def split_backward(
+    graph: ModelGraph, unit: Unit, partial_gradients: Collection[int] = ()
+) -> BackwardSplit:
     """Assign every backward operator of ``unit`` to a half.
 
     An operator belongs to the first half if something that other units read depends on it.
+
+    Args:
+        graph: the traced step.
+        unit: one of its units.
+        partial_gradients: what other units read to add it to the gradient of a shared weight.
     """
-    first = _input_ops(graph, unit)
-    both = {i for i in first if _makes_gradient(graph, i)}
+
+    def of_weight(storage: int) -> bool:
+        return graph.storages[storage].role == GRADIENT or storage in partial_gradients
+
+    first = _input_ops(graph, unit, of_weight)
+    both = {i for i in first if any(map(of_weight, _made_by(graph, i)))}
     second = [i for i in range(*unit.backward) if i not in first or i in both]
-    gradients = frozenset(s for i in both for s in _made_by(graph, i) if _is_gradient(graph, s))
+    gradients = frozenset(s for i in both for s in _made_by(graph, i) if of_weight(s))
     made_first = frozenset(s for i in first for s in _made_by(graph, i)) - gradients
     made_second = {s for i in second for s in _made_by(graph, i)} - made_first
     read = {graph.tensors[t].storage for i in second for t in graph.ops[i].inputs}
     carried = sorted(
         s
         for s in read - made_second
-        if graph.storages[s].created >= graph.num_forward_ops and not _is_gradient(graph, s)
+        if graph.storages[s].created >= graph.num_forward_ops and not of_weight(s)
     )
     return BackwardSplit(
         inputs=_half(sorted(first), both, gradients),
@@ -70,13 +81,13 @@ def split_backward(graph: ModelGraph, unit: Unit) -> BackwardSplit:
     )
 
 
-def _input_ops(graph: ModelGraph, unit: Unit) -> set[int]:
+def _input_ops(graph: ModelGraph, unit: Unit, of_weight: Callable[[int], bool]) -> set[int]:
     """Operators that something depends on that the unit's backward leaves for other units."""
     touched = {s for i in range(*unit.backward) for s in _touched_by(graph, i)}
     wanted = {
         s
         for s in touched
-        if not _is_gradient(graph, s)
+        if not of_weight(s)
         and graph.storages[s].created >= graph.num_forward_ops
         and graph.storages[s].dropped > unit.backward[1]
     }
@@ -91,14 +102,6 @@ def _input_ops(graph: ModelGraph, unit: Unit) -> set[int]:
 def _half(ops: Iterable[int], both: set[int], absent: frozenset[int]) -> Half:
     chosen = tuple(ops)
     return Half(chosen, tuple(0.5 if op in both else 1.0 for op in chosen), absent)
-
-
-def _is_gradient(graph: ModelGraph, storage: int) -> bool:
-    return graph.storages[storage].role == GRADIENT
-
-
-def _makes_gradient(graph: ModelGraph, index: int) -> bool:
-    return any(_is_gradient(graph, s) for s in _made_by(graph, index))
 
 
 def _touched_by(graph: ModelGraph, index: int) -> set[int]:

@@ -16,6 +16,7 @@ from typing import Any
 from remora.graph.model_graph import GRADIENT, ModelGraph, Unit
 from remora.schedule.backward_split import BackwardSplit, Half, split_backward
 from remora.schedule.costs import CostTable
+from remora.schedule.gradient_flow import differentiable_activations, partial_gradients
 from remora.schedule.parameters import StaticStorages
 
 _NO_ARRIVALS: Mapping[int, int] = {}
@@ -146,6 +147,16 @@ class Chain:
         """Weights, buffers and inputs by unit."""
         return StaticStorages(self.graph)
 
+    @cached_property
+    def differentiable(self) -> frozenset[int]:
+        """Activations whose gradient goes back the way they came."""
+        return differentiable_activations(self.graph)
+
+    @cached_property
+    def partial_gradients(self) -> Mapping[int, int]:
+        """Parts of the gradients of shared weights, and the unit that sums each."""
+        return partial_gradients(self.graph)
+
     def made_by(self, op: int) -> tuple[int, ...]:
         """Storages that an operator makes."""
         return tuple(self._made.get(op, ()))
@@ -153,7 +164,8 @@ class Chain:
     def split(self, index: int) -> BackwardSplit:
         """The halves of a unit's backward."""
         if index not in self._splits:
-            self._splits[index] = split_backward(self.graph, self.graph.units[index])
+            unit = self.graph.units[index]
+            self._splits[index] = split_backward(self.graph, unit, self.partial_gradients)
         return self._splits[index]
 
     def half_time_s(self, half: Half) -> float:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from remora.graph.model_graph import GRADIENT
 from remora.schedule.chain import Chain
 from remora.schedule.menu import is_recompute
 from remora.schedule.recompute import Rerun, compressed_bytes, rerun_of, storage_actions
@@ -54,7 +53,6 @@ class Stage:
     Attributes:
         regions: its outermost recompute regions.
         received: activations of earlier stages that it reads.
-        received_gradients: backward storages of later stages that it reads.
     """
 
     def __init__(
@@ -88,28 +86,6 @@ class Stage:
         return tuple(sorted(found))
 
     @cached_property
-    def received_gradients(self) -> tuple[int, ...]:
-        """Storages made in the backward of later stages that this one's backward reads."""
-        return tuple(sorted(self._backward_reads))
-
-    @cached_property
-    def _backward_reads(self) -> frozenset[int]:
-        graph = self.chain.graph
-        first_op = self.units[-1].backward[0]
-        read = {
-            graph.tensors[tensor].storage
-            for unit in self.units
-            for op in range(*unit.backward)
-            for tensor in graph.ops[op].inputs
-        }
-        return frozenset(
-            s
-            for s in read
-            if graph.num_forward_ops <= graph.storages[s].created < first_op
-            and graph.storages[s].role != GRADIENT
-        )
-
-    @cached_property
     def exported(self) -> frozenset[int]:
         """Activations made here that later stages read."""
         return frozenset(
@@ -125,16 +101,32 @@ class Stage:
         return self._by_stage({s: chain.creator_unit[s] for s in self.received})
 
     def gradient_sources(self) -> Mapping[int, int]:
-        """Bytes of gradients that come from each later stage."""
-        graph = self.chain.graph
-        makers = {s: graph.ops[graph.storages[s].created].unit for s in self.received_gradients}
-        return self._by_stage(makers)
+        """Bytes of gradients that come from each later stage: from every reader of an activation.
+
+        Every stage sums what its own units make of one gradient; the stage that made the
+        activation sums over the stages that read it.
+        """
+        found: dict[int, int] = {}
+        for storage in self.exported & self.chain.differentiable:
+            for stage in {self._unit_stage[r] for r in self.chain.readers[storage]}:
+                if stage > self.index:
+                    found[stage] = found.get(stage, 0) + self.chain.num_bytes(storage)
+        return found
 
     @cached_property
     def received_bytes(self) -> int:
         """Bytes of the receive buffers of one micro-batch, activations and gradients."""
-        both = (*self.received, *self.received_gradients)
-        return sum(self.chain.num_bytes(s) for s in both)
+        activations = sum(self.chain.num_bytes(s) for s in self.received)
+        return activations + sum(self.gradient_sources().values())
+
+    @cached_property
+    def own_partials(self) -> frozenset[int]:
+        """Parts of shared weights' gradients that no unit of the stage adds to: gradients of it."""
+        return frozenset(
+            storage
+            for storage, reader in self.chain.partial_gradients.items()
+            if not self.start <= reader < self.end
+        )
 
     @cached_property
     def plans(self) -> Mapping[int, UnitPlan]:

@@ -64,7 +64,6 @@ class StageRun:
             last: no later micro-batch adds to the stage's gradients.
             halves: leave the gradients of weights to :meth:`backward_weight`.
         """
-        self._import(self._stage.received_gradients)
         self._copies.wait_before_backward()
         for unit in reversed(self._stage.units):
             self._place(self._copies.prefetch(unit.index))
@@ -462,13 +461,15 @@ class StageRun:
         saved = self._saved.pop(unit.index).values()
         releases = self._live.drop(saved, Holder("save", *span))
         releases += self._live.drop(self._carried.pop(unit.index, []), Holder("weights", *span))
+        summed = self._chain.partial_gradients.keys() & set(unit.dropped_backward)
+        releases += self._live.drop([(storage, 0) for storage in summed], PROGRAM)
         gradients = self._rank.gradients.allocate(unit.index)
         self._compute(
             InstructionKind.BACKWARD_WEIGHT,
             unit.index,
             self._chain.half_time_s(split.weights),
             transient,
-            allocates=gradients,
+            allocates=[*gradients, *self._add_backward(survivors)],
             releases=releases,
             upcoming=unit.index - 1,
         )
@@ -482,15 +483,18 @@ class StageRun:
             self._rank.optimizer_waits.append(wait)
 
     def _add_backward(self, survivors: Iterable[int]) -> list[int]:
-        storages = self._chain.graph.storages
-        kept = [s for s in survivors if storages[s].role != GRADIENT]
+        kept = [s for s in survivors if not self._of_weight(s)]
         return [self._add((storage, 0), {PROGRAM}) for storage in kept]
 
     def _outlives(self, storage: int, unit: ChainUnit) -> bool:
-        record = self._chain.graph.storages[storage]
-        if record.role == GRADIENT:
+        if self._of_weight(storage):
             return self._rank.gradients.survive(unit.index)
-        return record.dropped > unit.backward[1]
+        return self._chain.graph.storages[storage].dropped > unit.backward[1]
+
+    def _of_weight(self, storage: int) -> bool:
+        """Whether a storage is the gradient of a weight, or this stage's part of it."""
+        role = self._chain.graph.storages[storage].role
+        return role == GRADIENT or storage in self._stage.own_partials
 
     def _hand_over_gradients(self) -> None:
         """Keep gradients for earlier stages until they are sent."""
