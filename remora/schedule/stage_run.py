@@ -289,7 +289,7 @@ class StageRun:
         last = region.child_at(region.end - 1)
         end = region.end if last is None else last.start
         for index in range(region.start, end):
-            following = index + 1 if index + 1 < end else target
+            following = index + 1 if index + 1 < end else self._next_to_run(target)
             self._rerun_unit(region, self._chain.units[index], generation, following)
         if last is not None:
             for index in range(last.start, last.end):
@@ -319,6 +319,15 @@ class StageRun:
         )
 
     # Backward
+
+    def _next_to_run(self, target: int) -> int:
+        """The unit that runs first for the backward of ``target``: it, or where a rerun begins."""
+        region = self._stage.region_of(target)
+        while region is not None:
+            if (region.start, region.end) not in self._filled:
+                return region.start
+            region = region.child_at(target)
+        return target
 
     def _prepare_backward(self, unit: ChainUnit) -> None:
         """Bring everything that a unit saved back: run again, fetched, restored."""
@@ -392,7 +401,7 @@ class StageRun:
             transient,
             allocates=[*gradients, *self._add_backward(survivors)],
             releases=releases,
-            upcoming=unit.index - 1,
+            upcoming=self._next_to_run(unit.index - 1),
         )
         self._after_backward(unit, gradients, last)
 
@@ -430,7 +439,7 @@ class StageRun:
             transient,
             allocates=buffers,
             releases=releases,
-            upcoming=unit.index - 1,
+            upcoming=self._next_to_run(unit.index - 1),
         )
 
     def _free_carried(self, survivors: Sequence[int], unit: ChainUnit) -> None:
