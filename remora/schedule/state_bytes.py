@@ -65,14 +65,24 @@ class StateBytes:
 
     @property
     def host_bytes(self) -> int:
-        """Pinned host bytes: optimizer state, gradients and weights that live there."""
-        weights = sum(e.num_bytes for e in self.statics if e.storage in self.streamed)
-        gradients = self._shard(self.gradient_bytes)
-        optimizer_there = self.state.optimizer is Placement.HOST
+        """Pinned host bytes: weights, gradients and optimizer state that live there.
+
+        An optimizer on the host steps a copy of its own of every weight that stays on the device.
+        """
+        streamed = sum(e.num_bytes for e in self.statics if e.storage in self.streamed)
+        if self.state.optimizer is not Placement.HOST:
+            return streamed
+        copied = sum(
+            e.num_bytes
+            for e in self.statics
+            if e.gradient_bytes and e.storage not in self.streamed and not self._has_master(e)
+        )
+        whole_arrive = self.state.gradients is Placement.HOST
         return (
-            weights
-            + (gradients if optimizer_there else 0)
-            + (self._optimizer_state_bytes if optimizer_there else 0)
+            streamed
+            + self._shard(copied, from_stage=1)
+            + self._shard(self.gradient_bytes, from_stage=2 if whole_arrive else 1)
+            + self._optimizer_state_bytes
         )
 
     @property
@@ -85,6 +95,12 @@ class StateBytes:
         sharded = self.state.zero_stage >= from_stage
         return -(-num_bytes // self.replicas) if sharded else num_bytes
 
+    def _has_master(self, entry: StaticStorage) -> bool:
+        """Weights that are float32 already need no second copy of themselves."""
+        return (
+            self.optimizer.master_weights and entry.num_bytes < _MASTER_BYTES * entry.num_elements
+        )
+
     @property
     def _optimizer_state_bytes(self) -> int:
         trained = [e for e in self.statics if e.gradient_bytes]
@@ -94,8 +110,7 @@ class StateBytes:
             scales = sum(-(-e.num_elements // _QUANTISED_BLOCK) for e in trained)
             whole = copies * (elements + _SCALE_BYTES * scales)
         elif self.optimizer.master_weights:
-            # Weights that are float32 already need no second copy of themselves.
-            short = sum(e.num_elements for e in trained if e.num_bytes < 4 * e.num_elements)
+            short = sum(e.num_elements for e in trained if self._has_master(e))
             whole = _MASTER_BYTES * (copies * elements + short)
         else:
             whole = copies * sum(e.gradient_bytes for e in trained)
