@@ -22,7 +22,7 @@ def validate(problem: Problem, schedule: Schedule) -> None:
     check_pipeline_plan(problem, schedule)
     check_state_plan(problem, schedule)
     if _offloads(schedule.memory):
-        check_host(problem.hardware, "memory offloads tensors", "keep, recompute")
+        check_host(problem, "memory offloads tensors", "keep, recompute")
 
 
 def validate_for_graph(graph: ModelGraph, schedule: Schedule, allow_lossy: bool = False) -> None:

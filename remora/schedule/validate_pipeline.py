@@ -98,6 +98,11 @@ def _check_links(hardware: Hardware, world_size: int) -> None:
     """Every link that a schedule of several ranks may use must carry something."""
     if world_size == 1:
         return
+    if hardware.state is not None and not hardware.state.link_share > 0:
+        raise InvalidInputError(
+            f"hardware.state.link_share is {hardware.state.link_share:g} and world_size is above "
+            "1; allowed: a number above 0"
+        )
     _check_link("link", hardware.link)
     if world_size > hardware.devices_per_node:
         _check_link("node_link", hardware.node_link)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from remora.errors import InvalidInputError
-from remora.hardware.hardware import Hardware
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Placement, Schedule, StatePlan
 
@@ -36,23 +35,25 @@ def check_state_plan(problem: Problem, schedule: Schedule) -> None:
     _check_streamed(problem, state)
 
 
-def check_host(hardware: Hardware, what: str, allowed: str) -> None:
+def check_host(problem: Problem, what: str, allowed: str) -> None:
     """Refuse to move anything to a host that is the same memory, or over a dead link.
 
     Raises:
         InvalidInputError: the hardware cannot hold it, or its link has no bandwidth.
     """
+    hardware = problem.hardware
     if not hardware.can_offload:
         raise InvalidInputError(
             f"{what}, but hardware {hardware.name!r} has host.pool={hardware.host.pool!r} and "
             f"one memory for host and device; allowed: {allowed}"
         )
-    for field in ("d2h_bytes_per_s", "h2d_bytes_per_s"):
-        rate: float = getattr(hardware.host, field)
-        if not rate > 0:
-            raise InvalidInputError(
-                f"{what}, but hardware.host.{field} is {rate:g}; allowed: a number above 0"
-            )
+    for where, rates in (("hardware.host", hardware.host), ("costs", problem.cost)):
+        for field in ("d2h_bytes_per_s", "h2d_bytes_per_s"):
+            rate: float = getattr(rates, field)
+            if not rate > 0:
+                raise InvalidInputError(
+                    f"{what}, but {where}.{field} is {rate:g}; allowed: a number above 0"
+                )
 
 
 def _check_zero(problem: Problem, schedule: Schedule) -> None:
@@ -77,7 +78,7 @@ def _check_optimizer(problem: Problem, state: StatePlan) -> None:
                 "allowed with state.optimizer='host' only, since the step runs where they are"
             )
     if on_host:
-        check_host(problem.hardware, "state.optimizer is 'host'", "'device', '8bit'")
+        check_host(problem, "state.optimizer is 'host'", "'device', '8bit'")
     if state.optimizer is Placement.DEVICE or spec.counted:
         quantised = state.optimizer is Placement.EIGHT_BIT
         if not quantised or (spec.state_per_parameter and not spec.master_weights):
