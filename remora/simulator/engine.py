@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from remora.errors import InvalidInputError
 from remora.schedule.program import Instruction, MemoryKind, Program, Stream
+from remora.schedule.waits import check_waits
 from remora.simulator.timeline import MemorySample, TimedInstruction, Timeline
 
 
@@ -19,7 +21,11 @@ def run(program: Program) -> Timeline:
 
     Returns:
         its timeline; memory samples stand at starts and ends of compute instructions.
+
+    Raises:
+        InvalidInputError: an instruction waits for a later one.
     """
+    _check_order(program)
     times = _times(program.instructions)
     ranks = [
         _RankMemory(dict(resident), host_bytes=host, host_peak_bytes=host)
@@ -40,6 +46,18 @@ def run(program: Program) -> Timeline:
         events=events,
         memory=tuple(tuple(rank.samples) for rank in ranks),
     )
+
+
+def _check_order(program: Program) -> None:
+    """Refuse waits that the one pass over the instructions would not see."""
+    for index, instruction in enumerate(program.instructions):
+        if all(0 <= other < index for other in instruction.waits):
+            continue
+        check_waits(program)
+        raise InvalidInputError(
+            f"program.instructions[{index}].waits is {list(instruction.waits)}; allowed: earlier "
+            "instructions"
+        )
 
 
 def _times(instructions: Iterable[Instruction]) -> list[tuple[float, float]]:
