@@ -11,7 +11,14 @@ from torch import Tensor, nn
 from remora.executor.step import model_device
 from remora.graph.loss import ExampleInputs, LossFunction, call_model, resolve_loss
 
-__all__ = ["Difference", "Outcome", "differ", "largest_gradient_difference", "run_once"]
+__all__ = [
+    "Difference",
+    "Outcome",
+    "differ",
+    "gradient_distance",
+    "largest_gradient_difference",
+    "run_once",
+]
 
 
 @dataclass(frozen=True)
@@ -91,6 +98,25 @@ def largest_gradient_difference(a: Outcome, b: Outcome) -> Difference:
         if relative > worst.relative:
             worst = Difference(name, relative)
     return worst
+
+
+def gradient_distance(a: Outcome, b: Outcome) -> float:
+    """Euclidean distance of all gradients together, over the length of those of ``a``.
+
+    Unlike the largest difference it is not about gradients that are zero but for rounding, as
+    those of a bias before a softmax. Infinite if only one of the two has some gradient.
+    """
+    distance = length = 0.0
+    for name, first in a.gradients.items():
+        second = b.gradients[name]
+        if first is None or second is None:
+            distance += 0.0 if first is second else float("inf")
+            continue
+        distance += (first - second).abs().double().square().sum().item()
+        length += first.abs().double().square().sum().item()
+    if distance == 0.0:
+        return 0.0
+    return math.sqrt(distance / length) if length > 0 else float("inf")
 
 
 def _relative_difference(a: Tensor, b: Tensor) -> float:

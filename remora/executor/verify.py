@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import nn
@@ -12,6 +13,7 @@ from remora.executor.compare import (
     Difference,
     Outcome,
     differ,
+    gradient_distance,
     largest_gradient_difference,
     run_once,
 )
@@ -23,7 +25,7 @@ from remora.graph.model_graph import ModelGraph
 from remora.schedule.schedule import Schedule
 from remora.simulator.records import Estimate, Measurement, Verification
 
-__all__ = ["BUDGET_SLACK", "PEAK_TOLERANCE", "TIME_TOLERANCE", "verify"]
+__all__ = ["BUDGET_SLACK", "LOSSY_TOLERANCE", "PEAK_TOLERANCE", "TIME_TOLERANCE", "verify"]
 
 PEAK_TOLERANCE = 0.03
 """Share by which the measured peak may pass the predicted bound."""
@@ -38,11 +40,15 @@ TIME_TOLERANCE = 0.15
 _NOISE_FACTOR = 4.0
 """Gradients may differ by so many times what two plain runs differ by."""
 
+LOSSY_TOLERANCE = 0.05
+"""Share of their length by which all gradients together may differ where saved tensors are
+compressed."""
+
 _SEED = 20240
 _NO_DIFFERENCE = Difference("", 0.0)
 
 
-def verify(
+def verify(  # noqa: PLR0913 - one keyword per thing to hold the run against
     model: nn.Module,
     example_inputs: ExampleInputs,
     loss: LossFunction | None,
@@ -53,12 +59,15 @@ def verify(
     estimate: Estimate | None = None,
     optimizer_name: str = "adamw",
     repetitions: int = 10,
+    allow_lossy: bool = False,
 ) -> Verification:
     """Run the plain and the scheduled model in this process and compare everything.
 
     Loss, gradients and buffers must be equal bit by bit on the CPU; on CUDA they may differ by a
     few times what two plain runs differ by, which is nothing where the kernels are
-    deterministic. Parameters, buffers, gradients and random state are restored afterwards.
+    deterministic. If the schedule compresses saved tensors, all gradients together may differ by
+    :data:`LOSSY_TOLERANCE`, and ``detail`` tells the errors. Parameters, buffers, gradients and
+    random state are restored afterwards.
 
     Args:
         model: the module that ``graph`` was traced from, in training mode.
@@ -70,6 +79,7 @@ def verify(
         estimate: prediction to compare with; None for none.
         optimizer_name: optimizer of the measured steps.
         repetitions: most timed steps.
+        allow_lossy: whether the schedule may compress saved tensors.
 
     Returns:
         One flag per possible failure. A run that dies sets ``run_failed``, with its ``detail``.
@@ -84,13 +94,13 @@ def verify(
     job = _Job(model, example_inputs, loss)
     with preserved(model) as state:
         plain, tolerance, remark = _plain_outcome(job, state)
-        with apply(model, graph, schedule):
+        with apply(model, graph, schedule, allow_lossy=allow_lossy) as handle:
             scheduled, failure = _run(job, state)
             if failure is None:
                 measurement = measure_step(model, example_inputs, loss, optimizer_name, repetitions)
             else:
                 measurement = failure
-    runs = _Runs(plain, scheduled, tolerance, remark, measurement)
+    runs = _Runs(plain, scheduled, tolerance, remark, measurement, handle.compression_error)
     return _verdict(runs, budget_bytes, estimate)
 
 
@@ -112,6 +122,7 @@ class _Runs:
     tolerance: float
     remark: str
     measurement: Measurement
+    compression_errors: Mapping[str, float]
 
 
 def _plain_outcome(job: _Job, state: State) -> tuple[Outcome | None, float, str]:
@@ -141,10 +152,15 @@ def _run(job: _Job, state: State) -> tuple[Outcome | None, Measurement | None]:
 
 def _verdict(runs: _Runs, budget_bytes: int | None, estimate: Estimate | None) -> Verification:
     plain, scheduled, measurement = runs.plain, runs.scheduled, runs.measurement
-    worst = _NO_DIFFERENCE
-    loss_differs = buffers_differ = random_differs = False
+    worst, remark = _NO_DIFFERENCE, runs.remark
+    loss_differs = gradients_differ = buffers_differ = random_differs = False
     if plain is not None and scheduled is not None:
         worst = largest_gradient_difference(plain, scheduled)
+        gradients_differ = worst.relative > runs.tolerance
+        if runs.compression_errors:
+            distance = gradient_distance(plain, scheduled)
+            gradients_differ = distance > max(LOSSY_TOLERANCE, runs.tolerance)
+            remark = _compression_remark(runs.compression_errors, distance)
         loss_differs = differ(plain.loss, scheduled.loss, runs.tolerance)
         buffers_differ = any(
             differ(value, scheduled.buffers[name], runs.tolerance)
@@ -158,7 +174,7 @@ def _verdict(runs: _Runs, budget_bytes: int | None, estimate: Estimate | None) -
     bound_bytes = None if estimate is None else estimate.peak_bound_bytes * (1 + PEAK_TOLERANCE)
     return Verification(
         loss_differs=loss_differs,
-        gradients_differ=worst.relative > runs.tolerance,
+        gradients_differ=gradients_differ,
         buffers_differ=buffers_differ,
         random_state_differs=random_differs,
         over_budget=ran and _above(measurement.peak_memory_bytes, budget_bytes, BUDGET_SLACK),
@@ -168,7 +184,15 @@ def _verdict(runs: _Runs, budget_bytes: int | None, estimate: Estimate | None) -
         worst_gradient=worst.parameter,
         max_gradient_difference=worst.relative,
         measurement=measurement,
-        detail=measurement.detail or runs.remark,
+        detail=measurement.detail or remark,
+    )
+
+
+def _compression_remark(errors: Mapping[str, float], distance: float) -> str:
+    worst = max(errors, key=lambda name: errors[name])
+    return (
+        f"{len(errors)} saved tensors were compressed, with errors up to {errors[worst]:.2%} of "
+        f"the largest value (in {worst}); all gradients together differ by {distance:.2%}"
     )
 
 

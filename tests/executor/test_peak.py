@@ -41,7 +41,7 @@ _HARDWARE = Hardware(
 )
 
 
-def _problem(graph: ModelGraph) -> Problem:
+def peak_problem(graph: ModelGraph) -> Problem:
     """Costs do not matter for the peak, workspace inside operators does."""
     signatures = [op_signature(graph, op) for op in graph.ops]
     workspaces, _ = measure_workspace(graph, set(signatures), torch.device("cpu"))
@@ -62,7 +62,7 @@ def _check(name: str, seeds: range) -> None:
     config = load("model", name)
     example = build_target(config["target"], config["values"])
     graph = trace(copy.deepcopy(example.model), example.example_inputs, example.loss)
-    problem = _problem(graph)
+    problem = peak_problem(graph)
     plans = {"recompute": schedule(graph, Action.RECOMPUTE)}
     plans |= {f"random {seed}": random_schedule(graph, seed) for seed in seeds}
     for label, plan in plans.items():

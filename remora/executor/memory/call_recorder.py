@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import (
 )
 
 from remora.executor.memory.call_log import CallLog
+from remora.executor.memory.layout import PLAIN_TYPES
 from remora.executor.memory.operators import OperatorTable
 
 __all__ = ["CallRecorder"]
@@ -70,7 +71,7 @@ class CallRecorder(TorchDispatchMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Run one call and write it down; PyTorch takes the mode off the stack meanwhile."""
-        if types:
+        if any(kind not in PLAIN_TYPES for kind in types):
             # A tensor subclass takes its call apart first; the parts come by here.
             return NotImplemented
         kwargs = kwargs or {}

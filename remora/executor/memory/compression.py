@@ -1,5 +1,9 @@
 """Int8 copies of storages, with one float32 scale per block of values.
 
+Code 0 stands for zero, code +-(k + 1) for +-k steps of the block. So a value that is rounded to
+no steps keeps its sign: the backward of a ReLU, which only asks whether its result was positive,
+stays exact, where plain rounding would lose the gradient of every small result.
+
 Legend: n values of the storage, b blocks of 256 values, the last one shorter.
 """
 
@@ -15,7 +19,11 @@ from remora.schedule.recompute import BLOCK_ELEMENTS
 
 __all__ = ["CompressedStorage", "compress", "restore"]
 
+_STEPS = 126.0
 _LARGEST = 127.0
+
+_REMAINS = 2.0**-10
+"""What is left of a value of no steps, in steps."""
 
 # Pieces are worked on one after the other, so that temporaries stay small beside the storage.
 _PIECES = 32
@@ -23,10 +31,10 @@ _SMALLEST_PIECE = 8 * BLOCK_ELEMENTS
 
 
 def compress(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Quantise every block to steps of 1/127 of its largest magnitude.
+    """Quantise every block to steps of 1/126 of its largest magnitude.
 
-    Infinities become the largest finite number of the block's scale, and what is not a number
-    becomes 0.
+    Infinities stand for the largest number of the block then; a block with something that is not a
+    number is restored as nothing else.
 
     Args:
         values: floating.  # [n]
@@ -42,11 +50,13 @@ def compress(values: Tensor) -> tuple[Tensor, Tensor]:
     for piece, block in _pieces(count):
         part = _blocks(values[piece])  # [blocks of the piece, values of a block]
         low, high = torch.aminmax(part, dim=1)
-        scale = torch.maximum(-low, high).float().nan_to_num_(0.0).clamp_(max=limit) / _LARGEST
+        scale = torch.maximum(-low, high).float().clamp_(max=limit) / _STEPS
         scales[block] = scale
         # A block of zeros has no scale; its codes are zeros whatever they are divided by.
         scaled = part / scale.masked_fill_(scale == 0, 1.0)[:, None]
-        scaled.nan_to_num_(0.0, _LARGEST, -_LARGEST).round_().clamp_(-_LARGEST, _LARGEST)
+        scaled.nan_to_num_(0.0, _STEPS, -_STEPS)
+        signs = scaled.sign()
+        scaled.round_().add_(signs).clamp_(-_LARGEST, _LARGEST)
         codes[piece].view(part.shape).copy_(scaled)
     return codes, scales
 
@@ -64,9 +74,20 @@ def restore(codes: Tensor, scales: Tensor, dtype: torch.dtype) -> Tensor:
     """
     values = torch.empty(codes.numel(), dtype=dtype, device=codes.device)
     for piece, block in _pieces(codes.numel()):
-        part = _blocks(codes[piece])  # [blocks of the piece, values of a block]
-        torch.mul(part, scales[block, None], out=values[piece].view(part.shape))
+        _restore_blocks(_blocks(codes[piece]), scales[block], _blocks(values[piece]))
     return values
+
+
+def _restore_blocks(codes: Tensor, scales: Tensor, out: Tensor) -> Tensor:
+    """Write the values of whole blocks into ``out``.
+
+    Args:
+        codes: int8.  # [blocks, values of a block]
+        scales: float32.  # [blocks]
+        out: floating.  # [blocks, values of a block]
+    """
+    out.copy_(codes).sub_(codes.sign(), alpha=1.0 - _REMAINS)
+    return out.mul_(scales[:, None])
 
 
 class CompressedStorage:
@@ -122,7 +143,7 @@ def _largest_error(values: Tensor, codes: Tensor, scales: Tensor) -> float:
     largest = error = 0.0
     for piece, block in _pieces(values.numel()):
         part = _blocks(values[piece]).float()  # [blocks of the piece, values of a block]
-        again = _blocks(codes[piece]) * scales[block, None]
+        again = _restore_blocks(_blocks(codes[piece]), scales[block], torch.empty_like(part))
         finite = torch.isfinite(part)
         largest = max(largest, part.abs().masked_fill_(~finite, 0.0).max().item())
         error = max(error, (part - again).abs_().masked_fill_(~finite, 0.0).max().item())

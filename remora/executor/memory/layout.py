@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Layout", "bytes_of", "is_plain", "layout_of"]
+__all__ = ["PLAIN_TYPES", "Layout", "bytes_of", "is_plain", "layout_of"]
 
-_PLAIN_TYPES = (Tensor, torch.nn.Parameter, torch.nn.Buffer)
+PLAIN_TYPES = frozenset({Tensor, torch.nn.Parameter, torch.nn.Buffer})
+"""Types of tensors that do nothing of their own when an operator is called on them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ def layout_of(tensor: Tensor) -> Layout:
 def is_plain(tensor: Tensor) -> bool:
     """Whether a tensor is nothing but a strided view of one storage."""
     return (
-        type(tensor) in _PLAIN_TYPES
+        type(tensor) in PLAIN_TYPES
         and tensor.layout is torch.strided
         and not tensor.is_quantized
         and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)

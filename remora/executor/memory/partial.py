@@ -25,20 +25,35 @@ __all__ = ["PartialHandle", "PartialUnit"]
 
 
 class KeptStorage:
-    """A storage that stays on the device.
+    """A storage that stays on the device, saved by a unit or from before it.
 
     Args:
-        kept: the storage.
+        tensor: any view of it.
+        label: names the unit, for messages.
+        scratch: whether it may change, since no result depends on what it holds.
     """
 
-    __slots__ = ("__weakref__", "_kept")
+    __slots__ = ("__weakref__", "_label", "_scratch", "_tensor", "_version")
 
-    def __init__(self, kept: torch.UntypedStorage) -> None:
-        self._kept = kept
+    def __init__(self, tensor: Tensor, label: str, scratch: bool = False) -> None:
+        # As it is, the result of a node would hold the node that holds it.
+        self._tensor = tensor.detach()
+        self._version = tensor._version
+        self._label = label
+        self._scratch = scratch
 
     def storage(self) -> torch.UntypedStorage:
-        """Return the storage."""
-        return self._kept
+        """Return the storage.
+
+        Raises:
+            RuntimeError: it was changed in place since.
+        """
+        if self._tensor._version != self._version and not self._scratch:
+            raise RuntimeError(
+                f"a tensor that the backward of {self._label} needs was changed in place after "
+                "the unit read or saved it"
+            )
+        return self._tensor.untyped_storage()
 
 
 class RemadeStorage:
@@ -80,35 +95,6 @@ class PartialHandle:
         """Return the tensor; the first of the unit's handles makes all of them ready."""
         self._unit.materialise()
         return self._layout.over(self._block.storage())
-
-
-class OutsideStorage:
-    """A storage from before the unit that a rerun reads, as it is.
-
-    Args:
-        tensor: any view of it.
-        label: names the unit, for messages.
-        scratch: whether it may change, since no result depends on what it holds.
-    """
-
-    def __init__(self, tensor: Tensor, label: str, scratch: bool) -> None:
-        self._tensor = tensor
-        self._version = tensor._version
-        self._label = label
-        self._scratch = scratch
-
-    def storage(self) -> torch.UntypedStorage:
-        """Return the storage.
-
-        Raises:
-            RuntimeError: it was changed in place since.
-        """
-        if self._tensor._version != self._version and not self._scratch:
-            raise RuntimeError(
-                f"an input of {self._label} was changed in place after it was read, so the unit "
-                "cannot be recomputed"
-            )
-        return self._tensor.untyped_storage()
 
 
 class PartialUnit:
@@ -153,7 +139,7 @@ class PartialUnit:
         if not is_plain(tensor):
             return tensor.detach()
         if self._log is None:
-            return PartialHandle(self, layout_of(tensor), KeptStorage(tensor.untyped_storage()))
+            return PartialHandle(self, layout_of(tensor), KeptStorage(tensor, self._label))
         number = self._log.number_of(tensor)
         block = self._block(number)
         if block is None:
@@ -208,19 +194,19 @@ class PartialUnit:
         return reference() if reference is not None else None
 
     def _new_block(self, log: CallLog, tensor: Tensor, action: Action, name: str) -> StorageSource:
-        storage = tensor.untyped_storage()
         if action is Action.RECOMPUTE and log.can_make(log.number_of(tensor)):
             return RemadeStorage()
         if action is Action.OFFLOAD:
             return self._timeline.offload(tensor, self._unit, self._unit)
         if action is Action.COMPRESS and tensor.is_floating_point():
-            block = CompressedStorage(storage, tensor.dtype, judge=name not in self._errors)
+            judge = name not in self._errors
+            block = CompressedStorage(tensor.untyped_storage(), tensor.dtype, judge)
             if block.error is not None:
                 self._errors[name] = block.error
             return block
-        return KeptStorage(storage)
+        return KeptStorage(tensor, self._label)
 
-    def _outside(self, log: CallLog, number: int, scratch: bool) -> OutsideStorage:
+    def _outside(self, log: CallLog, number: int, scratch: bool) -> KeptStorage:
         tensor = log.held.get(number)
         if tensor is None:
             tensor = log.alive(number)
@@ -229,4 +215,4 @@ class PartialUnit:
                 f"{self._label} does not run as it was traced, and a tensor that its "
                 "recomputation needs is gone"
             )
-        return OutsideStorage(tensor, self._label, scratch)
+        return KeptStorage(tensor, self._label, scratch)

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from remora.graph.loss import ExampleInputs, LossFunction, call_model, resolve_loss
 from remora.graph.model_graph import ModelGraph
-from remora.schedule.menu import keep_option, recompute_option
+from remora.schedule.menu import keep_option, recompute_option, unit_menu
+from remora.schedule.problem import Problem
 from remora.schedule.schedule import Action, Group, MemoryPlan, Schedule, UnitOption
 
 
@@ -49,26 +50,52 @@ def schedule(
     return Schedule(graph.content_hash, MemoryPlan(options, groups, window, distance))
 
 
-def random_schedule(graph: ModelGraph, seed: int) -> Schedule:
-    """Nested groups at random, and keep / recompute / offload / half offload between them."""
+def random_schedule(graph: ModelGraph, seed: int, lossy: bool = False) -> Schedule:
+    """Nested groups at random; between them units kept, recomputed, moved or mixed inside."""
     draw = random.Random(seed)
     free = [unit.index for unit in graph.units if not unit.fixed_reason]
     groups = tuple(_groups(draw, free[0], free[-1] + 1, depth=0))
     inside = {i for group in groups for i in range(group.start, group.end)}
     options = []
     for unit in graph.units:
-        allowed = [Action.KEEP, Action.RECOMPUTE]
+        allowed: list[Action | None] = [Action.KEEP, Action.RECOMPUTE]
         if unit.index not in inside:
-            allowed += [Action.OFFLOAD, Action.OFFLOAD]
-        chosen = option(graph, unit.index, draw.choice(allowed))
-        if Action.OFFLOAD in chosen.distinct and draw.random() < 0.5:
-            kept = {name for name, _ in chosen.actions if draw.random() < 0.5}
-            chosen = UnitOption(
-                tuple((n, Action.KEEP if n in kept else action) for n, action in chosen.actions)
-            )
-        options.append(chosen)
+            allowed += [Action.OFFLOAD, None, None]
+        action = draw.choice(allowed)
+        options.append(
+            mixed_option(graph, unit.index, draw, lossy)
+            if action is None
+            else option(graph, unit.index, action)
+        )
     window, distance = draw.choice([1, 2, 3]), draw.choice([1, 2])
     return Schedule(graph.content_hash, MemoryPlan(tuple(options), groups, window, distance))
+
+
+def mixed_option(
+    graph: ModelGraph, unit: int, draw: random.Random, lossy: bool = False
+) -> UnitOption:
+    """An action at random for every storage that a unit saves; now and then views disagree."""
+    record = graph.units[unit]
+    if record.fixed_reason:
+        return keep_option(record)
+    actions = [Action.KEEP, Action.RECOMPUTE, Action.RECOMPUTE, Action.OFFLOAD]
+    actions += [Action.COMPRESS, Action.COMPRESS] if lossy else []
+    allowed = draw.sample(actions, draw.randint(2, len(actions)))
+    chosen: dict[int, Action] = {}
+    row = []
+    for saved in record.saved:
+        common = chosen.setdefault(graph.storage_of(saved), draw.choice(allowed))
+        row.append((saved.name, draw.choice(allowed) if draw.random() < 0.03 else common))
+    return UnitOption(tuple(row))
+
+
+def menu_schedule(problem: Problem, seed: int) -> Schedule:
+    """Every unit takes an entry of its menu at random."""
+    draw = random.Random(seed)
+    graph = problem.graph
+    options = tuple(draw.choice(unit_menu(problem, unit)) for unit in graph.units)
+    window, distance = draw.choice([1, 2, 3]), draw.choice([1, 2])
+    return Schedule(graph.content_hash, MemoryPlan(options, (), window, distance))
 
 
 def _groups(draw: random.Random, start: int, end: int, depth: int) -> list[Group]:
