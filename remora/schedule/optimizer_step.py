@@ -26,7 +26,8 @@ def lower_optimizer(layout: Layout, number: int, rank: RankContext, waits: Seque
         waits: instructions that must have ended.
     """
     builder, problem = rank.builder, layout.problem
-    for instruction in (*rank.optimizer_waits, *waits):
+    before = (*rank.optimizer_waits, *waits)
+    for instruction in before:
         builder.wait(instruction)
     held = [*builder.take_gradients(), *builder.end_step()]
     if not problem.optimizer.counted:
@@ -35,9 +36,8 @@ def lower_optimizer(layout: Layout, number: int, rank: RankContext, waits: Seque
         return
     costs = layout.step_costs(number)
     if costs.store_s:
-        moved = builder.issue(
-            InstructionKind.STORE_GRADIENTS, Stream.D2H, -1, -1, costs.store_s, stage=-1
-        )
+        kind = InstructionKind.STORE_GRADIENTS
+        moved = builder.issue(kind, Stream.D2H, -1, -1, costs.store_s, stage=-1, waits=before)
         builder.wait(moved)
     on_host = layout.state.optimizer is Placement.HOST
     builder.compute(
