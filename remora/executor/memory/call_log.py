@@ -1,14 +1,15 @@
 """The aten calls of one unit's forward, with storages replaced by numbers.
 
 Nothing here keeps an activation alive that the planner does not hold for a rerun: storages are
-known by weak references, whose existence also keeps an address from being used twice.
+known by weak references, whose existence also keeps an address from being used twice. Calls are
+noted in the forward pass, so records are plain tuples and what can wait until the end does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,26 +22,25 @@ from remora.schedule.closure import Step
 
 __all__ = ["CallLog", "Draw", "Expected", "LoggedCall", "View"]
 
+_STRANGE = -1
+"""Number of a tensor that is more than a view of memory."""
 
-@dataclass(frozen=True, slots=True)
-class View:
+
+class View(NamedTuple):
     """Stands for a tensor argument.
 
     Attributes:
-        number: of its storage; None if only the layout matters.
+        number: of its storage.
         layout: how it views the storage.
         device: where it is.
-        scratch: whether a copy has to take its place, since the call changes it.
     """
 
-    number: int | None
+    number: int
     layout: Layout
     device: torch.device
-    scratch: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Draw:
+class Draw(NamedTuple):
     """Random state before a call.
 
     Attributes:
@@ -53,22 +53,33 @@ class Draw:
     state: Tensor | None
 
 
-@dataclass(frozen=True, slots=True)
-class LoggedCall:
+class LoggedCall(NamedTuple):
     """One call.
 
     Attributes:
+        operator: what is known of the operator.
         function: the overload.
         args, kwargs: arguments with :class:`View` in place of tensors.
+        numbers: of the storages of its tensor arguments, in order.
         made: number and bytes of every storage among its results that it made, by position.
+        written, scratch: numbers of storages that it changes; see ``closure.Step``.
         draw: random state it ran under, if it is random.
+        strange: whether an argument or result was more than a view of memory.
+        whole: whether it could run again; arguments are left out where the trace says that it
+            will not have to.
     """
 
+    operator: Operator
     function: Any
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+    numbers: list[int]
     made: dict[int, tuple[int, int]]
+    written: tuple[int, ...]
+    scratch: tuple[int, ...]
     draw: Draw | None
+    strange: bool
+    whole: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +89,15 @@ class Expected:
     Attributes:
         name: of its operator.
         loose: positions among its tensor arguments of activations that nothing needs later.
+        again: whether it will have to run again.
     """
 
     name: str
     loose: frozenset[int]
+    again: bool
 
 
-@dataclass(slots=True)
-class _Pending:
+class _Pending(NamedTuple):
     """A call that is running."""
 
     operator: Operator
@@ -97,27 +109,28 @@ class _Pending:
     written: tuple[int, ...]
     scratch: tuple[int, ...]
     draw: Draw | None
+    whole: bool
 
 
 class CallLog:
     """Writes calls down; see :meth:`before` and :meth:`after`.
 
     As long as the calls are those of the trace, only those tensors from outside are held that the
-    trace says a rerun needs; from the first other call on all are.
+    trace says a rerun needs, and only those calls are noted with their arguments that will run
+    again; from the first other call on all are.
 
     Args:
         expected: the calls of the trace.
         device: whose random state random calls use.
 
     Attributes:
-        calls, steps: what ran, and how the closure sees it, in the same order.
+        calls: what ran, in order.
         held: tensors from outside that are kept alive, by number.
         before_writes: copies of storages from outside that a call changed, as they were before.
     """
 
     def __init__(self, expected: tuple[Expected, ...], device: torch.device) -> None:
         self.calls: list[LoggedCall] = []
-        self.steps: list[Step] = []
         self.held: dict[int, Tensor] = {}
         self.before_writes: dict[int, torch.UntypedStorage] = {}
         self._expected = expected
@@ -132,10 +145,7 @@ class CallLog:
         """Number of the storage behind a tensor, a new one if it was not met before."""
         storage = tensor.untyped_storage()
         number = self._numbers.get(storage._cdata)
-        if number is None:
-            number = self._numbers[storage._cdata] = len(self._references)
-            self._references.append(StorageWeakRef(storage))
-        return number
+        return self._register(storage) if number is None else number
 
     def can_make(self, number: int) -> bool:
         """Whether logged calls made a storage and gave it its content."""
@@ -151,92 +161,125 @@ class CallLog:
         self, operator: Operator, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> _Pending:
         """Note a call that is about to run."""
-        tensors = list(_tensors((args, kwargs)))
-        numbers = [self.number_of(tensor) if is_plain(tensor) else -1 for tensor in tensors]
-        written = self._numbers_at(operator.written, args, kwargs)
-        scratch = self._numbers_at(operator.scratch, args, kwargs)
+        expected = self._expected_now(operator.name)
+        whole = expected is None or expected.again
+        tensors: list[Tensor] = []
+        numbers: list[int] = []
+        specs, named = args, kwargs
+        if whole or operator.written or operator.scratch:
+            specs = tuple([self._spec(value, tensors, numbers) for value in args])
+            named = {name: self._spec(value, tensors, numbers) for name, value in kwargs.items()}
+        else:
+            tensors += _tensors((args, tuple(kwargs.values())))
+            numbers += [self.number_of(t) if is_plain(t) else _STRANGE for t in tensors]
+        written = _numbers_at(operator.written, specs, named) if operator.written else ()
         for number in written:
             self._keep_original(number)
-        specs, named = self._specs(operator, args, kwargs)
         return _Pending(
-            operator=operator,
-            function=function,
-            args=specs,
-            kwargs=named,
-            tensors=tensors,
-            numbers=numbers,
-            written=written,
-            scratch=scratch,
-            draw=_draw(kwargs, self._device) if operator.random else None,
+            operator,
+            function,
+            specs if whole else (),
+            named if whole else {},
+            tensors,
+            numbers,
+            written,
+            _numbers_at(operator.scratch, specs, named) if operator.scratch else (),
+            _draw(kwargs, self._device) if whole and operator.random else None,
+            whole,
         )
 
     def after(self, call: _Pending, result: Any) -> None:
         """Note that the call returned ``result``."""
-        results = list(_tensors(result))
-        plain = -1 not in call.numbers and all(is_plain(tensor) for tensor in results)
-        made = self._new_storages(results) if plain else {}
-        if plain and not made and not call.written and not call.scratch:
+        results = [result] if type(result) is Tensor else list(_tensors(result))
+        strange = _STRANGE in call.numbers or not all(map(is_plain, results))
+        made = {} if strange else self._new_storages(results)
+        if not (made or strange or call.written or call.scratch):
             return
-        self._check_step(call.operator.name)
-        if call.operator.barrier or not plain:
+        expected = self._expected_now(call.operator.name)
+        if expected is None and self._in_step:
+            self._lose_step()
+        if strange or call.operator.barrier:
             # Nobody can make these again, so whoever needs them finds them as they are.
-            for tensor in results:
-                if is_plain(tensor):
-                    self.held[self.number_of(tensor)] = tensor
+            self.held.update((self.number_of(t), t) for t in results if is_plain(t))
             made = {}
-        self._hold_outside(call)
-        reads = () if call.operator.layout_only else tuple(dict.fromkeys(call.numbers))
-        self._meet_blanks(call, reads)
-        numbers = tuple(number for number, _ in made.values())
+        self._hold_outside(call, frozenset() if expected is None else expected.loose)
+        if self._blank:
+            self._meet_blanks(call)
+        numbers = [number for number, _ in made.values()]
         self._made.update(numbers)
-        self._blank.difference_update(call.written)
         if call.operator.empty:
             self._blank.update(numbers)
-        self.calls.append(LoggedCall(call.function, call.args, call.kwargs, made, call.draw))
-        self.steps.append(
-            Step(
-                reads=tuple(n for n in reads if n >= 0 and n not in call.scratch),
-                makes=numbers,
-                writes=tuple(n for n in call.written if n not in numbers),
-                scratch=call.scratch,
-                barrier=call.operator.barrier or not plain,
+        self.calls.append(
+            LoggedCall(
+                call.operator,
+                call.function,
+                call.args,
+                call.kwargs,
+                call.numbers,
+                made,
+                call.written,
+                call.scratch,
+                call.draw,
+                strange,
+                call.whole,
             )
         )
 
-    def final_steps(self) -> list[Step]:
+    def steps(self) -> list[Step]:
         """The calls as the closure sees them; what was made out of sight is nobody's result."""
-        return [
-            Step(
-                step.reads,
-                tuple(number for number in step.makes if number in self._made),
-                step.writes,
-                step.scratch,
-                step.barrier,
-            )
-            for step in self.steps
-        ]
+        return [self._step(call) for call in self.calls]
 
-    def _check_step(self, name: str) -> None:
+    def _step(self, call: LoggedCall) -> Step:
+        reads = () if call.operator.layout_only else dict.fromkeys(call.numbers)
+        made = [number for number, _ in call.made.values()]
+        return Step(
+            reads=tuple(n for n in reads if n != _STRANGE and n not in call.scratch),
+            makes=tuple(number for number in made if number in self._made),
+            writes=tuple(number for number in call.written if number not in made),
+            scratch=call.scratch,
+            barrier=call.operator.barrier or call.strange,
+        )
+
+    def _register(self, storage: torch.UntypedStorage) -> int:
+        number = self._numbers[storage._cdata] = len(self._references)
+        self._references.append(StorageWeakRef(storage))
+        return number
+
+    def _expected_now(self, name: str) -> Expected | None:
+        """The next call of the trace, if it is this one and all before it were."""
         position = len(self.calls)
-        same = position < len(self._expected) and self._expected[position].name == name
-        if self._in_step and not same:
-            self._in_step = False
-            for number in range(len(self._references)):
-                tensor = self.alive(number) if number not in self._made else None
-                if tensor is not None and number not in self.held:
+        if not self._in_step or position >= len(self._expected):
+            return None
+        expected = self._expected[position]
+        return expected if expected.name == name else None
+
+    def _lose_step(self) -> None:
+        """From now on nothing is known beforehand: hold all that calls so far cannot make."""
+        self._in_step = False
+        for call in self.calls:
+            if not call.whole:
+                self._made.difference_update(number for number, _ in call.made.values())
+                self._made.difference_update(call.written)
+        for number in range(len(self._references)):
+            if number not in self._made and number not in self.held:
+                tensor = self.alive(number)
+                if tensor is not None:
                     self.held[number] = tensor
 
-    def _hold_outside(self, call: _Pending) -> None:
-        loose = self._expected[len(self.calls)].loose if self._in_step else frozenset()
-        for position, (tensor, number) in enumerate(zip(call.tensors, call.numbers, strict=True)):
-            outside = number >= 0 and number not in self._made and number not in self.held
-            if outside and position not in loose:
-                self.held[number] = tensor
+    def _hold_outside(self, call: _Pending, loose: frozenset[int]) -> None:
+        for position, number in enumerate(call.numbers):
+            if number in self._made or number in self.held or number == _STRANGE:
+                continue
+            if position not in loose:
+                self.held[number] = call.tensors[position]
 
-    def _meet_blanks(self, call: _Pending, reads: tuple[int, ...]) -> None:
+    def _meet_blanks(self, call: _Pending) -> None:
         """Something that no call wrote to but one reads was written out of sight."""
+        self._blank.difference_update(call.written)
+        if call.operator.layout_only:
+            return
         for tensor, number in zip(call.tensors, call.numbers, strict=True):
-            if number in self._blank and number in reads and number not in call.written:
+            if number in self._blank:
                 self._blank.discard(number)
                 self._made.discard(number)
                 self.held[number] = tensor
@@ -246,7 +289,7 @@ class CallLog:
         for position, tensor in enumerate(results):
             storage = tensor.untyped_storage()
             if storage._cdata not in self._numbers:
-                made[position] = (self.number_of(tensor), storage.nbytes())
+                made[position] = (self._register(storage), storage.nbytes())
         return made
 
     def _keep_original(self, number: int) -> None:
@@ -255,47 +298,36 @@ class CallLog:
             assert present is not None
             self.before_writes[number] = present.clone().untyped_storage()
 
-    def _numbers_at(
-        self, places: tuple[tuple[int, str], ...], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[int, ...]:
-        values = [args[i] if i < len(args) else kwargs.get(name) for i, name in places]
-        found = [self.number_of(tensor) for tensor in _tensors(values) if is_plain(tensor)]
-        return tuple(dict.fromkeys(found))
-
-    def _specs(
-        self, operator: Operator, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        specs = [self._spec(value) for value in args]
-        named = {name: self._spec(value) for name, value in kwargs.items()}
-        if operator.layout_only:
-            model = specs[0]
-            specs[0] = replace(model, number=None)
-            named["device"] = named.get("device") or model.device
-        for position, name in operator.scratch:
-            place: Any = specs if position < len(specs) else named
-            key = position if position < len(specs) else name
-            if isinstance(place[key], View):
-                place[key] = replace(place[key], scratch=True)
-        return tuple(specs), named
-
-    def _spec(self, value: Any) -> Any:
+    def _spec(self, value: Any, tensors: list[Tensor], numbers: list[int]) -> Any:
+        """Replace tensors by views; note them and the numbers of their storages."""
         if isinstance(value, Tensor):
-            number = self.number_of(value) if is_plain(value) else None
+            number = self.number_of(value) if is_plain(value) else _STRANGE
+            tensors.append(value)
+            numbers.append(number)
             return View(number, layout_of(value), value.device)
         if isinstance(value, (list, tuple)):
-            return [self._spec(item) for item in value]
+            return [self._spec(item, tensors, numbers) for item in value]
         return value
 
 
+def _numbers_at(
+    places: tuple[tuple[int, str], ...], specs: tuple[Any, ...], named: dict[str, Any]
+) -> tuple[int, ...]:
+    """Numbers of the storages behind some arguments."""
+    found: dict[int, None] = {}
+    for position, name in places:
+        value = specs[position] if position < len(specs) else named.get(name)
+        views = value if isinstance(value, list) else [value]
+        found.update((v.number, None) for v in views if isinstance(v, View))
+    return tuple(number for number in found if number != _STRANGE)
+
+
 def _tensors(value: Any) -> Iterator[Tensor]:
-    """Yield tensors in arguments or results, in order."""
+    """Yield tensors in a result, in order."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, (list, tuple)):
         for item in value:
-            yield from _tensors(item)
-    elif isinstance(value, dict):
-        for item in value.values():
             yield from _tensors(item)
 
 

@@ -71,7 +71,7 @@ class CallRecorder(TorchDispatchMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Run one call and write it down; PyTorch takes the mode off the stack meanwhile."""
-        if any(kind not in PLAIN_TYPES for kind in types):
+        if types and not PLAIN_TYPES.issuperset(types):
             # A tensor subclass takes its call apart first; the parts come by here.
             return NotImplemented
         kwargs = kwargs or {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,8 +13,7 @@ PLAIN_TYPES = frozenset({Tensor, torch.nn.Parameter, torch.nn.Buffer})
 """Types of tensors that do nothing of their own when an operator is called on them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(NamedTuple):
     """A strided view.
 
     Attributes:
@@ -44,8 +43,8 @@ def layout_of(tensor: Tensor) -> Layout:
     """Return the layout of a plain tensor."""
     return Layout(
         int(tensor.storage_offset()),
-        tuple(tensor.size()),
-        tuple(tensor.stride()),
+        tensor.size(),
+        tensor.stride(),
         tensor.dtype,
         tensor.is_conj(),
         tensor.is_neg(),
@@ -57,7 +56,6 @@ def is_plain(tensor: Tensor) -> bool:
     return (
         type(tensor) in PLAIN_TYPES
         and tensor.layout is torch.strided
-        and not tensor.is_quantized
         and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
     )
 

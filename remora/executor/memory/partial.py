@@ -18,7 +18,7 @@ from remora.executor.memory.compression import CompressedStorage
 from remora.executor.memory.layout import Layout, is_plain, layout_of
 from remora.executor.memory.offload import OffloadTimeline
 from remora.executor.memory.rerun import Rerun, StorageSource, rerun, rerun_plan
-from remora.schedule.closure import closure_of
+from remora.schedule.closure import Closure, closure_of
 from remora.schedule.schedule import Action
 
 __all__ = ["PartialHandle", "PartialUnit"]
@@ -161,13 +161,23 @@ class PartialUnit:
         if not wanted:
             return
         available = {n for n, block in blocks.items() if block is not None} - wanted
-        closure = closure_of(log.final_steps(), wanted, available)
-        scratch = {n for position in closure.steps for n in log.steps[position].scratch}
+        closure = closure_of(log.steps(), wanted, available)
+        self._check_closure(log, closure)
+        scratch = {n for position in closure.steps for n in log.calls[position].scratch}
         sources: dict[int, StorageSource] = {}
         for number in closure.sources | scratch:
             found = blocks.get(number) if number in available else None
             sources[number] = found or self._outside(log, number, number in scratch)
         self._rerun = rerun_plan(self._label, log, closure, sources, wanted, self._device)
+
+    def _check_closure(self, log: CallLog, closure: Closure) -> None:
+        calls = [log.calls[position] for position in closure.steps]
+        able = all(c.whole and not (c.strange or c.operator.barrier) for c in calls)
+        if not able or not closure.copied <= log.before_writes.keys():
+            raise RuntimeError(
+                f"{self._label} does not run as it was traced, and what it recomputes cannot be "
+                "made again"
+            )
 
     def materialise(self) -> None:
         """Restore what is compressed and make again what was dropped, once."""

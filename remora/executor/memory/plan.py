@@ -191,12 +191,12 @@ def _partial_spec(graph: ModelGraph, unit: Unit, option: UnitOption) -> PartialS
 
 
 def _expected(graph: ModelGraph, unit: Unit, option: UnitOption) -> tuple[Expected, ...]:
-    """The calls that change or make memory, and what they read that no rerun needs."""
-    needed = (
-        partial_closure(graph, unit, option).sources - effective_actions(graph, unit, option).keys()
-    )
+    """The calls that change or make memory: which run again, and what none of these reads."""
+    closure = partial_closure(graph, unit, option)
+    needed = closure.sources - effective_actions(graph, unit, option).keys()
+    again = set(closure.steps)
     expected = []
-    for _, op in graph.forward_ops(unit):
+    for index, op in graph.forward_ops(unit):
         if op.view or op.name.split(".")[1] in RELABELLING:
             continue
         storages = [graph.tensors[tensor].storage for tensor in op.inputs]
@@ -205,7 +205,7 @@ def _expected(graph: ModelGraph, unit: Unit, option: UnitOption) -> tuple[Expect
             for position, storage in enumerate(storages)
             if 0 <= graph.storages[storage].created < unit.forward[0] and storage not in needed
         ]
-        expected.append(Expected(op.name, frozenset(loose)))
+        expected.append(Expected(op.name, frozenset(loose), index - unit.forward[0] in again))
     return tuple(expected)
 
 

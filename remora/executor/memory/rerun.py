@@ -105,8 +105,10 @@ def _run(plan: Rerun, position: int, again: dict[int, torch.UntypedStorage]) -> 
         if number not in again:
             again[number] = bytes_of(plan.originals[number]).clone().untyped_storage()
 
-    args = [_value(plan, spec, again, remade) for spec in call.args]
-    kwargs = {name: _value(plan, spec, again, remade) for name, spec in call.kwargs.items()}
+    args = [_value(plan, position, spec, again) for spec in call.args]
+    kwargs = {name: _value(plan, position, spec, again) for name, spec in call.kwargs.items()}
+    if call.operator.layout_only:
+        kwargs["device"] = kwargs.get("device") or call.args[0].device
     with _drawn(call.draw):
         result = call.function(*args, **kwargs)
     del args, kwargs
@@ -121,30 +123,20 @@ def _run(plan: Rerun, position: int, again: dict[int, torch.UntypedStorage]) -> 
         again[number] = storage
 
 
-def _value(
-    plan: Rerun,
-    spec: Any,
-    again: Mapping[int, torch.UntypedStorage],
-    remade: frozenset[int],
-) -> Any:
+def _value(plan: Rerun, position: int, spec: Any, again: Mapping[int, torch.UntypedStorage]) -> Any:
     """Put tensors in the place of views."""
-    if isinstance(spec, View):
-        return _argument(plan, spec, again if spec.number in remade else None)
     if isinstance(spec, list):
-        return [_value(plan, item, again, remade) for item in spec]
-    return spec
-
-
-def _argument(
-    plan: Rerun, view: View, again: Mapping[int, torch.UntypedStorage] | None
-) -> torch.Tensor:
-    layout = view.layout
-    if view.number is None:
+        return [_value(plan, position, item, again) for item in spec]
+    if not isinstance(spec, View):
+        return spec
+    call, layout = plan.calls[position], spec.layout
+    if call.operator.layout_only:
+        # The content need not be there.
         return torch.empty_strided(layout.size, layout.stride, dtype=layout.dtype, device="meta")
-    if again is not None:
-        return layout.over(again[view.number])
-    tensor = layout.over(plan.sources[view.number].storage())
-    return tensor.clone() if view.scratch else tensor
+    if spec.number in plan.closure.remade[position]:
+        return layout.over(again[spec.number])
+    tensor = layout.over(plan.sources[spec.number].storage())
+    return tensor.clone() if spec.number in call.scratch else tensor
 
 
 def _flat(result: Any) -> list[torch.Tensor]:
