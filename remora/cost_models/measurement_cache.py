@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -79,6 +79,7 @@ def collect_measurements(
         overheads=_overheads(graph, units, folder, measurer),
         optimizer_s=_optimizer_s(graph, optimizer, folder, measurer),
         notes=(*unit_notes, *workspace_notes),
+        optimizer=optimizer,
     )
 
 
@@ -175,15 +176,19 @@ def _overheads(
     graph: ModelGraph, units: Mapping[str, UnitTimes], folder: _Folder, measurer: Measurer
 ) -> Overheads:
     name = f"overheads-{measurer.overheads_name(graph)}"
-    known = folder.read(name, lambda content: Overheads(**_floats(content)))
+    known = folder.read(name, _overheads_of)
     if known is None:
         known = measurer.overheads(graph, units)
         folder.write(name, asdict(known))
     return known
 
 
-def _floats(content: Any) -> dict[str, float]:
-    return {str(name): float(value) for name, value in content.items()}
+def _overheads_of(content: Any) -> Overheads:
+    """Decode; an entry of a version that measured less is refused, so that it is made anew."""
+    missing = {field.name for field in fields(Overheads)} - content.keys()
+    if missing:
+        raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+    return Overheads(**{str(name): float(value) for name, value in content.items()})
 
 
 def _optimizer_s(graph: ModelGraph, optimizer: str, folder: _Folder, measurer: Measurer) -> float:

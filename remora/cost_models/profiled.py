@@ -27,7 +27,11 @@ def profiled_costs(graph: ModelGraph, hardware: Hardware, measurements: Measurem
         hardware: rates for what was not measured and for host copies.
         measurements: what running this graph's operators showed.
     """
-    base = roofline_costs(graph, hardware, workspaces=measurements.workspace_bytes)
+    base = roofline_costs(
+        graph, hardware, measurements.optimizer, workspaces=measurements.workspace_bytes
+    )
+    overheads = measurements.overheads
+    host_is_device = hardware.device_type == "cpu"
     times = list(base.op_time_s)
     for unit in graph.units:
         _fill_unit(times, unit, measurements)
@@ -36,7 +40,13 @@ def profiled_costs(graph: ModelGraph, hardware: Hardware, measurements: Measurem
         source="profiled",
         op_time_s=tuple(times),
         optimizer_time_s=measurements.optimizer_s,
-        saved_tensor_overhead_s=measurements.overheads.saved_tensor_s,
+        saved_tensor_overhead_s=overheads.saved_tensor_s,
+        recorded_op_overhead_s=overheads.recorded_op_s,
+        compress_bytes_per_s=overheads.compress_bytes_per_s or base.compress_bytes_per_s,
+        restore_bytes_per_s=overheads.restore_bytes_per_s or base.restore_bytes_per_s,
+        host_optimizer_time_s=(
+            measurements.optimizer_s if host_is_device else base.host_optimizer_time_s
+        ),
     )
 
 

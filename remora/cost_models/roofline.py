@@ -18,6 +18,7 @@ __all__ = [
     "host_rates",
     "op_workspaces",
     "roofline_costs",
+    "roofline_host_optimizer_time_s",
     "roofline_op_time_s",
     "roofline_optimizer_time_s",
 ]
@@ -28,14 +29,27 @@ MATRIX_EFFICIENCY = 0.7
 BANDWIDTH_EFFICIENCY = 0.8
 """Share of the copy bandwidth that elementwise operators and reductions reach."""
 
+HOST_BANDWIDTH_BYTES_PER_S = 2e10
+"""Guess of the host memory bandwidth that one rank has for an optimizer step on the host: eight
+ranks of a node share two sockets of about 200 GB/s each, and get less than half of it."""
+
 _CUDA_BLOCK_BYTES = 512
 _HALF_RATE_DTYPES = ("float64", "complex128")
 
+# Passes over a storage while blocks of it are quantised, operator by operator: extremes 1,
+# quotient 2, mending 2, signs 2, rounding 2, sum 3, clamping 2, conversion 1. And back:
+# conversion 1, signs 1, difference 2, product 2.
+_COMPRESS_PASSES = 15
+_RESTORE_PASSES = 6
+
 # Passes over tensors of a parameter's size that torch.optim makes in one step, reads and writes
 # together. AdamW: decay 2, first moment 3, second moment 2 + 4, its root 2, quotient 2, sum 2,
-# update 4. Momentum: 2 + 3 for the buffer, 3 for the parameter.
+# update 4. Momentum: 2 + 3 for the buffer, 3 for the parameter. With float32 master weights of
+# half as long parameters AdamW's passes count twice, and gradients (1 + 2) and parameters (2 + 1)
+# are converted.
 _OPTIMIZER_PASSES: Mapping[str, int] = {
     "adamw": 21,
+    "adamw_master": 48,
     "adam": 19,
     "sgd_momentum": 8,
     "sgd": 3,
@@ -43,6 +57,7 @@ _OPTIMIZER_PASSES: Mapping[str, int] = {
 }
 _OPTIMIZER_KERNELS: Mapping[str, int] = {
     "adamw": 8,
+    "adamw_master": 10,
     "adam": 7,
     "sgd_momentum": 3,
     "sgd": 1,
@@ -65,6 +80,7 @@ def roofline_costs(
         workspaces: known bytes by operator signature (``graph.signature``); others take none.
     """
     d2h_bytes_per_s, h2d_bytes_per_s = host_rates(hardware)
+    bandwidth_bytes_per_s = BANDWIDTH_EFFICIENCY * hardware.memory_bandwidth_bytes_per_s
     return CostTable(
         source="roofline",
         op_time_s=tuple(roofline_op_time_s(graph, op, hardware) for op in graph.ops),
@@ -74,6 +90,9 @@ def roofline_costs(
         copy_latency_s=hardware.host.latency_s,
         optimizer_time_s=roofline_optimizer_time_s(graph, hardware, optimizer),
         allocation_granularity_bytes=allocation_granularity_bytes(hardware),
+        compress_bytes_per_s=bandwidth_bytes_per_s / _COMPRESS_PASSES,
+        restore_bytes_per_s=bandwidth_bytes_per_s / _RESTORE_PASSES,
+        host_optimizer_time_s=roofline_host_optimizer_time_s(graph, hardware, optimizer),
     )
 
 
@@ -89,15 +108,32 @@ def roofline_op_time_s(graph: ModelGraph, op: Op, hardware: Hardware) -> float:
 
 def roofline_optimizer_time_s(graph: ModelGraph, hardware: Hardware, optimizer: str) -> float:
     """Return seconds of one optimizer step: its traffic and its kernels, one tensor at a time."""
-    gradients = [s for s in graph.storages if s.role == GRADIENT]
-    trained = {s.name for s in gradients}
+    trained = {s.name for s in graph.storages if s.role == GRADIENT}
+    kernels = _OPTIMIZER_KERNELS[optimizer] * len(trained)
+    bandwidth_bytes_per_s = hardware.memory_bandwidth_bytes_per_s
+    return _step_traffic_s(graph, optimizer, bandwidth_bytes_per_s) + (
+        kernels * hardware.kernel_launch_s
+    )
+
+
+def roofline_host_optimizer_time_s(graph: ModelGraph, hardware: Hardware, optimizer: str) -> float:
+    """Return seconds of one optimizer step on the host.
+
+    On a CPU the host is the device. Elsewhere nothing is known of the host's memory, and
+    :data:`HOST_BANDWIDTH_BYTES_PER_S` is taken.
+    """
+    if hardware.device_type == "cpu":
+        return roofline_optimizer_time_s(graph, hardware, optimizer)
+    return _step_traffic_s(graph, optimizer, HOST_BANDWIDTH_BYTES_PER_S)
+
+
+def _step_traffic_s(graph: ModelGraph, optimizer: str, bandwidth_bytes_per_s: float) -> float:
+    trained = {s.name for s in graph.storages if s.role == GRADIENT}
     num_bytes = sum(
         s.num_bytes for s in graph.storages if s.role == PARAMETER and s.name in trained
     )
-    bandwidth_bytes_per_s = BANDWIDTH_EFFICIENCY * hardware.memory_bandwidth_bytes_per_s
-    kernels = _OPTIMIZER_KERNELS[optimizer] * len(trained)
-    traffic_s = _OPTIMIZER_PASSES[optimizer] * num_bytes / bandwidth_bytes_per_s
-    return traffic_s + kernels * hardware.kernel_launch_s
+    traffic_bytes = _OPTIMIZER_PASSES[optimizer] * num_bytes
+    return traffic_bytes / (BANDWIDTH_EFFICIENCY * bandwidth_bytes_per_s)
 
 
 def op_workspaces(graph: ModelGraph, workspaces: Mapping[str, int]) -> tuple[int, ...]:

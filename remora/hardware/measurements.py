@@ -45,11 +45,17 @@ class Overheads:
         backward_op_s: per operator of the backward; negative where the engine calls operators
             faster than the replay does.
         saved_tensor_s: per saved tensor that is recomputed instead of kept.
+        recorded_op_s: per operator of the forward of a unit that is recomputed in part.
+        compress_bytes_per_s, restore_bytes_per_s: rate of making a low-bit copy and of reading it
+            back, in bytes of the original; 0 where it was not measured.
     """
 
     forward_op_s: float
     backward_op_s: float
     saved_tensor_s: float = 0.0
+    recorded_op_s: float = 0.0
+    compress_bytes_per_s: float = 0.0
+    restore_bytes_per_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,7 @@ class Measurements:
         overheads: host time around the operators.
         optimizer_s: seconds of one optimizer step over all parameters.
         notes: what could not be measured and why.
+        optimizer: name of the optimizer.
     """
 
     units: Mapping[str, UnitTimes]
@@ -69,3 +76,4 @@ class Measurements:
     overheads: Overheads
     optimizer_s: float
     notes: tuple[str, ...] = ()
+    optimizer: str = "adamw"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from pathlib import Path
@@ -128,3 +130,33 @@ def test_entry_of_another_length_is_measured_anew(tmp_path: Path) -> None:
 
 def test_notes_arrive() -> None:
     assert collect(CountingMeasurer()).notes == ("a note",)
+
+
+def test_overheads_of_an_older_version_are_measured_anew(tmp_path: Path) -> None:
+    collect(CountingMeasurer())
+    (path,) = tmp_path.rglob("overheads-any.json")
+    content = json.loads(path.read_text())
+    del content["content"]["recorded_op_s"]
+    path.write_text(json.dumps(content))
+    measurer = CountingMeasurer()
+    with pytest.warns(RuntimeWarning, match="lacks recorded_op_s"):
+        collect(measurer)
+    assert measurer.asked == ["overheads"]
+
+
+def test_table_takes_what_compression_and_recording_cost() -> None:
+    graph, gpu = hand_graph(), hand_hardware()
+    measured = Overheads(0.0, 0.0, 1e-6, 2e-6, compress_bytes_per_s=3e9, restore_bytes_per_s=4e9)
+    costs = profiled_costs(graph, gpu, Measurements({}, {}, measured, 0.5))
+    assert costs.saved_tensor_overhead_s == 1e-6
+    assert costs.recorded_op_overhead_s == 2e-6
+    assert costs.compress_bytes_per_s == 3e9
+    assert costs.restore_bytes_per_s == 4e9
+    # Unmeasured rates are the roofline's, and a GPU's optimizer time says nothing of the host's.
+    bare = profiled_costs(graph, gpu, Measurements({}, {}, Overheads(0.0, 0.0), 0.5, (), "sgd"))
+    roofline = roofline_costs(graph, gpu, "sgd")
+    assert bare.compress_bytes_per_s == roofline.compress_bytes_per_s
+    assert bare.host_optimizer_time_s == roofline.host_optimizer_time_s
+    cpu = dataclasses.replace(gpu, device_type="cpu")
+    costs = profiled_costs(graph, cpu, Measurements({}, {}, measured, 0.5))
+    assert costs.host_optimizer_time_s == 0.5

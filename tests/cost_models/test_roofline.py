@@ -8,11 +8,13 @@ import pytest
 
 from remora.cost_models.roofline import (
     BANDWIDTH_EFFICIENCY,
+    HOST_BANDWIDTH_BYTES_PER_S,
     MATRIX_EFFICIENCY,
     roofline_costs,
 )
 from remora.graph.signature import op_signature
 from remora.hardware.hardware import HardwareState
+from remora.schedule.problem import OPTIMIZERS
 from tests.cost_models.hand_graph import NUM_BYTES, WIDTH, hand_graph, hand_hardware
 
 
@@ -68,3 +70,28 @@ def test_optimizers_by_traffic() -> None:
     assert times["adamw"] > times["sgd_momentum"] > times["sgd"] > times["none"] == 0.0
     expected_s = 3 * NUM_BYTES / (1e11 * BANDWIDTH_EFFICIENCY) + 1e-6
     assert times["sgd"] == pytest.approx(expected_s)
+
+
+def test_every_optimizer_has_a_time() -> None:
+    for name in OPTIMIZERS:
+        costs = roofline_costs(hand_graph(), hand_hardware(), name)
+        assert (costs.optimizer_time_s > 0) == OPTIMIZERS[name].counted
+
+
+def test_the_host_steps_at_its_own_bandwidth() -> None:
+    gpu, cpu = hand_hardware(), dataclasses.replace(hand_hardware(), device_type="cpu")
+    costs = roofline_costs(hand_graph(), gpu, "sgd")
+    expected_s = 3 * NUM_BYTES / (HOST_BANDWIDTH_BYTES_PER_S * BANDWIDTH_EFFICIENCY)
+    assert costs.host_optimizer_time_s == pytest.approx(expected_s)
+    costs = roofline_costs(hand_graph(), cpu, "sgd")
+    assert costs.host_optimizer_time_s == costs.optimizer_time_s
+
+
+def test_compression_is_bound_by_the_memory() -> None:
+    slow = roofline_costs(hand_graph(), hand_hardware())
+    fast = roofline_costs(
+        hand_graph(), dataclasses.replace(hand_hardware(), memory_bandwidth_bytes_per_s=2e11)
+    )
+    assert fast.compress_bytes_per_s == pytest.approx(2 * slow.compress_bytes_per_s)
+    assert fast.restore_bytes_per_s == pytest.approx(2 * slow.restore_bytes_per_s)
+    assert slow.compress_bytes_per_s < slow.restore_bytes_per_s < 1e11

@@ -21,6 +21,7 @@ _EVICTED_BYTES = 1 << 26
 
 _FACTORIES: dict[str, Callable[[list[torch.Tensor]], torch.optim.Optimizer]] = {
     "adamw": lambda parameters: torch.optim.AdamW(parameters, lr=1e-4),
+    "adamw_master": lambda parameters: torch.optim.AdamW(parameters, lr=1e-4),
     "adam": lambda parameters: torch.optim.Adam(parameters, lr=1e-4),
     "sgd": lambda parameters: torch.optim.SGD(parameters, lr=1e-4),
     "sgd_momentum": lambda parameters: torch.optim.SGD(parameters, lr=1e-4, momentum=0.9),
@@ -33,7 +34,7 @@ def measure_optimizer(
     """Return seconds of ``step`` and ``zero_grad`` in the steady state.
 
     Where all parameters with gradients and states would take too much memory, a part of them
-    runs and the time is scaled by bytes.
+    runs and the time is scaled by bytes. Master weights are stepped in float32 and converted.
 
     Args:
         graph: the traced step; its parameters give shapes and dtypes.
@@ -47,15 +48,21 @@ def measure_optimizer(
     total_bytes = sum(num_bytes for _, _, num_bytes in views)
     if not total_bytes:
         return 0.0
+    master = OPTIMIZERS[name].master_weights
     copies = 2 + OPTIMIZERS[name].state_per_parameter
+    # Master weights, their gradients and states are up to twice as long as what they belong to.
+    copies = 2 * copies + 2 if master else copies
     allowed = min(_LARGEST_BYTES, int(_MEMORY_SHARE * free_memory_bytes(device.type)))
     chosen, chosen_bytes = _prefix(views, allowed // copies)
     parameters = [
         torch.full(shape, 0.02, dtype=getattr(torch, dtype), device=device, requires_grad=True)
         for shape, dtype in chosen
     ]
-    optimizer = _FACTORIES[name](parameters)
-    times = [_step(optimizer, parameters, device) for _ in range(repetitions + 1)]
+    weights = parameters
+    if master:
+        weights = [p.detach().float().requires_grad_() for p in parameters]
+    optimizer = _FACTORIES[name](weights)
+    times = [_step(optimizer, parameters, weights, device) for _ in range(repetitions + 1)]
     return statistics.median(times[1:]) * total_bytes / chosen_bytes
 
 
@@ -87,16 +94,28 @@ def _prefix(
 
 
 def _step(
-    optimizer: torch.optim.Optimizer, parameters: list[torch.Tensor], device: torch.device
+    optimizer: torch.optim.Optimizer,
+    parameters: list[torch.Tensor],
+    weights: list[torch.Tensor],
+    device: torch.device,
 ) -> float:
+    """Seconds of one step; ``weights`` are the parameters or, elsewhere, their master weights."""
     for parameter in parameters:
         parameter.grad = torch.full_like(parameter, 1e-3, requires_grad=False)
     # A step follows a whole backward, so neither states nor parameters are in the caches.
     torch.ones(_EVICTED_BYTES // 4, device=device)
     _wait(device)
     start = time.perf_counter()
+    if weights is not parameters:
+        for parameter, weight in zip(parameters, weights, strict=True):
+            weight.grad = None if parameter.grad is None else parameter.grad.to(weight.dtype)
+            parameter.grad = None
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
+    if weights is not parameters:
+        with torch.no_grad():
+            for parameter, weight in zip(parameters, weights, strict=True):
+                parameter.copy_(weight)
     _wait(device)
     return time.perf_counter() - start
 
