@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Mapping
+from enum import StrEnum
+from typing import Any, TypeVar
 
 from remora.errors import FileFormatError
 from remora.schedule.schedule import (
@@ -20,6 +21,9 @@ from remora.schedule.schedule import (
     StatePlan,
     UnitOption,
 )
+
+_Choice = TypeVar("_Choice", bound=StrEnum)
+_PARTS: Mapping[str, type] = {"memory": MemoryPlan, "pipeline": PipelinePlan, "state": StatePlan}
 
 
 def schedule_to_json(schedule: Schedule) -> str:
@@ -84,40 +88,75 @@ def _check_version(version: Any) -> None:
 
 
 def _schedule(content: Mapping[str, Any]) -> Schedule:
-    memory, pipeline, state = content["memory"], content["pipeline"], content["state"]
+    _check_fields("the schedule", content, ("version", "graph_hash", *_PARTS))
+    memory, pipeline, state = (content[part] for part in _PARTS)
+    for part, record in _PARTS.items():
+        _check_fields(part, content[part], [f.name for f in dataclasses.fields(record)])
     return Schedule(
         graph_hash=str(content["graph_hash"]),
         memory=MemoryPlan(
-            options=tuple(
-                UnitOption(tuple((str(name), Action(action)) for name, action in option))
-                for option in memory["options"]
-            ),
+            options=tuple(map(_option, memory["options"])),
             groups=tuple(_group(entry) for entry in memory["groups"]),
-            offload_window=int(memory["offload_window"]),
-            prefetch_distance=int(memory["prefetch_distance"]),
+            offload_window=_integer("memory.offload_window", memory["offload_window"]),
+            prefetch_distance=_integer("memory.prefetch_distance", memory["prefetch_distance"]),
             # Fields that version 1 did not have.
-            paces=tuple((int(w), int(d)) for w, d in memory.get("paces", ())),
+            paces=tuple(map(_pace, memory.get("paces", ()))),
         ),
         pipeline=PipelinePlan(
-            kind=PipelineKind(pipeline["kind"]),
-            cuts=tuple(int(cut) for cut in pipeline["cuts"]),
-            chunks=int(pipeline["chunks"]),
-            micro_batches=int(pipeline["micro_batches"]),
+            kind=_choice("pipeline.kind", PipelineKind, pipeline["kind"]),
+            cuts=_integers("pipeline.cuts", pipeline["cuts"]),
+            chunks=_integer("pipeline.chunks", pipeline["chunks"]),
+            micro_batches=_integer("pipeline.micro_batches", pipeline["micro_batches"]),
         ),
         state=StatePlan(
-            weights=Placement(state["weights"]),
-            gradients=Placement(state["gradients"]),
-            optimizer=Placement(state["optimizer"]),
-            zero_stage=int(state["zero_stage"]),
-            streamed_units=tuple(int(unit) for unit in state.get("streamed_units", ())),
+            weights=_choice("state.weights", Placement, state["weights"]),
+            gradients=_choice("state.gradients", Placement, state["gradients"]),
+            optimizer=_choice("state.optimizer", Placement, state["optimizer"]),
+            zero_stage=_integer("state.zero_stage", state["zero_stage"]),
+            streamed_units=_integers("state.streamed_units", state.get("streamed_units", ())),
         ),
     )
+
+
+def _option(entry: Any) -> UnitOption:
+    return UnitOption(
+        tuple((str(name), _choice("memory.options", Action, action)) for name, action in entry)
+    )
+
+
+def _pace(entry: Any) -> tuple[int, int]:
+    window, distance = _integers("memory.paces", entry)
+    return window, distance
 
 
 def _group(entry: Mapping[str, Any]) -> Group:
+    _check_fields("memory.groups", entry, [field.name for field in dataclasses.fields(Group)])
     return Group(
-        start=int(entry["start"]),
-        end=int(entry["end"]),
-        checkpoint=Action(entry["checkpoint"]),
+        start=_integer("memory.groups.start", entry["start"]),
+        end=_integer("memory.groups.end", entry["end"]),
+        checkpoint=_choice("memory.groups.checkpoint", Action, entry["checkpoint"]),
         children=tuple(_group(child) for child in entry["children"]),
     )
+
+
+def _check_fields(where: str, entry: Mapping[str, Any], known: Collection[str]) -> None:
+    for field in entry:
+        if field not in known:
+            raise ValueError(f"{where} has a field {field!r}; allowed: {', '.join(known)}")
+
+
+def _choice(field: str, choices: type[_Choice], value: Any) -> _Choice:
+    if value not in list(choices):
+        allowed = ", ".join(repr(choice.value) for choice in choices)
+        raise ValueError(f"{field} has {value!r}; allowed: {allowed}")
+    return choices(value)
+
+
+def _integers(field: str, values: Any) -> tuple[int, ...]:
+    return tuple(_integer(field, value) for value in values)
+
+
+def _integer(field: str, value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError(f"{field} has {value!r}; allowed: integers")
+    return value
