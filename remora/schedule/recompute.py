@@ -28,6 +28,7 @@ __all__ = [
     "is_recompute",
     "partial_closure",
     "rerun_of",
+    "restore_rise_bytes",
     "storage_actions",
     "unit_steps",
 ]
@@ -153,6 +154,21 @@ def compressed_bytes(chain: Chain, storage: int) -> int:
     return sum(-(-part // granularity) * granularity for part in (elements, scales))
 
 
+def restore_rise_bytes(originals: Sequence[int], copies: Sequence[int]) -> int:
+    """Largest rise of the level while storages are restored one by one, each giving its copy up.
+
+    Args:
+        originals: bytes of every storage.
+        copies: bytes of its compressed copy.
+    """
+    level = peak = 0
+    for original, copy in zip(originals, copies, strict=True):
+        level += original
+        peak = max(peak, level)
+        level -= copy
+    return peak
+
+
 def can_compress(graph: ModelGraph, unit: Unit, storage: int) -> bool:
     """Whether all that a unit saves of a storage is of one floating dtype, which is its own."""
     views = {
@@ -225,17 +241,11 @@ def _transient_bytes(chain: Chain, unit: Unit, closure: Closure, fills: tuple[in
     steps = _steps(chain, unit)
     last: dict[int, int] = {}
     for position in closure.steps:
-        for storage in (*closure.remade[position], *steps[position].makes):
-            last[storage] = position
-    first_of_copy = {
-        storage: min(p for p in closure.steps if storage in closure.remade[p])
-        for storage in closure.copied
-    }
+        made_again = closure.remade[position] - closure.copied
+        last.update(dict.fromkeys((*made_again, *steps[position].makes), position))
     level = peak = 0
     for position in closure.steps:
-        arriving = [*steps[position].makes]
-        arriving += [s for s, first in first_of_copy.items() if first == position]
-        level += sum(chain.num_bytes(storage) for storage in arriving)
+        level += sum(chain.num_bytes(storage) for storage in steps[position].makes)
         working = chain.costs.op_workspace_bytes[unit.forward[0] + position]
         working += sum(chain.num_bytes(storage) for storage in steps[position].scratch)
         peak = max(peak, level + working)

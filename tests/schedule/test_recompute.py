@@ -15,6 +15,7 @@ from remora.schedule.recompute import (
     can_compress,
     compressed_bytes,
     rerun_of,
+    restore_rise_bytes,
     storage_actions,
 )
 from remora.schedule.schedule import Action, UnitOption
@@ -193,3 +194,10 @@ def test_masks_and_indices_are_not_compressed() -> None:
                 view = chain.graph.tensors[saved.tensor]
                 if view.dtype in ("int64", "bool"):
                     assert not can_compress(chain.graph, unit, view.storage)
+
+
+def test_restoring_one_by_one() -> None:
+    assert restore_rise_bytes([], []) == 0
+    assert restore_rise_bytes([100], [26]) == 100
+    assert restore_rise_bytes([100, 40], [26, 11]) == 114
+    assert restore_rise_bytes([100, 10], [26, 3]) == 100

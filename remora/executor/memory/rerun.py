@@ -11,7 +11,6 @@ import torch
 
 from remora.executor.memory.ambient import random_state
 from remora.executor.memory.call_log import CallLog, Draw, LoggedCall, View
-from remora.executor.memory.layout import bytes_of
 from remora.schedule.closure import Closure
 
 __all__ = ["Rerun", "StorageSource", "rerun", "rerun_plan"]
@@ -34,7 +33,7 @@ class Rerun:
         closure: which calls, and what they find made again.
         calls: the calls of the closure, by position in the log.
         sources: storages that they find as they are, by number.
-        originals: storages from outside as they were before the first write.
+        originals: copies of storages from outside as they were before the first write.
         wanted: numbers of the storages to return.
         device: whose random state the calls use.
     """
@@ -103,7 +102,7 @@ def _run(plan: Rerun, position: int, again: dict[int, torch.UntypedStorage]) -> 
     remade = plan.closure.remade[position]
     for number in remade:
         if number not in again:
-            again[number] = bytes_of(plan.originals[number]).clone().untyped_storage()
+            again[number] = plan.originals[number]
 
     args = [_value(plan, position, spec, again) for spec in call.args]
     kwargs = {name: _value(plan, position, spec, again) for name, spec in call.kwargs.items()}

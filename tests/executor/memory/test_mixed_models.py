@@ -37,6 +37,10 @@ from tests.zoo.model_files import TINY, load
 
 TOLERANCE = 0.02
 
+SLOW_TOLERANCE = 0.03
+"""Units that are recomputed as a whole end their rerun early: what the model's code would hold until
+then is predicted and not there. A few plans in a hundred pass 2 % by that, none the other way."""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -61,7 +65,9 @@ def case_of(name: str) -> Case:
     return Case(example, graph, replace(peak_problem(graph), allow_lossy=True), plain, step)
 
 
-def check(case: Case, plan: Schedule, label: str, peak: bool = True) -> None:
+def check(
+    case: Case, plan: Schedule, label: str, peak: bool = True, over: float = TOLERANCE
+) -> None:
     """Gradients, unless something is compressed, and the peak, which takes longer to see."""
     example = case.example
     lossless = all(Action.COMPRESS not in o.distinct for o in plan.memory.options)
@@ -73,9 +79,8 @@ def check(case: Case, plan: Schedule, label: str, peak: bool = True) -> None:
             return
         measured_bytes = case.step.resident_bytes() + cpu_peak_bytes(case.step.run)
     predicted_bytes = simulate(case.problem, plan).max_peak_bytes
-    assert predicted_bytes == pytest.approx(measured_bytes, rel=TOLERANCE), (
-        f"{label}: {plan.memory}"
-    )
+    error = predicted_bytes / measured_bytes - 1
+    assert -TOLERANCE < error < over, f"{label}: {error:.2%} off under {plan.memory}"
 
 
 def lossless_menus(case: Case) -> Problem:
@@ -103,7 +108,8 @@ def test_random_mixes_with_groups_and_compression(name: str) -> None:
 def test_many_random_menu_options(name: str) -> None:
     case = case_of(name)
     for seed in range(100, 150):
-        check(case, menu_schedule(lossless_menus(case), seed), f"{name}, menu {seed}")
+        plan = menu_schedule(lossless_menus(case), seed)
+        check(case, plan, f"{name}, menu {seed}", over=SLOW_TOLERANCE)
 
 
 @pytest.mark.slow
@@ -111,8 +117,9 @@ def test_many_random_menu_options(name: str) -> None:
 def test_many_random_mixes_with_groups_and_compression(name: str) -> None:
     case = case_of(name)
     for seed in range(100, 125):
-        check(case, random_schedule(case.graph, seed), f"{name}, mix {seed}")
-        check(case, random_schedule(case.graph, seed, lossy=True), f"{name}, lossy mix {seed}")
+        for lossy in (False, True):
+            plan = random_schedule(case.graph, seed, lossy)
+            check(case, plan, f"{name}, mix {seed}, lossy {lossy}", over=SLOW_TOLERANCE)
 
 
 def test_preserved_models_start_alike() -> None:

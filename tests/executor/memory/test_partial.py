@@ -77,6 +77,7 @@ class Model(nn.Module):
         self.norm = nn.BatchNorm1d(width)
         self.head = nn.Linear(width, width)
         self.function = function
+        self.more = False
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.function(self, x))
@@ -297,6 +298,51 @@ def test_a_run_that_differs_from_the_trace_is_exact_too() -> None:
     plain = step()
     options = {0: mixed(graph, 0), 1: mixed(graph, 1, rest=OFFLOAD), 2: mixed(graph, 2)}
     with apply(model, graph, plan_of(graph, options)):
+        assert all(map(torch.equal, plain, step()))
+
+
+def test_one_operator_more_than_in_the_trace() -> None:
+    def function(model: Model, x: Tensor) -> Tensor:
+        hidden = model.inner(x) + 1.0
+        weight = model.head.weight.sin() if model.more else model.head.weight
+        return hidden.exp().sigmoid().tanh() * weight[:6]
+
+    # Each of the three saves its own result. In the trace one of them runs again from the one
+    # before it; one more saved tensor shifts that by one, to a result of what nobody saves.
+    torch.manual_seed(1)
+    model, inputs = Model(function), (torch.randn(6, 8),)
+    graph = trace(model, inputs, units=["head"])
+    model.more = True
+    plain = run_steps(model, inputs)
+    for name in ("exp", "sigmoid", "tanh"):
+        with apply(model, graph, plan_of(graph, {0: mixed(graph, 0, name)})):
+            assert differences(plain, run_steps(model, inputs)) == []
+
+
+def test_complex_and_conjugated_tensors() -> None:
+    def function(model: Model, x: Tensor) -> Tensor:
+        spectrum = torch.fft.fft(model.inner(x)).conj()
+        return (spectrum * spectrum.conj().exp()).imag.neg().exp()
+
+    check(function)
+    check(function, "exp")
+
+
+def test_autocast_around_the_backward_alone() -> None:
+    def function(model: Model, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", enabled=False):
+            return model.inner(x).tanh()
+
+    torch.manual_seed(1)
+    model, inputs = Model(function), (torch.randn(6, 8),)
+    graph = trace(model, inputs, units=["head"])
+
+    def step() -> list[Tensor]:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return list(torch.autograd.grad(model(*inputs).sum(), list(model.inner.parameters())))
+
+    plain = step()
+    with apply(model, graph, plan_of(graph, {0: mixed(graph, 0)})):
         assert all(map(torch.equal, plain, step()))
 
 
