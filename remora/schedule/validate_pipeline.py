@@ -43,9 +43,10 @@ def _check_cuts(pipeline: PipelinePlan, num_units: int) -> None:
     borders = (0, *pipeline.cuts, num_units)
     for stage, (start, end) in enumerate(pipeline.spans(num_units)):
         if not 0 <= start < end <= num_units:
+            fault = "empty" if start >= end else "outside of the model"
             raise InvalidInputError(
                 f"pipeline.cuts is {list(pipeline.cuts)}, which leaves stage {stage} "
-                f"[{start}, {end}) empty; allowed: ascending indices from 1 to {num_units - 1}"
+                f"[{start}, {end}) {fault}; allowed: ascending indices from 1 to {num_units - 1}"
             )
     if pipeline.chunks < 1 or len(borders) - 1 < pipeline.chunks:
         raise InvalidInputError(

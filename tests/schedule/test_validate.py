@@ -11,13 +11,11 @@ from hypothesis import strategies as st
 
 from remora.errors import InvalidInputError
 from remora.schedule.menu import keep_all_schedule, offload_option, recompute_option
-from remora.schedule.problem import Problem
 from remora.schedule.schedule import (
     Action,
     Group,
     PipelineKind,
     PipelinePlan,
-    Placement,
     Schedule,
     StatePlan,
     UnitOption,
@@ -108,10 +106,10 @@ def test_offload_is_refused_where_host_and_device_are_one_memory() -> None:
 
 
 def test_a_pipeline_needs_a_kind() -> None:
-    problem = dataclasses.replace(problem_of(GRAPH), world_size=2)
-    assert isinstance(problem, Problem)
-    with pytest.raises(InvalidInputError, match="world_size is 2"):
-        validate(problem, KEEP)
+    replicated = dataclasses.replace(problem_of(GRAPH), world_size=2)
+    validate(replicated, KEEP)  # two replicas of the whole model
+    with pytest.raises(InvalidInputError, match=r"cuts is \[2\] with pipeline.kind='none'"):
+        validate(replicated, dataclasses.replace(KEEP, pipeline=PipelinePlan(cuts=(2,))))
 
 
 @given(seed=st.integers(0, 100_000))
