@@ -17,7 +17,9 @@ from torch import Tensor
 
 from remora.schedule.recompute import BLOCK_ELEMENTS
 
-__all__ = ["CompressedStorage", "compress", "restore"]
+__all__ = ["CompressedStorage", "can_hold", "compress", "restore"]
+
+_DTYPES = frozenset({torch.float64, torch.float32, torch.bfloat16, torch.float16})
 
 _STEPS = 126.0
 _LARGEST = 127.0
@@ -90,12 +92,18 @@ def _restore_blocks(codes: Tensor, scales: Tensor, out: Tensor) -> Tensor:
     return out.mul_(scales[:, None])
 
 
+def can_hold(storage: torch.UntypedStorage, dtype: torch.dtype) -> bool:
+    """Whether a storage is nothing but values of a floating dtype that can be compressed."""
+    return dtype in _DTYPES and storage.nbytes() > 0 and storage.nbytes() % dtype.itemsize == 0
+
+
 class CompressedStorage:
     """A saved storage that is compressed until it is restored.
 
     Args:
         storage: all of it is compressed.
         dtype: of its values.
+        judge: whether to find the error.
 
     Attributes:
         error: largest error over the storage's largest value; None if it was not asked for.

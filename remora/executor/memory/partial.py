@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from remora.executor.memory.call_log import CallLog
-from remora.executor.memory.compression import CompressedStorage
+from remora.executor.memory.compression import CompressedStorage, can_hold
 from remora.executor.memory.layout import Layout, is_plain, layout_of
 from remora.executor.memory.offload import OffloadTimeline
 from remora.executor.memory.rerun import Rerun, StorageSource, rerun, rerun_plan
@@ -208,7 +208,7 @@ class PartialUnit:
             return RemadeStorage()
         if action is Action.OFFLOAD:
             return self._timeline.offload(tensor, self._unit, self._unit)
-        if action is Action.COMPRESS and tensor.is_floating_point():
+        if action is Action.COMPRESS and can_hold(tensor.untyped_storage(), tensor.dtype):
             judge = name not in self._errors
             block = CompressedStorage(tensor.untyped_storage(), tensor.dtype, judge)
             if block.error is not None:

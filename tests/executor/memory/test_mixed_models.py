@@ -38,8 +38,8 @@ from tests.zoo.model_files import TINY, load
 TOLERANCE = 0.02
 
 SLOW_TOLERANCE = 0.03
-"""Units that are recomputed as a whole end their rerun early: what the model's code would hold until
-then is predicted and not there. A few plans in a hundred pass 2 % by that, none the other way."""
+"""Units that are recomputed as a whole end their rerun early: what the model's code would hold
+until then is predicted and not there. A few plans in a hundred pass 2 % by that."""
 
 
 @dataclass(frozen=True)

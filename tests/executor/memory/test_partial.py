@@ -393,6 +393,25 @@ def test_backward_twice_on_a_retained_graph() -> None:
         assert all(map(torch.equal, plain, two_backwards()))
 
 
+def test_gradients_of_gradients() -> None:
+    def function(model: Model, x: Tensor) -> Tensor:
+        return (model.inner(x).tanh() * x).exp().sigmoid()
+
+    torch.manual_seed(1)
+    model, inputs = Model(function), (torch.randn(6, 8, requires_grad=True),)
+    graph = trace(model, inputs, units=["head"])
+
+    def penalty() -> list[Tensor]:
+        loss = model(*inputs).square().sum()
+        (slope,) = torch.autograd.grad(loss, inputs[0], create_graph=True)
+        return list(torch.autograd.grad(slope.square().sum(), list(model.inner.parameters())))
+
+    plain = penalty()
+    for one in (mixed(graph, 0), mixed(graph, 0, "tanh"), mixed(graph, 0, rest=OFFLOAD)):
+        with apply(model, graph, plan_of(graph, {0: one})):
+            assert all(map(torch.equal, plain, penalty()))
+
+
 def test_two_forwards_before_their_backwards() -> None:
     model, inputs, graph = chain(3)
 
