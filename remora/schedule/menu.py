@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from remora.graph.model_graph import ModelGraph, Unit
 from remora.schedule.chain import Chain
 from remora.schedule.closure import ClosureFinder
-from remora.schedule.recompute import (
-    can_compress,
-    compressed_bytes,
-    is_recompute,
-    rerun_of,
-    storage_actions,
-    unit_steps,
-)
+from remora.schedule.option_prices import PricedOption, cover_prices, price_option
+from remora.schedule.recompute import can_compress, is_recompute, unit_steps
 from remora.schedule.schedule import Action, MemoryPlan, Schedule, UnitOption
 
 if TYPE_CHECKING:
@@ -45,10 +38,6 @@ _LEAST_SHARE = 0.005
 
 _CUT_SHARE = 1 / 16
 """Least share of what a unit saves by which two options differ."""
-
-_NUM_PRICES = 12
-_COPY_SHARES = (0.0, 0.3, 1.0)
-"""Shares of the time of host copies that a schedule may fail to hide."""
 
 
 def keep_option(unit: Unit) -> UnitOption:
@@ -116,33 +105,6 @@ def unit_menu(problem: Problem, unit: Unit) -> tuple[UnitOption, ...]:
     return (*plain, *mixed_options)
 
 
-@dataclass(frozen=True, slots=True)
-class _Priced:
-    """An option and what it costs.
-
-    Attributes:
-        option: the option.
-        time_s: seconds added to the compute stream.
-        held_bytes: left on the device between forward and backward.
-        moved_bytes: over the host link, one way.
-    """
-
-    option: UnitOption
-    time_s: float
-    held_bytes: int
-    moved_bytes: int
-
-    def beats(self, other: _Priced) -> bool:
-        """Whether it is nowhere worse, and somewhere better."""
-        mine = (self.time_s, self.held_bytes, self.moved_bytes)
-        theirs = (other.time_s, other.held_bytes, other.moved_bytes)
-        return mine != theirs and all(a <= b for a, b in zip(mine, theirs, strict=True))
-
-    def cost_s(self, byte_price_s: float, copy_price_s: float) -> float:
-        """Seconds if a byte on the device and a byte moved cost so much."""
-        return self.time_s + byte_price_s * self.held_bytes + copy_price_s * self.moved_bytes
-
-
 class _Mixer:
     """Makes and chooses the mixed options of one unit."""
 
@@ -159,14 +121,16 @@ class _Mixer:
     def best(self, plain: Sequence[UnitOption]) -> list[UnitOption]:
         """The mixed options to offer beside the plain ones, fastest first."""
         known = {option.actions for option in plain}
-        found: dict[object, _Priced] = {}
+        found: dict[object, PricedOption] = {}
         for option in self._candidates():
             if option.actions not in known:
-                found.setdefault(option.actions, self._price(option))
-        base = [self._price(option) for option in plain]
+                found.setdefault(
+                    option.actions, price_option(self._chain, self._unit.index, option)
+                )
+        base = [price_option(self._chain, self._unit.index, option) for option in plain]
         rivals = [*base, *found.values()]
         front = [p for p in found.values() if not any(rival.beats(p) for rival in rivals)]
-        chosen = self._cover(base, front)
+        chosen = cover_prices(self._chain.costs, base, front, MENU_SIZE - len(base))
         chosen.sort(key=lambda p: (p.time_s, p.moved_bytes, -p.held_bytes))
         return [priced.option for priced in chosen]
 
@@ -238,70 +202,6 @@ class _Mixer:
         if action is Action.OFFLOAD:
             return _can_move(graph, storage)
         return can_compress(graph, self._unit, storage)
-
-    def _price(self, option: UnitOption) -> _Priced:
-        chain, costs = self._chain, self._chain.costs
-        record = chain.units[self._unit.index]
-        if is_recompute(option):
-            time_s = record.rerun_s + record.hooks_s
-            return _Priced(option, time_s, chain.input_bytes(record.index), 0)
-        actions = storage_actions(chain, record.index, option)
-        by_action = {way: [s for s, a in actions.items() if a is way] for way in Action}
-        packed = by_action[Action.COMPRESS]
-        original_bytes = sum(chain.num_bytes(s) for s in packed)
-        time_s = original_bytes / costs.compress_bytes_per_s
-        time_s += original_bytes / costs.restore_bytes_per_s
-        held = [*by_action[Action.KEEP]]
-        rerun = rerun_of(chain, record.index, option)
-        if rerun is not None:
-            again = sum(1 for _, action in option.actions if action is Action.RECOMPUTE)
-            time_s += rerun.duration_s + again * costs.saved_tensor_overhead_s
-            held += rerun.reads
-        if rerun is not None or packed:
-            ops = record.forward[1] - record.forward[0]
-            time_s += ops * costs.recorded_op_overhead_s
-        held_bytes = sum(chain.num_bytes(s) for s in held)
-        held_bytes += sum(compressed_bytes(chain, s) for s in packed)
-        moved_bytes = sum(chain.num_bytes(s) for s in by_action[Action.OFFLOAD])
-        return _Priced(option, time_s, held_bytes, moved_bytes)
-
-    def _cover(self, base: Sequence[_Priced], front: Sequence[_Priced]) -> list[_Priced]:
-        """Add options one by one, each time the one that lowers the costs most over all prices."""
-        prices = self._prices([*base, *front])
-        best = [min(p.cost_s(*price) for p in base) for price in prices]
-        chosen: list[_Priced] = []
-        left = list(front)
-        while left and len(base) + len(chosen) < MENU_SIZE:
-            gains = [
-                sum(
-                    max(0.0, 1.0 - p.cost_s(*price) / cost) if cost > 0 else 0.0
-                    for price, cost in zip(prices, best, strict=True)
-                )
-                for p in left
-            ]
-            position = max(range(len(left)), key=lambda i: (gains[i], -i))
-            if gains[position] <= 0:
-                break
-            taken = left.pop(position)
-            chosen.append(taken)
-            costs = (taken.cost_s(*price) for price in prices)
-            best = [min(cost, new) for cost, new in zip(best, costs, strict=True)]
-        return chosen
-
-    def _prices(self, options: Sequence[_Priced]) -> list[tuple[float, float]]:
-        """Prices of a byte held and a byte moved: from too low to too high to change anything."""
-        most = max(p.held_bytes for p in options)
-        rates = [
-            p.time_s / (most - p.held_bytes)
-            for p in options
-            if p.time_s > 0 and p.held_bytes < most
-        ]
-        costs = self._chain.costs
-        copy_s = 1 / costs.d2h_bytes_per_s + 1 / costs.h2d_bytes_per_s
-        low, high = 0.5 * min(rates, default=copy_s), 2 * max(rates, default=copy_s)
-        step = (high / low) ** (1 / (_NUM_PRICES - 1))
-        held = [low * step**i for i in range(_NUM_PRICES)]
-        return [(price, share * copy_s) for price in held for share in _COPY_SHARES]
 
 
 def _can_move(graph: ModelGraph, storage: int) -> bool:

@@ -1,115 +1,32 @@
 """The aten calls of one unit's forward, with storages replaced by numbers.
 
 Nothing here keeps an activation alive that the planner does not hold for a rerun: storages are
-known by weak references, whose existence also keeps an address from being used twice. Calls are
-noted in the forward pass, so records are plain tuples and what can wait until the end does.
+known by weak references, whose existence also keeps an address from being used twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from remora.executor.memory.ambient import RandomState, random_state
-from remora.executor.memory.layout import Layout, bytes_of, is_plain, layout_of
+from remora.executor.memory.call_records import (
+    STRANGE,
+    Expected,
+    LoggedCall,
+    PendingCall,
+    View,
+    draw_of,
+    numbers_at,
+    tensors_in,
+)
+from remora.executor.memory.layout import bytes_of, is_plain, layout_of
 from remora.executor.memory.operators import Operator
 from remora.schedule.closure import Step
 
-__all__ = ["CallLog", "Draw", "Expected", "LoggedCall", "View"]
-
-_STRANGE = -1
-"""Number of a tensor that is more than a view of memory."""
-
-
-class View(NamedTuple):
-    """Stands for a tensor argument.
-
-    Attributes:
-        number: of its storage.
-        layout: how it views the storage.
-        device: where it is.
-    """
-
-    number: int
-    layout: Layout
-    device: torch.device
-
-
-class Draw(NamedTuple):
-    """Random state before a call.
-
-    Attributes:
-        default: of the default generators.
-        generator, state: the generator that the call was given, and its state; or None.
-    """
-
-    default: RandomState
-    generator: torch.Generator | None
-    state: Tensor | None
-
-
-class LoggedCall(NamedTuple):
-    """One call.
-
-    Attributes:
-        operator: what is known of the operator.
-        function: the overload.
-        args, kwargs: arguments with :class:`View` in place of tensors.
-        numbers: of the storages of its tensor arguments, in order.
-        made: number and bytes of every storage among its results that it made, by position.
-        written, scratch: numbers of storages that it changes; see ``closure.Step``.
-        draw: random state it ran under, if it is random.
-        strange: whether an argument or result was more than a view of memory.
-        whole: whether it could run again; arguments are left out where the trace says that it
-            will not have to.
-    """
-
-    operator: Operator
-    function: Any
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    numbers: list[int]
-    made: dict[int, tuple[int, int]]
-    written: tuple[int, ...]
-    scratch: tuple[int, ...]
-    draw: Draw | None
-    strange: bool
-    whole: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Expected:
-    """A call as the trace has it.
-
-    Attributes:
-        name: of its operator.
-        loose: positions among its tensor arguments of activations that nothing needs later.
-        again: whether it will have to run again.
-    """
-
-    name: str
-    loose: frozenset[int]
-    again: bool
-
-
-class _Pending(NamedTuple):
-    """A call that is running."""
-
-    operator: Operator
-    function: Any
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    tensors: list[Tensor]
-    numbers: list[int]
-    written: tuple[int, ...]
-    scratch: tuple[int, ...]
-    draw: Draw | None
-    whole: bool
+__all__ = ["CallLog"]
 
 
 class CallLog:
@@ -159,7 +76,7 @@ class CallLog:
 
     def before(
         self, operator: Operator, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> _Pending:
+    ) -> PendingCall:
         """Note a call that is about to run."""
         expected = self._expected_now(operator.name)
         whole = expected is None or expected.again
@@ -170,12 +87,12 @@ class CallLog:
             specs = tuple([self._spec(value, tensors, numbers) for value in args])
             named = {name: self._spec(value, tensors, numbers) for name, value in kwargs.items()}
         else:
-            tensors += _tensors((args, tuple(kwargs.values())))
-            numbers += [self.number_of(t) if is_plain(t) else _STRANGE for t in tensors]
-        written = _numbers_at(operator.written, specs, named) if operator.written else ()
+            tensors += tensors_in((args, tuple(kwargs.values())))
+            numbers += [self.number_of(t) if is_plain(t) else STRANGE for t in tensors]
+        written = numbers_at(operator.written, specs, named) if operator.written else ()
         for number in written:
             self._keep_original(number)
-        return _Pending(
+        return PendingCall(
             operator,
             function,
             specs if whole else (),
@@ -183,15 +100,15 @@ class CallLog:
             tensors,
             numbers,
             written,
-            _numbers_at(operator.scratch, specs, named) if operator.scratch else (),
-            _draw(kwargs, self._device) if whole and operator.random else None,
+            numbers_at(operator.scratch, specs, named) if operator.scratch else (),
+            draw_of(kwargs, self._device) if whole and operator.random else None,
             whole,
         )
 
-    def after(self, call: _Pending, result: Any) -> None:
+    def after(self, call: PendingCall, result: Any) -> None:
         """Note that the call returned ``result``."""
-        results = [result] if type(result) is Tensor else list(_tensors(result))
-        strange = _STRANGE in call.numbers or not all(map(is_plain, results))
+        results = [result] if type(result) is Tensor else list(tensors_in(result))
+        strange = STRANGE in call.numbers or not all(map(is_plain, results))
         made = {} if strange else self._new_storages(results)
         if not (made or strange or call.written or call.scratch):
             return
@@ -233,7 +150,7 @@ class CallLog:
         reads = () if call.operator.layout_only else dict.fromkeys(call.numbers)
         made = [number for number, _ in call.made.values()]
         return Step(
-            reads=tuple(n for n in reads if n != _STRANGE and n not in call.scratch),
+            reads=tuple(n for n in reads if n != STRANGE and n not in call.scratch),
             makes=tuple(number for number in made if number in self._made),
             writes=tuple(number for number in call.written if number not in made),
             scratch=call.scratch,
@@ -266,14 +183,14 @@ class CallLog:
                 if tensor is not None:
                     self.held[number] = tensor
 
-    def _hold_outside(self, call: _Pending, loose: frozenset[int]) -> None:
+    def _hold_outside(self, call: PendingCall, loose: frozenset[int]) -> None:
         for position, number in enumerate(call.numbers):
-            if number in self._made or number in self.held or number == _STRANGE:
+            if number in self._made or number in self.held or number == STRANGE:
                 continue
             if position not in loose:
                 self.held[number] = call.tensors[position]
 
-    def _meet_blanks(self, call: _Pending) -> None:
+    def _meet_blanks(self, call: PendingCall) -> None:
         """Something that no call wrote to but one reads was written out of sight."""
         self._blank.difference_update(call.written)
         if call.operator.layout_only:
@@ -301,37 +218,10 @@ class CallLog:
     def _spec(self, value: Any, tensors: list[Tensor], numbers: list[int]) -> Any:
         """Replace tensors by views; note them and the numbers of their storages."""
         if isinstance(value, Tensor):
-            number = self.number_of(value) if is_plain(value) else _STRANGE
+            number = self.number_of(value) if is_plain(value) else STRANGE
             tensors.append(value)
             numbers.append(number)
             return View(number, layout_of(value), value.device)
         if isinstance(value, (list, tuple)):
             return [self._spec(item, tensors, numbers) for item in value]
         return value
-
-
-def _numbers_at(
-    places: tuple[tuple[int, str], ...], specs: tuple[Any, ...], named: dict[str, Any]
-) -> tuple[int, ...]:
-    """Numbers of the storages behind some arguments."""
-    found: dict[int, None] = {}
-    for position, name in places:
-        value = specs[position] if position < len(specs) else named.get(name)
-        views = value if isinstance(value, list) else [value]
-        found.update((v.number, None) for v in views if isinstance(v, View))
-    return tuple(number for number in found if number != _STRANGE)
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    """Yield tensors in a result, in order."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _tensors(item)
-
-
-def _draw(kwargs: dict[str, Any], device: torch.device) -> Draw:
-    generator = kwargs.get("generator")
-    state = generator.get_state() if generator is not None else None
-    return Draw(random_state(device), generator, state)

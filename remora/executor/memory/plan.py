@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from remora.errors import InvalidInputError
-from remora.executor.memory.call_log import Expected
+from remora.executor.memory.call_records import Expected
 from remora.executor.memory.private_inputs import StorageKey, private_input_keys
 from remora.graph.model_graph import ModelGraph, Unit
 from remora.schedule.closure import RELABELLING

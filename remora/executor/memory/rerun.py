@@ -10,7 +10,8 @@ from typing import Any, Protocol
 import torch
 
 from remora.executor.memory.ambient import random_state
-from remora.executor.memory.call_log import CallLog, Draw, LoggedCall, View
+from remora.executor.memory.call_log import CallLog
+from remora.executor.memory.call_records import Draw, LoggedCall, View
 from remora.schedule.closure import Closure
 
 __all__ = ["Rerun", "StorageSource", "rerun", "rerun_plan"]
