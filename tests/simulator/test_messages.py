@@ -12,7 +12,7 @@ from remora.hardware.hardware import HardwareState, Link
 from remora.schedule.menu import keep_all_schedule
 from remora.schedule.problem import OPTIMIZERS, Problem
 from remora.schedule.program import Instruction, InstructionKind, MemoryKind
-from remora.schedule.schedule import PipelineKind, PipelinePlan, Schedule
+from remora.schedule.schedule import PipelineKind, PipelinePlan, Schedule, StatePlan
 from remora.simulator.simulate import simulate
 from remora.simulator.timeline import Timeline
 from tests.pipelines import equal_problem, equal_schedule, gpu_hardware
@@ -101,6 +101,7 @@ def cut(
     micro_batches: int,
     replicas: int = 1,
     chunks: int = 1,
+    zero_stage: int = 0,
 ) -> Timeline:
     """Run a model cut into stages over links of one byte per second."""
     pipeline = PipelinePlan(kind, cuts, chunks, micro_batches)
@@ -113,9 +114,8 @@ def cut(
         budget_bytes=2**40,
         world_size=pipeline.num_ranks * replicas,
     )
-    return simulate(
-        problem, Schedule(graph.content_hash, keep_all_schedule(graph).memory, pipeline)
-    )
+    memory, state = keep_all_schedule(graph).memory, StatePlan(zero_stage=zero_stage)
+    return simulate(problem, Schedule(graph.content_hash, memory, pipeline, state))
 
 
 def sent_bytes(timeline: Timeline) -> list[list[int]]:
@@ -190,6 +190,42 @@ def test_the_two_copies_of_chimera_sum_all_their_gradients() -> None:
     timeline = cut(graph, CHIMERA, (5,), micro_batches=2)
     # Both ranks hold everything: one exchange of all gradients.
     assert reductions(timeline) == {rank: [graph.gradient_bytes] for rank in (0, 1)}
+
+
+def test_the_gradient_of_a_shared_weight_is_complete_with_the_lowest_unit_of_the_stage() -> None:
+    # Units 6 and 14 share the embedding with unit 0, which is in the other stage.
+    timeline = cut(zoo_graph("t5_tiny"), GPIPE, (6,), micro_batches=2, replicas=2)
+    summed = {
+        e.instruction.unit
+        for e in timeline.events
+        if e.instruction.kind is InstructionKind.REDUCE_GRADIENTS and e.instruction.rank == 1
+    }
+    assert 6 in summed
+    assert 14 not in summed  # the head has no other weights
+
+
+def test_ranks_of_overlapping_exchanges_start_each_of_them_together() -> None:
+    timeline = cut(zoo_graph("t5_tiny"), CHIMERA, (4, 7, 12), micro_batches=4)
+    begins: dict[float, set[float]] = {}
+    ranks: dict[float, set[int]] = {}
+    for event in timeline.events:
+        if event.instruction.kind is InstructionKind.REDUCE_GRADIENTS:
+            begins.setdefault(event.instruction.duration_s, set()).add(event.start_s)
+            ranks.setdefault(event.instruction.duration_s, set()).add(event.instruction.rank)
+    assert sorted(map(sorted, ranks.values())) == [[0, 1, 2, 3], [0, 3], [1, 2]]
+    assert all(len(starts_of_one) == 1 for starts_of_one in begins.values())
+
+
+def test_replicas_that_hold_shards_exchange_shards() -> None:
+    whole = cut(zoo_graph("gpt2_tiny"), GPIPE, (5,), micro_batches=2, replicas=2)
+    shard = cut(zoo_graph("gpt2_tiny"), GPIPE, (5,), micro_batches=2, replicas=2, zero_stage=2)
+    for timeline, seconds in ((whole, EMBEDDING), (shard, EMBEDDING / 2)):
+        exchanged = [
+            e.instruction.duration_s
+            for e in timeline.events
+            if e.instruction.kind is InstructionKind.REDUCE_GRADIENTS and e.instruction.unit < 0
+        ]
+        assert exchanged == [seconds, seconds]
 
 
 @pytest.mark.parametrize("micro_batches", [2, 4])
