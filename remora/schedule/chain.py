@@ -178,7 +178,7 @@ class Chain:
         ops: Sequence[int],
         unit: ChainUnit,
         survivors: Collection[int],
-        deaths: Mapping[int, int],
+        deaths: Collection[tuple[int, int]],
         arrivals: Mapping[int, int] = _NO_ARRIVALS,
         absent: frozenset[int] = _NONE,
     ) -> int:
@@ -188,7 +188,8 @@ class Chain:
             ops: operators, ascending, all of the unit's forward or all of its backward.
             unit: the unit they belong to.
             survivors: storages made by them that outlive them.
-            deaths: operator count at which a storage from before them is freed while they run.
+            deaths: storages from before them that are freed while they run, and the operator
+                count at which they are.
             arrivals: bytes that come up beside them, by operator count.
             absent: storages that they do not make this time.
         """
@@ -201,13 +202,14 @@ class Chain:
             if isinstance(ops, range)
             else tuple(op - base for op in ops),
             frozenset(self._relative(unit, s) for s in survivors),
-            frozenset((self.num_bytes(s), d - base) for s, d in deaths.items()),
-            frozenset((count - base, size) for count, size in arrivals.items()),
+            tuple(sorted((self.num_bytes(s), d - base) for s, d in deaths)),
+            tuple(sorted((count - base, size) for count, size in arrivals.items())),
             frozenset(self._relative(unit, s) for s in absent),
         )
         if key not in self._peaks:
-            self._peaks[key] = self._replay(ops, set(survivors), deaths, arrivals, absent)
-        return self._peaks[key]
+            levels = self.levels(ops, survivors, deaths, arrivals, absent)
+            self._peaks[key] = max((level for _, level in levels), default=0)
+        return max(0, self._peaks[key])
 
     def _relative(self, unit: ChainUnit, storage: int) -> int:
         created = self.graph.storages[storage].created
@@ -216,19 +218,28 @@ class Chain:
             offset = -1 - (storage - unit.created_backward[0])
         return offset
 
-    def _replay(
+    def levels(
         self,
         ops: Sequence[int],
-        survivors: set[int],
-        deaths: Mapping[int, int],
-        arrivals: Mapping[int, int],
-        absent: frozenset[int],
-    ) -> int:
+        survivors: Collection[int],
+        deaths: Collection[tuple[int, int]] = (),
+        arrivals: Mapping[int, int] = _NO_ARRIVALS,
+        absent: frozenset[int] = _NONE,
+    ) -> list[tuple[int, int]]:
+        """Memory level while each operator runs, over the level before the first.
+
+        The arguments are those of :meth:`transient_bytes`.
+
+        Returns:
+            (operator, bytes), workspace included; what arrives after the last operator counts
+            once more for it.
+        """
         storages = self.graph.storages
-        changes = [(death, -self.num_bytes(storage)) for storage, death in deaths.items()]
+        changes = [(death, -self.num_bytes(storage)) for storage, death in deaths]
         changes += list(arrivals.items())
         heapq.heapify(changes)
-        level = peak = 0
+        level = 0
+        levels: list[tuple[int, int]] = []
         for op in ops:
             while changes and changes[0][0] <= op:
                 level += heapq.heappop(changes)[1]
@@ -239,9 +250,9 @@ class Chain:
                 level += size
                 if storage not in survivors:
                     heapq.heappush(changes, (max(storages[storage].dropped, op + 1), -size))
-            peak = max(peak, level + self.costs.op_workspace_bytes[op])
+            levels.append((op, level + self.costs.op_workspace_bytes[op]))
         rest = sum(size for _, size in changes if size > 0)
-        return max(peak, level + rest) if rest else peak
+        return [*levels, (ops[-1], level + rest)] if rest and ops else levels
 
     def _unit(self, unit: Unit) -> ChainUnit:
         times = self.costs.op_time_s

@@ -18,7 +18,7 @@ from remora.schedule.stage import Stage
 from remora.schedule.state_bytes import StateBytes, streamed_storages
 from remora.schedule.weight_fetch import Fetch
 
-__all__ = ["Layout", "StepCosts"]
+__all__ = ["Layout", "StepCosts", "host_link_rates"]
 
 _Wanted = Callable[[StaticStorage], bool]
 
@@ -208,13 +208,8 @@ class Layout:
 
     @cached_property
     def host_rates(self) -> HostLinkRates:
-        """What one rank gets of the link to the host: k ranks that share it get 1/k each."""
-        costs, host = self.chain.costs, self.problem.hardware.host
-        on_node = min(self.problem.hardware.devices_per_node, self.problem.world_size)
-        sharing = max(1, min(host.ranks_per_link, on_node))
-        return HostLinkRates(
-            costs.d2h_bytes_per_s / sharing, costs.h2d_bytes_per_s / sharing, costs.copy_latency_s
-        )
+        """What one rank gets of the link to the host."""
+        return host_link_rates(self.problem, self.chain)
 
     def _store_s(self, state: StateBytes) -> float:
         if self.state.gradients is Placement.HOST or not state.gradient_bytes:
@@ -323,3 +318,13 @@ class Layout:
             if kind in final:
                 last[stage] = micro_batch
         return last
+
+
+def host_link_rates(problem: Problem, chain: Chain) -> HostLinkRates:
+    """What one rank gets of the link to the host: k ranks that share it get 1/k each."""
+    costs, host = chain.costs, problem.hardware.host
+    on_node = min(problem.hardware.devices_per_node, problem.world_size)
+    sharing = max(1, min(host.ranks_per_link, on_node))
+    return HostLinkRates(
+        costs.d2h_bytes_per_s / sharing, costs.h2d_bytes_per_s / sharing, costs.copy_latency_s
+    )

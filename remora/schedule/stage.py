@@ -6,13 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from remora.schedule.chain import Chain
-from remora.schedule.menu import is_recompute
-from remora.schedule.recompute import Rerun, compressed_bytes, rerun_of, storage_actions
+from remora.schedule.chain import Chain, ChainUnit
+from remora.schedule.recompute import (
+    Rerun,
+    compressed_bytes,
+    is_recompute,
+    rerun_of,
+    storage_actions,
+)
 from remora.schedule.regions import Region, region_tree
-from remora.schedule.schedule import Action, MemoryPlan
+from remora.schedule.schedule import Action, MemoryPlan, UnitOption
 
-__all__ = ["Stage", "UnitPlan"]
+__all__ = ["Stage", "UnitPlan", "unit_plan"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +28,9 @@ class UnitPlan:
         keep, offload, compress: saved storages by action, in order of saving.
         compressed_bytes: size of each compressed copy.  # [num_compressed]
         rerun: what runs again before its backward; None for nothing.
-        forward_overhead_s: what the host adds to its forward.
-        rerun_overhead_s: what the host adds to the rerun.
-        restore_s: seconds of restoring the compressed storages.
-        compress_s: seconds of compressing them.
+        rerun_overhead_s: what the host adds to that.
+        record_overhead_s: what the host adds to the forward, to write its operators down.
+        compress_s, restore_s: seconds of compressing and restoring.
     """
 
     keep: tuple[int, ...]
@@ -38,6 +42,14 @@ class UnitPlan:
     record_overhead_s: float
     compress_s: float
     restore_s: float
+
+    def arrivals(self, unit: ChainUnit) -> Mapping[int, int]:
+        """Compressed bytes by the operator count at which the forward makes them."""
+        packed = {saved.storage: saved.packed for saved in unit.saved}
+        found: dict[int, int] = {}
+        for storage, size in zip(self.compress, self.compressed_bytes, strict=True):
+            found[packed[storage]] = found.get(packed[storage], 0) + size
+        return found
 
 
 class Stage:
@@ -132,7 +144,7 @@ class Stage:
     def plans(self) -> Mapping[int, UnitPlan]:
         """What happens to the saved storages of every unit outside of regions."""
         return {
-            unit.index: _unit_plan(self.chain, unit.index, self.memory)
+            unit.index: unit_plan(self.chain, unit.index, self.memory.options[unit.index])
             for unit in self.units
             if unit.index not in self._region_of
         }
@@ -145,8 +157,14 @@ class Stage:
         return found
 
 
-def _unit_plan(chain: Chain, unit: int, memory: MemoryPlan) -> UnitPlan:
-    option = memory.options[unit]
+def unit_plan(chain: Chain, unit: int, option: UnitOption) -> UnitPlan:
+    """Say what an option does to a unit outside of regions.
+
+    Args:
+        chain: the units.
+        unit: index of the unit.
+        option: valid for it.
+    """
     actions = storage_actions(chain, unit, option)
     by_action: dict[Action, list[int]] = {action: [] for action in Action}
     for saved in chain.units[unit].saved:

@@ -45,6 +45,7 @@ class StageRun:
         self._current: dict[int, Key] = {}
         self._saved: dict[int, dict[int, Key]] = {unit.index: {} for unit in stage.units}
         self._inputs: dict[tuple[int, int], dict[int, Key]] = {}
+        self._moved: dict[tuple[int, int], frozenset[int]] = {}
         self._filled: set[tuple[int, int]] = set()
         self._compressed: dict[int, int] = {}
         self._carried: dict[int, list[Key]] = {}
@@ -133,7 +134,11 @@ class StageRun:
         ]
         survivors = self._survivors(unit, made, holders, generation)
         transient = self._chain.transient_bytes(
-            range(*span), unit, survivors, self._drop_times(dying), _arrivals(unit, plan)
+            range(*span),
+            unit,
+            survivors,
+            self._drop_times(dying),
+            plan.arrivals(unit) if plan is not None else {},
         )
         buffers = [self._add((s, generation), by) for s, by in survivors.items()]
         self._current.update({storage: (storage, generation) for storage in made})
@@ -208,8 +213,8 @@ class StageRun:
         self._live.add(key, buffer, holders)
         return buffer
 
-    def _drop_times(self, keys: Iterable[Key]) -> dict[int, int]:
-        return {key[0]: self._chain.graph.storages[key[0]].dropped for key in keys}
+    def _drop_times(self, keys: Iterable[Key]) -> list[tuple[int, int]]:
+        return [(key[0], self._chain.graph.storages[key[0]].dropped) for key in keys]
 
     def _compute(
         self,
@@ -246,7 +251,8 @@ class StageRun:
         span = (region.start, region.end)
         captured = self._inputs.setdefault(span, {})
         for storage in unit.inputs:
-            if self._chain.creator_unit[storage] < region.start and storage not in captured:
+            known = storage in captured or storage in self._moved.get(span, ())
+            if self._chain.creator_unit[storage] < region.start and not known:
                 captured[storage] = self._current[storage]
                 self._live.hold(captured[storage], Holder("region", *span))
 
@@ -257,6 +263,7 @@ class StageRun:
         for storage in moved:
             key = self._inputs[span].pop(storage)
             self._live.exchange(key, Holder("region", *span), Holder("region_copy", *span))
+        self._moved[span] = frozenset(moved)
         self._copies.store(Holder("region_copy", *span), moved)
 
     def _place(self, arrived: Mapping[Holder, Mapping[int, Key]]) -> None:
@@ -383,13 +390,13 @@ class StageRun:
         keep = Holder("save", unit.index, unit.index + 1)
         saved = self._saved.pop(unit.index)
         released = {s.storage: s.released for s in unit.saved}
-        deaths = {
-            storage: released[storage]
+        deaths = [
+            (storage, released[storage])
             for storage, key in saved.items()
             if self._live.held_only_by(key, keep)
-        }
+        ]
         dropped = [(storage, 0) for storage in unit.dropped_backward]
-        deaths |= self._drop_times(k for k in dropped if self._live.held_only_by(k, PROGRAM))
+        deaths += self._drop_times(k for k in dropped if self._live.held_only_by(k, PROGRAM))
         survivors = [s for s in unit.created_backward if self._outlives(s, unit)]
         transient = self._chain.transient_bytes(range(*unit.backward), unit, survivors, deaths)
         releases = self._live.drop(saved.values(), keep) + self._live.drop(dropped, PROGRAM)
@@ -465,7 +472,7 @@ class StageRun:
             if s not in split.weights.absent and self._outlives(s, unit)
         ]
         transient = self._chain.transient_bytes(
-            split.weights.ops, unit, survivors, {}, absent=split.weights.absent
+            split.weights.ops, unit, survivors, (), absent=split.weights.absent
         )
         saved = self._saved.pop(unit.index).values()
         releases = self._live.drop(saved, Holder("save", *span))
@@ -518,14 +525,3 @@ def _in_order(unit: ChainUnit, plan: UnitPlan) -> list[int]:
     """Storages that are held after the forward, in order of saving."""
     held = {*plan.keep, *plan.offload}
     return [saved.storage for saved in unit.saved if saved.storage in held]
-
-
-def _arrivals(unit: ChainUnit, plan: UnitPlan | None) -> Mapping[int, int]:
-    """Compressed bytes by the operator count at which they are made."""
-    if plan is None or not plan.compress:
-        return {}
-    packed = {saved.storage: saved.packed for saved in unit.saved}
-    arrivals: dict[int, int] = {}
-    for storage, size in zip(plan.compress, plan.compressed_bytes, strict=True):
-        arrivals[packed[storage]] = arrivals.get(packed[storage], 0) + size
-    return arrivals

@@ -25,8 +25,8 @@ def rotor_chain(problem: Problem) -> RotorChain:
     saved = [_saved_bytes(chain, unit) for unit in units]
     forward_workspace, backward_workspace = [], []
     for unit in units:
-        forward = chain.transient_bytes(range(*unit.forward), unit, _lasting(chain, unit), {})
-        backward = chain.transient_bytes(range(*unit.backward), unit, (), {})
+        forward = chain.transient_bytes(range(*unit.forward), unit, _lasting(chain, unit), ())
+        backward = chain.transient_bytes(range(*unit.backward), unit, (), ())
         both_gradients = boundary[unit.index] + boundary[unit.index + 1]
         forward_workspace.append(max(0, forward - saved[unit.index]))
         backward_workspace.append(max(0, backward - both_gradients))

@@ -1,0 +1,114 @@
+"""The fixed part of a problem as arrays: chain, weights, hardware."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from remora.graph.model_graph import BUFFER, INPUT, PARAMETER
+from remora.hardware.hardware import Link
+from remora.schedule.chain import Chain
+from remora.schedule.host_copies import HostLinkRates
+from remora.schedule.parameters import StaticStorage
+from remora.schedule.problem import Problem
+from remora.schedule.schedule import Placement, StatePlan
+from remora.schedule.state_bytes import StateBytes
+from remora.simulator.compiled.layout_arrays import StaticArrays
+from remora.simulator.compiled.link_kernel import HardwareArrays
+
+__all__ = ["hardware_arrays", "static_arrays"]
+
+_ROLES = {PARAMETER: 0, BUFFER: 1, INPUT: 2}
+
+
+def static_arrays(problem: Problem, chain: Chain) -> StaticArrays:
+    """Turn weights, buffers and inputs into arrays."""
+    entries = chain.statics.all
+    place = {entry.storage: number for number, entry in enumerate(entries)}
+    of_unit = [
+        [place[e.storage] for e in chain.statics.weights_of((unit.index,))] for unit in chain.units
+    ]
+    readers, weights = _ragged([sorted(e.units) for e in entries]), _ragged(of_unit)
+    rows = [
+        [
+            _ROLES[e.role],
+            e.num_bytes,
+            e.gradient_bytes,
+            _optimizer_bytes(problem, e, Placement.DEVICE),
+            _optimizer_bytes(problem, e, Placement.EIGHT_BIT),
+            e.gradient_unit,
+            _copied_bytes(problem, e),
+        ]
+        for e in entries
+    ]
+    return StaticArrays(np.array(rows, dtype=np.int64).reshape(-1, 7), *readers, *weights)
+
+
+def hardware_arrays(
+    problem: Problem, chain: Chain, rates: HostLinkRates, replicas: int
+) -> HardwareArrays:
+    """Turn links, host link and optimizer into arrays.
+
+    Args:
+        problem: its hardware and optimizer.
+        chain: its costs.
+        rates: of the host link.
+        replicas: data-parallel replicas.
+    """
+    hardware, costs = problem.hardware, chain.costs
+    share = 1.0 if hardware.state is None else hardware.state.link_share
+    return HardwareArrays(
+        sizes=_ints(
+            [
+                hardware.devices_per_node,
+                replicas,
+                int(hardware.copies_overlap),
+                int(hardware.device_type == "cuda"),
+                int(problem.optimizer.counted),
+                problem.optimizer.step_temporaries,
+            ]
+        ),
+        rates=np.array(
+            [
+                *_link(hardware.link, share),
+                *_link(hardware.node_link, share),
+                rates.latency_s,
+                rates.d2h_bytes_per_s,
+                rates.h2d_bytes_per_s,
+                costs.optimizer_time_s,
+                costs.host_optimizer_time_s,
+            ],
+            dtype=np.float64,
+        ),
+    )
+
+
+def _optimizer_bytes(problem: Problem, entry: StaticStorage, where: Placement) -> int:
+    state = StatePlan(optimizer=where)
+    return StateBytes((entry,), problem.optimizer, state, 1, ()).optimizer_bytes
+
+
+def _copied_bytes(problem: Problem, entry: StaticStorage) -> int:
+    """Bytes of a weight that an optimizer on the host copies, without its gradient and state."""
+    state = StatePlan(optimizer=Placement.HOST)
+    on_host = StateBytes((entry,), problem.optimizer, state, 1, ())
+    return (
+        on_host.host_bytes
+        - entry.gradient_bytes
+        - _optimizer_bytes(problem, entry, Placement.DEVICE)
+    )
+
+
+def _link(link: Link, share: float) -> tuple[float, float]:
+    return link.latency_s, link.bandwidth_bytes_per_s * share
+
+
+def _ints(values: list[int]) -> NDArray[np.int64]:
+    return np.array(values, dtype=np.int64)
+
+
+def _ragged(rows: list[list[int]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where every row begins in one flat array, and that array."""
+    start = np.zeros(len(rows) + 1, dtype=np.int64)
+    start[1:] = np.cumsum([len(row) for row in rows])
+    return start, _ints([value for row in rows for value in row])
