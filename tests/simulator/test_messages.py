@@ -1,28 +1,21 @@
-"""What crosses between ranks, when and how large: messages, receive buffers, tied gradients."""
+"""What crosses between ranks, when and how large: messages and receive buffers, by hand."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 
 import pytest
 
-from remora.graph.model_graph import ModelGraph
 from remora.hardware.hardware import HardwareState, Link
-from remora.schedule.menu import keep_all_schedule
-from remora.schedule.problem import OPTIMIZERS, Problem
-from remora.schedule.program import Instruction, InstructionKind, MemoryKind
-from remora.schedule.schedule import PipelineKind, PipelinePlan, Schedule, StatePlan
+from remora.schedule.program import InstructionKind, MemoryKind
+from remora.schedule.schedule import PipelineKind
 from remora.simulator.simulate import simulate
 from remora.simulator.timeline import Timeline
 from tests.pipelines import equal_problem, equal_schedule, gpu_hardware
-from tests.problems import table, zoo_graph
+from tests.problems import zoo_graph
+from tests.simulator.cut_models import HIDDEN, cut, sends, sent_bytes
 
 GPIPE, ONE_F_ONE_B = PipelineKind.GPIPE, PipelineKind.ONE_F_ONE_B
-ZERO_BUBBLE, CHIMERA = PipelineKind.ZERO_BUBBLE, PipelineKind.CHIMERA
-
-BYTE_PER_SECOND = Link(1.0, 0.0)
-"""A message over it takes as many seconds as it has bytes."""
 
 
 def slow_link(kind: PipelineKind, ranks: int, micro_batches: int, link: Link) -> Timeline:
@@ -90,142 +83,8 @@ def test_ranks_on_two_nodes_talk_over_the_link_between_them() -> None:
     assert by_rank == [{1.0}, {1.0, 7.0}, {1.0, 7.0}, {1.0}]
 
 
-def sends(timeline: Timeline) -> list[Instruction]:
-    return [e.instruction for e in timeline.events if e.instruction.kind is InstructionKind.SEND]
-
-
-def cut(
-    graph: ModelGraph,
-    kind: PipelineKind,
-    cuts: tuple[int, ...],
-    micro_batches: int,
-    replicas: int = 1,
-    chunks: int = 1,
-    zero_stage: int = 0,
-) -> Timeline:
-    """Run a model cut into stages over links of one byte per second."""
-    pipeline = PipelinePlan(kind, cuts, chunks, micro_batches)
-    counts = {1, micro_batches}
-    problem = Problem(
-        graphs=dict.fromkeys(counts, graph),
-        costs=dict.fromkeys(counts, table(graph)),
-        hardware=gpu_hardware(link=BYTE_PER_SECOND),
-        optimizer=OPTIMIZERS["adamw"],
-        budget_bytes=2**40,
-        world_size=pipeline.num_ranks * replicas,
-    )
-    memory, state = keep_all_schedule(graph).memory, StatePlan(zero_stage=zero_stage)
-    return simulate(problem, Schedule(graph.content_hash, memory, pipeline, state))
-
-
-def sent_bytes(timeline: Timeline) -> list[list[int]]:
-    """Bytes of every message of each rank's first micro-batch, sorted."""
-    ranks = range(len(timeline.memory))
-    return [
-        sorted(
-            round(m.duration_s) for m in sends(timeline) if m.rank == rank and m.micro_batch == 0
-        )
-        for rank in ranks
-    ]
-
-
 def received_bytes(timeline: Timeline) -> list[int]:
     return [samples[0].by_kind.get(MemoryKind.RECEIVE, 0) for samples in timeline.memory]
-
-
-def reductions(timeline: Timeline) -> Mapping[int, list[float]]:
-    """Seconds of every sum of gradients, by rank."""
-    found: dict[int, list[float]] = {}
-    for event in timeline.events:
-        if event.instruction.kind is InstructionKind.REDUCE_GRADIENTS:
-            found.setdefault(event.instruction.rank, []).append(event.instruction.duration_s)
-    return found
-
-
-HIDDEN = 131072
-"""Bytes of the activations between blocks of GPT-2 and between encoder blocks of T5 (tiny)."""
-EMBEDDING = 262144
-"""Bytes of their embeddings, which the head shares."""
-
-
-def test_a_weight_tied_across_stages_is_exchanged_once_and_never_sent() -> None:
-    timeline = cut(zoo_graph("gpt2_tiny"), GPIPE, (4, 8), micro_batches=3)
-    assert sent_bytes(timeline) == [[HIDDEN], [HIDDEN, HIDDEN], [HIDDEN]]
-    # Ring over two ranks: twice half of the bytes, on both.
-    assert reductions(timeline) == {0: [EMBEDDING], 2: [EMBEDDING]}
-
-
-def test_three_stages_that_share_a_weight_exchange_it_together() -> None:
-    timeline = cut(zoo_graph("t5_tiny"), GPIPE, (4, 10), micro_batches=2)
-    ring = pytest.approx(2 * EMBEDDING * 2 / 3)
-    assert reductions(timeline) == {0: [ring], 1: [ring], 2: [ring]}
-    begins = {
-        e.start_s for e in timeline.events if e.instruction.kind is InstructionKind.REDUCE_GRADIENTS
-    }
-    assert len(begins) == 1
-
-
-def test_both_ends_hold_the_gradient_of_a_tied_weight() -> None:
-    graph = zoo_graph("gpt2_tiny")
-    timeline = cut(graph, GPIPE, (5,), micro_batches=2)
-    gradients = [
-        max(sample.by_kind.get(MemoryKind.GRADIENTS, 0) for sample in samples)
-        for samples in timeline.memory
-    ]
-    assert sum(gradients) == graph.gradient_bytes + EMBEDDING
-
-
-def test_stages_of_one_rank_that_share_a_weight_exchange_nothing_and_reduce_it_once() -> None:
-    graph = zoo_graph("gpt2_tiny")
-    # The V puts the first and the last stage on rank 0.
-    assert reductions(cut(graph, ZERO_BUBBLE, (3, 6, 9), micro_batches=3, chunks=2)) == {}
-    replicated = cut(graph, ZERO_BUBBLE, (3, 6, 9), micro_batches=3, chunks=2, replicas=2)
-    # Over two replicas a ring passes all bytes once.
-    total = sum(seconds for found in reductions(replicated).values() for seconds in found)
-    assert total == pytest.approx(graph.gradient_bytes)
-
-
-def test_the_two_copies_of_chimera_sum_all_their_gradients() -> None:
-    graph = zoo_graph("gpt2_tiny")
-    timeline = cut(graph, CHIMERA, (5,), micro_batches=2)
-    # Both ranks hold everything: one exchange of all gradients.
-    assert reductions(timeline) == {rank: [graph.gradient_bytes] for rank in (0, 1)}
-
-
-def test_the_gradient_of_a_shared_weight_is_complete_with_the_lowest_unit_of_the_stage() -> None:
-    # Units 6 and 14 share the embedding with unit 0, which is in the other stage.
-    timeline = cut(zoo_graph("t5_tiny"), GPIPE, (6,), micro_batches=2, replicas=2)
-    summed = {
-        e.instruction.unit
-        for e in timeline.events
-        if e.instruction.kind is InstructionKind.REDUCE_GRADIENTS and e.instruction.rank == 1
-    }
-    assert 6 in summed
-    assert 14 not in summed  # the head has no other weights
-
-
-def test_ranks_of_overlapping_exchanges_start_each_of_them_together() -> None:
-    timeline = cut(zoo_graph("t5_tiny"), CHIMERA, (4, 7, 12), micro_batches=4)
-    begins: dict[float, set[float]] = {}
-    ranks: dict[float, set[int]] = {}
-    for event in timeline.events:
-        if event.instruction.kind is InstructionKind.REDUCE_GRADIENTS:
-            begins.setdefault(event.instruction.duration_s, set()).add(event.start_s)
-            ranks.setdefault(event.instruction.duration_s, set()).add(event.instruction.rank)
-    assert sorted(map(sorted, ranks.values())) == [[0, 1, 2, 3], [0, 3], [1, 2]]
-    assert all(len(starts_of_one) == 1 for starts_of_one in begins.values())
-
-
-def test_replicas_that_hold_shards_exchange_shards() -> None:
-    whole = cut(zoo_graph("gpt2_tiny"), GPIPE, (5,), micro_batches=2, replicas=2)
-    shard = cut(zoo_graph("gpt2_tiny"), GPIPE, (5,), micro_batches=2, replicas=2, zero_stage=2)
-    for timeline, seconds in ((whole, EMBEDDING), (shard, EMBEDDING / 2)):
-        exchanged = [
-            e.instruction.duration_s
-            for e in timeline.events
-            if e.instruction.kind is InstructionKind.REDUCE_GRADIENTS and e.instruction.unit < 0
-        ]
-        assert exchanged == [seconds, seconds]
 
 
 @pytest.mark.parametrize("micro_batches", [2, 4])
