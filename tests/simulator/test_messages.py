@@ -88,6 +88,25 @@ def received_bytes(timeline: Timeline) -> list[int]:
 
 
 @pytest.mark.parametrize("micro_batches", [2, 4])
+def test_what_was_sent_is_held_until_its_stage_has_run_backward(micro_batches: int) -> None:
+    problem = equal_problem(2, micro_batches)
+    timeline = simulate(problem, equal_schedule(problem.graph, GPIPE, 2, micro_batches))
+    after_forwards = [
+        [
+            sample.by_kind.get(MemoryKind.BOUNDARY, 0)
+            for sample in samples
+            if timeline.events[sample.instruction].instruction.kind is InstructionKind.FORWARD
+        ][-1]
+        for samples in timeline.memory
+    ]
+    # The second block saves what the first one makes; its own result is sent, or read by the head.
+    hidden = 4 * 16 * 4
+    # The last stage also holds the head's result, which the loss saves, and the loss.
+    loss = 4 * 4 * 4 + 4
+    assert after_forwards == [2 * hidden * micro_batches, (2 * hidden + loss) * micro_batches]
+
+
+@pytest.mark.parametrize("micro_batches", [2, 4])
 def test_receive_buffers_are_there_for_every_micro_batch_and_direction(micro_batches: int) -> None:
     timeline = cut(zoo_graph("gpt2_tiny"), GPIPE, (4, 8), micro_batches)
     assert received_bytes(timeline) == [n * micro_batches * HIDDEN for n in (1, 2, 1)]
