@@ -18,6 +18,7 @@ from remora.schedule.backward_split import BackwardSplit, Half, split_backward
 from remora.schedule.costs import CostTable
 from remora.schedule.gradient_flow import differentiable_activations, partial_gradients
 from remora.schedule.parameters import StaticStorages
+from remora.schedule.rerun_lifetimes import rerun_ends
 
 _NO_ARRIVALS: Mapping[int, int] = {}
 _NONE: frozenset[int] = frozenset()
@@ -168,6 +169,14 @@ class Chain:
             self._splits[index] = split_backward(self.graph, unit, self.partial_gradients)
         return self._splits[index]
 
+    def rerun_ends(self, index: int) -> Mapping[int, int]:
+        """Storages of a unit that die earlier when the whole unit runs again, and when."""
+        key = ("rerun ends", index)
+        if key not in self.memo:
+            self.memo[key] = rerun_ends(self.graph, self.graph.units[index])
+        found: Mapping[int, int] = self.memo[key]
+        return found
+
     def half_time_s(self, half: Half) -> float:
         """Seconds of one half of a backward."""
         times = self.costs.op_time_s
@@ -181,6 +190,7 @@ class Chain:
         deaths: Collection[tuple[int, int]],
         arrivals: Mapping[int, int] = _NO_ARRIVALS,
         absent: frozenset[int] = _NONE,
+        ends: Mapping[int, int] = _NO_ARRIVALS,
     ) -> int:
         """Largest rise of the memory level while operators of ``unit`` run.
 
@@ -192,6 +202,8 @@ class Chain:
                 count at which they are.
             arrivals: bytes that come up beside them, by operator count.
             absent: storages that they do not make this time.
+            ends: operator counts at which storages made by them die that differ from the trace;
+                empty, or those of the unit's :meth:`rerun_ends`.
         """
         forward = bool(ops) and ops[0] < unit.forward[1]
         base = unit.forward[0] if forward else unit.backward[0]
@@ -205,9 +217,10 @@ class Chain:
             tuple(sorted((self.num_bytes(s), d - base) for s, d in deaths)),
             tuple(sorted((count - base, size) for count, size in arrivals.items())),
             frozenset(self._relative(unit, s) for s in absent),
+            bool(ends),
         )
         if key not in self._peaks:
-            levels = self.levels(ops, survivors, deaths, arrivals, absent)
+            levels = self.levels(ops, survivors, deaths, arrivals, absent, ends)
             self._peaks[key] = max((level for _, level in levels), default=0)
         return max(0, self._peaks[key])
 
@@ -225,6 +238,7 @@ class Chain:
         deaths: Collection[tuple[int, int]] = (),
         arrivals: Mapping[int, int] = _NO_ARRIVALS,
         absent: frozenset[int] = _NONE,
+        ends: Mapping[int, int] = _NO_ARRIVALS,
     ) -> list[tuple[int, int]]:
         """Memory level while each operator runs, over the level before the first.
 
@@ -249,7 +263,8 @@ class Chain:
                 size = self.num_bytes(storage)
                 level += size
                 if storage not in survivors:
-                    heapq.heappush(changes, (max(storages[storage].dropped, op + 1), -size))
+                    end = ends.get(storage, storages[storage].dropped)
+                    heapq.heappush(changes, (max(end, op + 1), -size))
             levels.append((op, level + self.costs.op_workspace_bytes[op]))
         rest = sum(size for _, size in changes if size > 0)
         return [*levels, (ops[-1], level + rest)] if rest and ops else levels

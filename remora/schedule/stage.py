@@ -12,6 +12,7 @@ from remora.schedule.recompute import (
     compressed_bytes,
     is_recompute,
     rerun_of,
+    restore_rise_bytes,
     storage_actions,
 )
 from remora.schedule.regions import Region, region_tree
@@ -27,6 +28,7 @@ class UnitPlan:
     Attributes:
         keep, offload, compress: saved storages by action, in order of saving.
         compressed_bytes: size of each compressed copy.  # [num_compressed]
+        restore_rise_bytes: rise of the memory level while they are restored.
         rerun: what runs again before its backward; None for nothing.
         rerun_overhead_s: what the host adds to that.
         record_overhead_s: what the host adds to the forward, to write its operators down.
@@ -37,6 +39,7 @@ class UnitPlan:
     offload: tuple[int, ...]
     compress: tuple[int, ...]
     compressed_bytes: tuple[int, ...]
+    restore_rise_bytes: int
     rerun: Rerun | None
     rerun_overhead_s: float
     record_overhead_s: float
@@ -170,19 +173,20 @@ def unit_plan(chain: Chain, unit: int, option: UnitOption) -> UnitPlan:
     for saved in chain.units[unit].saved:
         by_action[actions[saved.storage]].append(saved.storage)
     compress = by_action[Action.COMPRESS]
-    original_bytes = sum(chain.num_bytes(s) for s in compress)
+    originals = [chain.num_bytes(s) for s in compress]
+    copies = tuple(compressed_bytes(chain, s) for s in compress)
     rerun = None if is_recompute(option) else rerun_of(chain, unit, option)
-    special = bool(compress) or rerun is not None
     moved = sum(1 for _, action in option.actions if action is Action.RECOMPUTE)
     start, end = chain.units[unit].forward
     return UnitPlan(
         keep=tuple(by_action[Action.KEEP]),
         offload=tuple(by_action[Action.OFFLOAD]),
         compress=tuple(compress),
-        compressed_bytes=tuple(compressed_bytes(chain, s) for s in compress),
+        compressed_bytes=copies,
+        restore_rise_bytes=restore_rise_bytes(originals, copies),
         rerun=rerun,
         rerun_overhead_s=chain.costs.saved_tensor_overhead_s * moved,
-        record_overhead_s=chain.costs.recorded_op_overhead_s * (end - start) if special else 0.0,
-        compress_s=original_bytes / chain.costs.compress_bytes_per_s,
-        restore_s=original_bytes / chain.costs.restore_bytes_per_s,
+        record_overhead_s=chain.costs.recorded_op_overhead_s * (end - start) if rerun else 0.0,
+        compress_s=sum(originals) / chain.costs.compress_bytes_per_s,
+        restore_s=sum(originals) / chain.costs.restore_bytes_per_s,
     )

@@ -120,9 +120,12 @@ class StageRun:
         duration_s: float,
         plan: UnitPlan | None = None,
         upcoming: int | None = None,
-        weights_stay: bool = False,
+        region_end: int = 0,
     ) -> None:
-        """Run (again) the forward operators ``span``; ``holders`` keep what they name."""
+        """Run (again) the forward operators ``span``; ``holders`` keep what they name.
+
+        Run again, the program holds what units before ``region_end`` still read.
+        """
         made = [s for s in unit.created if self._chain.graph.storages[s].created < span[1]]
         for storage, holder in holders.items():
             if storage not in unit.created:
@@ -139,8 +142,11 @@ class StageRun:
             survivors,
             self._drop_times(dying),
             plan.arrivals(unit) if plan is not None else {},
+            ends=self._chain.rerun_ends(unit.index) if generation else {},
         )
-        buffers = [self._add((s, generation), by) for s, by in survivors.items()]
+        if generation:
+            self._let_go(survivors, unit.index, region_end)
+        buffers = [self._add((s, generation), by) for s, by in survivors.items() if by]
         self._current.update({storage: (storage, generation) for storage in made})
         for storage, holder in holders.items():
             if holder.what == "save":
@@ -156,7 +162,7 @@ class StageRun:
             allocates=buffers,
             releases=self._live.drop(dropped, PROGRAM),
             upcoming=following,
-            weights_stay=weights_stay,
+            weights_stay=following == unit.index,
         )
 
     def _survivors(
@@ -177,6 +183,12 @@ class StageRun:
             if by:
                 survivors[storage] = by
         return survivors
+
+    def _let_go(self, survivors: Mapping[int, set[Holder]], unit: int, region_end: int) -> None:
+        """Take the program's hold off what no unit after ``unit`` in its region reads."""
+        for storage, by in survivors.items():
+            if not any(unit < reader < region_end for reader in self._chain.readers[storage]):
+                by.discard(PROGRAM)
 
     def _compress(self, unit: ChainUnit, plan: UnitPlan | None) -> list[int]:
         if plan is None or not plan.compress:
@@ -322,7 +334,7 @@ class StageRun:
             InstructionKind.RECOMPUTE,
             unit.hooks_s + (unit.rerun_s if stops_early else unit.forward_s),
             upcoming=following,
-            weights_stay=following == unit.index,
+            region_end=region.end,
         )
 
     # Backward
@@ -355,7 +367,7 @@ class StageRun:
             InstructionKind.RESTORE,
             unit.index,
             plan.restore_s,
-            sum(self._chain.num_bytes(s) for s in plan.compress),
+            plan.restore_rise_bytes,
             allocates=self._make_saved(unit, plan.compress),
             releases=[self._compressed.pop(unit.index)],
             upcoming=unit.index,

@@ -46,7 +46,7 @@ class ChainArrays(NamedTuple):
             ``table[k, u + 1]``. What a forward saves, reads from earlier units, makes and lets go
             of; what its backward may let go of, in order (place in what it saved, or -1 - storage
             for what the program holds), makes, and lets go of; what the second half of its
-            backward reads; levels; what each half makes, and lets go of.  # [18][n + 1]
+            backward reads; levels; what each half makes, and lets go of; levels.  # [19][n + 1]
         values: flat.
         unit: bytes inside the unit that it saves, and that the second half of its backward reads;
             peak of that half if parameter gradients stay, are added to others, or are added to
@@ -142,8 +142,8 @@ class _Builder:
             [self._numbers(unit.dropped_backward) for unit in units],
             [self._numbers(chain.split(unit.index).carried) for unit in units],
             [self._forward_segments(unit, keep=False) for unit in units],
-            [self._forward_segments(unit, keep=True) for unit in units],
-            [self._forward_segments(unit, keep=True, stop=True) for unit in units],
+            [self._forward_segments(unit, keep=True, again=True) for unit in units],
+            [self._forward_segments(unit, keep=True, again=True, stop=True) for unit in units],
             [self._backward_segments(unit, stay=True) for unit in units],
             [self._backward_segments(unit, stay=False) for unit in units],
             [self._input_segments(unit) for unit in units],
@@ -151,6 +151,7 @@ class _Builder:
             [self._numbers(self._made_by_half(unit, inputs=True)) for unit in units],
             [self._numbers(self._made_by_half(unit, inputs=False)) for unit in units],
             [self._numbers(s for s in u.dropped_backward if s in self._parts) for u in units],
+            [self._forward_segments(unit, keep=False, again=True) for unit in units],
         ]
 
     def _numbers(self, storages: Iterable[int]) -> list[int]:
@@ -193,7 +194,9 @@ class _Builder:
             self._chain.half_time_s(split.weights),
         )
 
-    def _forward_segments(self, unit: ChainUnit, keep: bool, stop: bool = False) -> list[int]:
+    def _forward_segments(
+        self, unit: ChainUnit, keep: bool, again: bool = False, stop: bool = False
+    ) -> list[int]:
         kept = {saved.storage for saved in unit.saved} if keep else set()
         end = unit.stop_op if stop else unit.forward[1]
         survivors = {
@@ -202,7 +205,8 @@ class _Builder:
             if self._storages[s].created < end
             and (s in kept or self._storages[s].dropped > unit.forward[1])
         }
-        levels = self._chain.levels(range(unit.forward[0], end), survivors)
+        ends = self._chain.rerun_ends(unit.index) if again else {}
+        levels = self._chain.levels(range(unit.forward[0], end), survivors, ends=ends)
         return segments(levels, drop_events(self._chain, unit, self._index))
 
     def _deaths(self, unit: ChainUnit) -> list[tuple[int, int]]:

@@ -15,6 +15,8 @@ REGION_LEVELS, RERUN_LEVELS, STOP_LEVELS = 8, 9, 10
 FIRST_LEVELS, LATER_LEVELS, INPUT_LEVELS, OWN_LEVELS = 11, 12, 13, 14
 # What the halves of a backward make and let go of.
 MADE_INPUTS, MADE_WEIGHTS, SUMMED = 15, 16, 17
+# Levels of a forward that keeps nothing and runs again.
+CHILD_LEVELS = 18
 
 # Columns of ``ChainArrays.cross``.
 SIZE, MAKER, HELD, IN_STOP, FIRST_READER, LAST_READER = 0, 1, 2, 3, 4, 5

@@ -42,7 +42,7 @@ def lower_forward(items: Items, live: Live, work: Work) -> None:
         region = regions.unit[unit, OUTER]
         if region >= 0:
             capture(live, work, region, unit)
-            run_unit(items, live, work, unit, 0, KEEP_NOTHING, False, unit + 1, False)
+            run_unit(items, live, work, unit, 0, KEEP_NOTHING, False, unit + 1, 0)
             if regions.region[region, OFFLOAD] and unit == regions.region[region, START]:
                 num_stores = store_region(items, live, work, region, num_stores)
         else:

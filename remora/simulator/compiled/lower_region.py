@@ -107,7 +107,17 @@ def _rerun(items: Items, live: Live, work: Work, region: int, target: int) -> No
             capture(live, work, child, unit)
         stops = unit + 1 == regions.region[region, END]
         keeping = KEEP_ALL if child < 0 else KEEP_NOTHING
-        run_unit(items, live, work, unit, generation, keeping, stops, following, following == unit)
+        run_unit(
+            items,
+            live,
+            work,
+            unit,
+            generation,
+            keeping,
+            stops,
+            following,
+            regions.region[region, END],
+        )
     if last >= 0:
         for unit in range(regions.region[last, START], regions.region[last, END]):
             capture(live, work, last, unit)

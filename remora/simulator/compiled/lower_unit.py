@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from remora.simulator.compiled.columns import (
     ACTION_START,
     BYTES,
+    CHILD_LEVELS,
     COMPRESSED_BYTES,
     CURRENT,
     DROPPED,
@@ -63,7 +64,7 @@ def run_option(items: Items, live: Live, work: Work, row: int, unit: int, num_st
             _hold_saved(live, storage, place, action, sources)
     peak = _peak(live, work, rows.values, rows.ints[row, SEGMENT_START], unit, 0)
     change = rows.ints[row, KEPT_BYTES] + rows.ints[row, COMPRESSED_BYTES]
-    change += _make_crossing(live, work, unit, 0, False)
+    change += _make_crossing(live, work, unit, 0, False, 0)
     for place in range(first, chain.table[SAVED, unit + 1]):
         storage = chain.values[place]
         if chain.cross[storage, MAKER] == unit:
@@ -112,7 +113,9 @@ def _peak(live: Live, work: Work, levels: Ints, first: int, unit: int, generatio
 
 
 @kernel
-def _make_crossing(live: Live, work: Work, unit: int, generation: int, stops: bool) -> int:
+def _make_crossing(
+    live: Live, work: Work, unit: int, generation: int, stops: bool, region_end: int
+) -> int:
     """Crossing storages that a forward makes, held by the program and by other stages."""
     chain, task = work.chain, work.task
     grown = 0
@@ -122,7 +125,9 @@ def _make_crossing(live: Live, work: Work, unit: int, generation: int, stops: bo
             continue
         instance = make(live, storage, generation, chain.cross[storage, SIZE])
         live.cross[storage, CURRENT] = instance
-        if chain.cross[storage, HELD]:
+        if chain.cross[storage, HELD] and (
+            generation == 0 or _read_before(work, storage, unit, region_end)
+        ):
             live.instance[instance, HOLDERS] += 1
             live.instance[instance, PROGRAM] = 1
         if generation == 0 and chain.cross[storage, LAST_READER] >= task.span[1]:
@@ -130,6 +135,15 @@ def _make_crossing(live: Live, work: Work, unit: int, generation: int, stops: bo
         if live.instance[instance, HOLDERS] > 0:
             grown += chain.cross[storage, SIZE]
     return grown
+
+
+@kernel
+def _read_before(work: Work, storage: int, unit: int, end: int) -> bool:
+    """Whether a unit after ``unit`` and before ``end`` reads a storage."""
+    chain, found = work.chain, False
+    for place in range(chain.reader_start[storage], chain.reader_start[storage + 1]):
+        found = found or unit < chain.readers[place] < end
+    return found
 
 
 @kernel
@@ -151,7 +165,7 @@ def run_unit(
     keeping: int,
     stops: bool,
     upcoming: int,
-    stays: bool,
+    region_end: int,
 ) -> None:
     """Forward of a unit in a region, or its rerun: it keeps everything or nothing."""
     chain = work.chain
@@ -162,14 +176,14 @@ def run_unit(
             if chain.cross[storage, MAKER] != unit:
                 live.instance[live.cross[storage, CURRENT], HOLDERS] += 1
                 live.saved_at[place] = live.cross[storage, CURRENT]
-    levels = REGION_LEVELS
+    levels = REGION_LEVELS if generation == 0 else CHILD_LEVELS
     seconds = chain.seconds[unit, FORWARD_S] if generation == 0 else chain.seconds[unit, RERUN_S]
     if keeps:
         levels = STOP_LEVELS if stops else RERUN_LEVELS
     if stops:
         seconds = chain.seconds[unit, STOP_S]
     peak = _peak(live, work, chain.values, chain.table[levels, unit], unit, generation)
-    change = _make_crossing(live, work, unit, generation, stops)
+    change = _make_crossing(live, work, unit, generation, stops, region_end)
     if keeps:
         change += chain.unit[unit, SAVED_BYTES]
         for place in range(chain.table[SAVED, unit], chain.table[SAVED, unit + 1]):
@@ -180,4 +194,4 @@ def run_unit(
                 live.instance[instance, HOLDERS] += 1
                 live.saved_at[place] = instance
     change -= _drop_inputs(live, work, unit, generation)
-    compute(items, work, COMPUTE, unit, seconds, peak, change, upcoming, stays)
+    compute(items, work, COMPUTE, unit, seconds, peak, change, upcoming, upcoming == unit)

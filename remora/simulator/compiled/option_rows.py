@@ -34,9 +34,10 @@ class RowArrays(NamedTuple):
     Attributes:
         ints: bytes inside the unit that stay or wait for their copy; bytes inside it that go to
             the host; all bytes that do, and their number; bytes of compressed copies; bytes that
-            are restored, inside the unit and in all; 1 if something runs again, its peak, and the
-            bytes inside the unit that it makes; where the row's levels and actions begin in
-            ``values``, and where what the rerun reads begins and ends there.  # [rows][14]
+            are restored inside the unit, and the peak meanwhile; 1 if something runs again, its
+            peak, and the bytes inside the unit that it makes; where the row's levels and actions
+            begin in ``values``, and where what the rerun reads begins and ends there.
+            # [rows][14]
         seconds: of the forward, the copy there, the copy back, restoring, running again.
             # [rows][5]
         values: flat: levels of the forward, actions of the unit's crossing saved storages, and
@@ -101,7 +102,7 @@ class OptionRows:
             len(sizes),
             sum(plan.compressed_bytes),
             self._inside(plan.compress),
-            sum(chain.num_bytes(s) for s in plan.compress),
+            plan.restore_rise_bytes,
             int(rerun is not None),
             rerun.transient_bytes if rerun is not None else 0,
             self._inside(fills),
