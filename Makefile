@@ -27,6 +27,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) $(TORCH_PIP_ARGS) $(TORCH)
 	$(PIP) -c constraints.txt -e ".[zoo,solvers,dev]"
+	$(BIN)/python -m remora.simulator.compiled
 	@touch $@
 
 install: $(STAMP) ## create .venv and install everything into it

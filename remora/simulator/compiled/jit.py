@@ -1,14 +1,20 @@
-"""How the kernels are compiled."""
+"""How the kernels are compiled, and where the compiled code is kept."""
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from numba import njit
+from numba.core import config as numba_config
 
 __all__ = ["kernel"]
 
+_CONFIG: Any = numba_config
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
@@ -19,5 +25,35 @@ _OPTIONS: dict[str, Any] = {"cache": True, "_nrt": False}
 
 def kernel(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """Compile a function that makes no arrays; what it needs is handed in."""
-    compiled: Callable[_P, _R] = njit(**_OPTIONS)(function)
+    before = _CONFIG.CACHE_DIR
+    _CONFIG.CACHE_DIR = _cache_folder(before)
+    try:
+        compiled: Callable[_P, _R] = njit(**_OPTIONS)(function)
+    finally:
+        _CONFIG.CACHE_DIR = before
     return compiled
+
+
+@cache
+def _cache_folder(given: str) -> str:
+    """A folder for this version of all kernels.
+
+    Numba looks only at the file of a function to tell whether its compiled code is up to date, but
+    that code holds the kernels of other files that it calls.
+
+    Args:
+        given: numba's own setting; empty if there is none.
+    """
+    here = Path(__file__).parent
+    version = hashlib.sha256()
+    for file in sorted(here.glob("*.py")):
+        version.update(file.read_bytes())
+    if given:
+        root = Path(given)
+    elif os.access(here, os.W_OK):
+        root = here / "__pycache__"
+    else:
+        import platformdirs
+
+        root = Path(platformdirs.user_cache_dir("remora"))
+    return str(root / f"kernels-{version.hexdigest()[:12]}")
