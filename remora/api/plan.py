@@ -83,7 +83,14 @@ class Plan:
         """
         from remora.executor.memory.install import apply
 
-        return apply(model, self.problem.graph, self.schedule, self.problem.hardware)
+        problem = self.problem
+        return apply(
+            model,
+            problem.graph,
+            self.schedule,
+            problem.hardware,
+            allow_lossy=problem.allow_lossy,
+        )
 
     def verify(
         self,
@@ -119,6 +126,7 @@ class Plan:
             budget_bytes=self.budget_bytes,
             estimate=self.estimate,
             optimizer_name=self.problem.optimizer.name,
+            allow_lossy=self.problem.allow_lossy,
         )
 
     def save(self, folder: str | Path) -> tuple[Path, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from remora.api.budget import parse_budget
@@ -45,7 +45,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class Request:
-    """What to plan for, apart from the model; see :func:`optimize` for the fields."""
+    """What to plan for, apart from the model; see :func:`optimize` for the fields.
+
+    ``allow_lossy`` lets a schedule that is given compress saved tensors.
+    """
 
     memory: int | str | None = None
     optimizer: str | None = "adamw"
@@ -56,6 +59,7 @@ class Request:
     agent_settings: Mapping[str, Any] = field(default_factory=dict)
     time_limit_s: float = 10.0
     cost_model: str = "auto"
+    allow_lossy: bool = False
 
 
 def optimize(  # noqa: PLR0913 - one call takes what there is to say
@@ -146,7 +150,8 @@ def state_problem(
     costs = make_costs(graph, hardware, optimizer, cost_model, example)
     progress.stage("finding the smallest peak")
     budget = parse_budget(request.memory)
-    return make_problem(graph, costs, hardware, optimizer, budget, request.world_size)
+    problem = make_problem(graph, costs, hardware, optimizer, budget, request.world_size)
+    return replace(problem, allow_lossy=request.allow_lossy)
 
 
 def make_plan(

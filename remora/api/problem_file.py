@@ -21,6 +21,7 @@ def problem_to_values(problem: Problem) -> dict[str, Any]:
         "budget_bytes": problem.budget_bytes,
         "world_size": problem.world_size,
         "micro_batches": problem.micro_batches,
+        "allow_lossy": problem.allow_lossy,
         "optimizer": problem.optimizer.name,
         "hardware": _hardware_values(problem.hardware),
         "parts": [
@@ -49,6 +50,8 @@ def problem_from_values(values: Mapping[str, Any]) -> Problem:
         budget_bytes=int(values["budget_bytes"]),
         world_size=int(values["world_size"]),
         micro_batches=values["micro_batches"],
+        # Files of earlier versions do not have it.
+        allow_lossy=bool(values.get("allow_lossy", False)),
     )
 
 

@@ -39,6 +39,7 @@ class VerifyJob:
         optimizer: name of the optimizer of the measured steps.
         device_type: where the model runs.
         units: module paths that begin units, if they were given.
+        allow_lossy: whether the schedule may compress saved tensors.
     """
 
     source: ModelSource
@@ -48,6 +49,7 @@ class VerifyJob:
     optimizer: str
     device_type: str = "cpu"
     units: tuple[str, ...] | None = None
+    allow_lossy: bool = False
 
 
 def verify_in_process(job: VerifyJob, time_limit_s: float) -> Verification:
@@ -101,6 +103,7 @@ def _request_values(job: VerifyJob) -> dict[str, Any]:
         "optimizer": job.optimizer,
         "device_type": job.device_type,
         "units": job.units,
+        "allow_lossy": job.allow_lossy,
     }
 
 

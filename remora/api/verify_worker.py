@@ -72,6 +72,7 @@ def _verify(request: dict[str, Any]) -> dict[str, Any]:
         estimate=Estimate(**estimate),
         optimizer_name=request["optimizer"],
         repetitions=_REPETITIONS,
+        allow_lossy=request["allow_lossy"],
     )
     return dataclasses.asdict(verification)
 

@@ -76,6 +76,7 @@ COMMANDS: Mapping[str, Command] = {
             "optimizer": _OPTIMIZER + "; default: the one in estimate.json",
             "cost_model": _COST_MODEL,
             "units": _UNITS,
+            "allow_lossy": "true runs a schedule that compresses saved tensors",
             "time_limit_s": "seconds after which the run is ended",
             "out": _OUT,
         },

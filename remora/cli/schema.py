@@ -99,6 +99,7 @@ class VerifyConfig:
     memory: Any = None
     optimizer: str | None = None
     units: list[str] | None = None
+    allow_lossy: bool = MISSING
     time_limit_s: float = MISSING
     out: str | None = None
 

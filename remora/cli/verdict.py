@@ -47,6 +47,7 @@ def run_verification(
         optimizer=plan.problem.optimizer.name,
         device_type=local_device_type(),
         units=plan.units,
+        allow_lossy=plan.problem.allow_lossy,
     )
     verification = verify_in_process(job, time_limit_s)
     path = folder / VERIFICATION_NAME

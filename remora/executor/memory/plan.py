@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +14,7 @@ from remora.graph.model_graph import ModelGraph, Unit
 from remora.schedule.closure import RELABELLING
 from remora.schedule.recompute import effective_actions, is_recompute, partial_closure
 from remora.schedule.regions import Region, region_tree
-from remora.schedule.schedule import Action, PipelineKind, Schedule, UnitOption
+from remora.schedule.schedule import Action, PipelineKind, Schedule, StatePlan, UnitOption
 from remora.schedule.validate import validate_for_graph
 
 __all__ = ["PartialSpec", "RegionSpec", "RuntimePlan", "runtime_plan"]
@@ -132,6 +133,11 @@ def runtime_plan(graph: ModelGraph, schedule: Schedule, allow_lossy: bool = Fals
         raise InvalidInputError(
             f"pipeline.kind is {schedule.pipeline.kind.value!r}; allowed on one device: 'none'"
         )
+    if schedule.state != StatePlan():
+        raise InvalidInputError(
+            f"{_unlike_default(schedule.state)}; allowed where a schedule is run: the default, "
+            "all state on the device and whole"
+        )
     memory = schedule.memory
     partial = {
         unit.index: spec
@@ -153,6 +159,15 @@ def runtime_plan(graph: ModelGraph, schedule: Schedule, allow_lossy: bool = Fals
         unit_names=tuple(unit.name for unit in graph.units),
         last_inner_unit=_last_inner_unit(graph),
     )
+
+
+def _unlike_default(state: StatePlan) -> str:
+    """Name the first field of a state that is not its default."""
+    for field in dataclasses.fields(StatePlan):
+        value = getattr(state, field.name)
+        if value != field.default:
+            return f"state.{field.name} is {value!r}"
+    return "state is the default"
 
 
 def _region_spec(graph: ModelGraph, region: Region) -> RegionSpec:
