@@ -23,6 +23,7 @@ from remora.schedule.schedule import (
     StatePlan,
     UnitOption,
 )
+from remora.simulator.bounds import lower_bounds, lower_bounds_like
 from remora.simulator.simulate import simulate
 from tests.pipelines import gpu_hardware
 from tests.problems import toy_graph, zoo_graph
@@ -191,3 +192,15 @@ def fastest_by_peak(problem: Problem, plans: Iterable[Schedule]) -> list[tuple[i
         if not front or step_s < front[-1][1]:
             front.append((peak, step_s))
     return front
+
+
+def check(problem: Problem, schedule: Schedule) -> float:
+    """Hold a schedule against the bounds at its own peak; returns the share that they prove."""
+    run = simulate(problem, schedule)
+    tight = with_budget(problem, run.max_peak_bytes)
+    like = lower_bounds_like(tight, schedule)
+    for found in (like, lower_bounds(tight)):
+        for name in ("work_s", "path_s", "transfer_s", "memory_s"):
+            assert getattr(found, name) <= run.step_time_s * (1 + 1e-9), name
+        assert found.best_s == found.memory_s
+    return like.best_s / run.step_time_s

@@ -26,7 +26,7 @@ from remora.schedule.closure import closure_of
 from remora.schedule.recompute import BLOCK_ELEMENTS, can_compress, unit_steps
 from remora.simulator.bounds.backward_points import BackwardPoint
 
-__all__ = ["Freeable", "Piece", "freeable_storages"]
+__all__ = ["Freeable", "Piece", "Pinned", "freeable_storages"]
 
 _SCALE_BYTES = 4
 # Pieces of one group whose seconds per byte differ by less than this count as the cheapest.
@@ -75,6 +75,19 @@ class Freeable:
 
 
 @dataclass(frozen=True, slots=True)
+class Pinned:
+    """Saved storages of units that must keep everything.
+
+    Attributes:
+        total_bytes: of all of them.
+        beside_bytes: of those held beside each point and not part of it.  # [num_units]
+    """
+
+    total_bytes: int
+    beside_bytes: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
 class _Item:
     storage: int
     num_bytes: int
@@ -93,31 +106,28 @@ class _Item:
 
 def freeable_storages(
     chain: Chain, points: Sequence[BackwardPoint], lossy: bool
-) -> tuple[tuple[Freeable, ...], list[int]]:
-    """Group all storages that some schedule can free.
+) -> tuple[tuple[Freeable, ...], Pinned]:
+    """Group all storages that some schedule can free, and count the others.
 
     Args:
         chain: per-unit tables.
         points: what is there at the start of every backward.  # [num_units]
         lossy: whether compression is allowed.
-
-    Returns:
-        the groups, and the bytes that units which must keep everything hold beside each point.
-        # [num_units]
     """
     free: list[_Item] = []
-    pinned = [0] * len(points)
+    total, beside = 0, [0] * len(points)
     for item in _items(chain):
         fixed = [unit for unit in item.savers if chain.units[unit].fixed]
         if not fixed:
             free.append(item)
             continue
+        total += item.num_bytes
         for position in range(fixed[0] + 1, len(points)):
-            pinned[position] += 0 if position in item.present_at else item.num_bytes
+            beside[position] += 0 if position in item.present_at else item.num_bytes
     seconds = _local_seconds(chain)
     ordered = sorted(free, key=lambda item: item.key)
     groups = (list(alike) for _, alike in groupby(ordered, key=lambda item: item.key))
-    return tuple(_group(chain, items, seconds, lossy) for items in groups), pinned
+    return tuple(_group(chain, items, seconds, lossy) for items in groups), Pinned(total, beside)
 
 
 def _items(chain: Chain) -> list[_Item]:

@@ -153,7 +153,8 @@ class ManyRanks:
     @cached_property
     def _need(self) -> int:
         """Bytes that must be free."""
-        saved = sum(group.num_bytes for group in self._tables.groups)
+        free = sum(group.num_bytes for group in self._tables.groups)
+        saved = free + self._tables.pinned.total_bytes
         return self._state_bytes + saved - self._budget_bytes
 
     def _may_fit(self) -> bool:

@@ -4,8 +4,8 @@ The compute stream runs the forward, then the backward. What a schedule does in 
 
 - The backward begins when the forward and every copy to the host have ended; a copy of what unit
   i makes begins after the forward of unit i.
-- What is not in memory when some backward begins, and comes back from the host, begins to come
-  after the backward of the last unit, and is there before that of the first unit that saves it.
+- What is not in memory when the backward of a unit begins, and comes back from the host, begins to
+  come after that backward, and is there before that of the first unit that saves it.
 - At the start of each backward there is what ``backward_points`` finds; every other saved storage
   of an earlier unit is there too, or free.
 
@@ -63,7 +63,13 @@ def extra_seconds(
         if entry.gradient_bytes:
             program.add_cost(variable, -saved_s_per_byte * entry.num_bytes / time_unit_s)
     if overlap:
-        _add_phases(program, tables, releases, time_unit_s)
+        backward = _add_phases(program, tables, releases, time_unit_s)
+        if ways.rates is not None:
+            rate = ways.rates.h2d_bytes_per_s * time_unit_s
+            for position, need in rows.items():
+                hidden = _between_s(tables, position) / time_unit_s
+                kept = [*releases.freed_at(position, copied=False), (backward, rate)]
+                program.at_least(kept, need - rate * hidden)
     else:
         _add_one_stream(program, releases)
     return program.lower_bound() * time_unit_s
@@ -88,10 +94,20 @@ def _add_one_stream(program: LinearProgram, releases: Releases) -> None:
     program.at_least([(total, 1.0), *_negative(terms)], 0.0)
 
 
+def _between_s(tables: ChainTables, position: int) -> float:
+    """Seconds after the backward of a unit and before that of the first whose tensors were free."""
+    first = min((group.low for group in tables.free_at(position)), default=0)
+    return sum(unit.backward_s for unit in tables.chain.units[first + 1 : position])
+
+
 def _add_phases(
     program: LinearProgram, tables: ChainTables, releases: Releases, time_unit_s: float
-) -> None:
-    """Copies run beside the computation: rows for the time of the forward and the backward."""
+) -> int:
+    """Copies run beside the computation: rows for the time of the forward and the backward.
+
+    Returns:
+        the variable of the time that the backward takes longer.
+    """
     units = tables.chain.units
     forward_s = list(itertools.accumulate(unit.forward_s for unit in units))
     backward_s = list(itertools.accumulate(unit.backward_s for unit in units))
@@ -105,7 +121,7 @@ def _add_phases(
     program.at_least([(forward, 1.0), *_negative(releases.compress)], 0.0)
     program.at_least([(backward, 1.0), *_negative(again)], 0.0)
     if not stores and not weights:
-        return
+        return backward
     for unit, copies in _from_units(releases.stores):
         left_s = forward_s[-1] - forward_s[unit]
         program.at_least([(forward, 1.0), *_negative(copies)], -left_s / time_unit_s)
@@ -117,6 +133,7 @@ def _add_phases(
         program.at_least([(forward, 1.0), *_negative(weights)], -forward_s[-1] / time_unit_s)
         both = [(forward, 1.0), (backward, 1.0), *_negative([*loads, *weights, *weights])]
         program.at_least(both, -work_s / time_unit_s)
+    return backward
 
 
 def _from_units(transfers: Sequence[Transfer]) -> Iterable[tuple[int, list[Term]]]:

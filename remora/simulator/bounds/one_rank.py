@@ -140,7 +140,7 @@ class OneRank:
         return [
             always
             + point.num_bytes
-            + tables.pinned_bytes[unit]
+            + tables.pinned.beside_bytes[unit]
             + tables.free_bytes[unit]
             + gathered[unit]
             + sum(kept[unit + 1 :] if first else kept)

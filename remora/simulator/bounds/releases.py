@@ -90,6 +90,7 @@ class Releases:
         self._chain = chain
         self._ways = ways
         self._freed: list[tuple[int, frozenset[int], list[Term]]] = []
+        self._copied: set[int] = set()
         self._partly: dict[int, list[Term]] = {}
         self._wholly: dict[int, list[list[Term]]] = {}
         for group in groups:
@@ -99,13 +100,19 @@ class Releases:
                 self._add_weights(entry, ways.rates)
         self._add_reruns()
 
-    def freed_at(self, position: int) -> list[Term]:
-        """Bytes that are free at the start of the backward of unit ``position``."""
+    def freed_at(self, position: int, copied: bool = True) -> list[Term]:
+        """Bytes that are free at the start of the backward of unit ``position``.
+
+        Args:
+            position: the unit.
+            copied: count activations that are on the host too.
+        """
         return [
             term
             for low, present_at, terms in self._freed
             if low < position and position not in present_at
             for term in terms
+            if copied or term[0] not in self._copied
         ]
 
     def _add_group(self, group: Freeable) -> None:
@@ -119,6 +126,7 @@ class Releases:
             self._partly.setdefault(group.creator, []).extend(seconds)
         if self._ways.rates is not None:
             variable = self._program.variable()
+            self._copied.add(variable)
             freed.append((variable, group.num_bytes))
             taken.append((variable, group.num_bytes))
             self._add_copies(variable, group, self._ways.rates)

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from remora.schedule.chain import Chain
 from remora.simulator.bounds.backward_points import BackwardPoint, backward_points
-from remora.simulator.bounds.freeable import Freeable, freeable_storages
+from remora.simulator.bounds.freeable import Freeable, Pinned, freeable_storages
 
 __all__ = ["ChainTables", "chain_tables"]
 
@@ -21,13 +21,13 @@ class ChainTables:
         chain: the units.
         points: starts of the backwards.  # [num_units]
         groups: what can be free.
-        pinned_bytes: held beside each point by units that must keep everything.  # [num_units]
+        pinned: what units hold that must keep everything.
     """
 
     chain: Chain
     points: Sequence[BackwardPoint]
     groups: Sequence[Freeable]
-    pinned_bytes: Sequence[int]
+    pinned: Pinned
 
     @cached_property
     def forward_s(self) -> float:
