@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from examples import own_model
+from examples import own_model, pipeline_on_paper
 
 
 def test_own_model_is_planned_verified_saved_and_trained(
@@ -17,3 +17,14 @@ def test_own_model_is_planned_verified_saved_and_trained(
     assert "verified: True" in capsys.readouterr().out
     assert json.loads((tmp_path / "schedule.json").read_text())["version"] == 1
     assert (tmp_path / "report.html").stat().st_size > 1_000_000
+
+
+def test_pipelines_are_compared_on_paper(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipeline_on_paper.main(tmp_path)
+    printed = capsys.readouterr().out
+    assert printed.count(" ms ") == 7
+    assert "fastest: " in printed
+    assert json.loads((tmp_path / "timeline.json").read_text())["traceEvents"]
+    assert (tmp_path / "timeline.png").stat().st_size > 10_000
