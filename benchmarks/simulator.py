@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.recording import RESULTS, arguments, context, table, write
+from examples.own_model import Classifier
 
 REPETITIONS = 5
 BATCH = 1000
@@ -41,35 +42,6 @@ class Chain(nn.Module):
         for block in self.blocks:
             x = block(x)
         return x
-
-
-class Block(nn.Module):
-    """A residual MLP; ``x`` is [batch, width]."""
-
-    def __init__(self, width: int, hidden: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.up = nn.Linear(width, hidden)
-        self.down = nn.Linear(hidden, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Run the model; ``x`` is [batch, width]."""
-        return x + self.down(torch.relu(self.up(self.norm(x))))
-
-
-class Residual(nn.Module):
-    """Residual MLPs and a head; with the loss 64 units for 62 blocks."""
-
-    def __init__(self, blocks: int, width: int = 16) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(Block(width, 4 * width) for _ in range(blocks))
-        self.head = nn.Linear(width, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Run the model; ``x`` is [batch, width]."""
-        for block in self.blocks:
-            x = block(x)
-        return self.head(x)
 
 
 def problem_of(model: nn.Module, batch: Tensor, ranks: int, micro_batches: int) -> Any:
@@ -118,7 +90,7 @@ def rate(ranks: int, micro_batches: int) -> dict[str, Any]:
     from remora.simulator.compiled import CompiledSimulator
     from remora.simulator.simulate import simulate
 
-    problem = problem_of(Residual(62), torch.randn(8, 16), ranks, micro_batches)
+    problem = problem_of(Classifier(width=16, depth=62), torch.randn(8, 16), ranks, micro_batches)
     schedules = random_schedules(problem, ranks, micro_batches, BATCH)
     simulator = CompiledSimulator(problem)
     simulator.batch(schedules)
