@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from examples import own_model, pipeline_on_paper
+from remora.schedule.schedule import SCHEDULE_VERSION
 
 
 def test_own_model_is_planned_verified_saved_and_trained(
@@ -15,7 +16,7 @@ def test_own_model_is_planned_verified_saved_and_trained(
 ) -> None:
     own_model.main(tmp_path)
     assert "verified: True" in capsys.readouterr().out
-    assert json.loads((tmp_path / "schedule.json").read_text())["version"] == 1
+    assert json.loads((tmp_path / "schedule.json").read_text())["version"] == SCHEDULE_VERSION
     assert (tmp_path / "report.html").stat().st_size > 1_000_000
 
 
