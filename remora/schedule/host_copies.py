@@ -67,10 +67,16 @@ class PendingStores:
         for store in [s for s in self._stores if s.due <= self.forwards]:
             self._end(store)
 
-    def flush(self, copies: HostCopies) -> None:
-        """Wait for all copies of one micro-batch in one stage, whose backward begins."""
-        for store in [s for s in self._stores if s.copies is copies]:
+    def flush(self, copies: HostCopies) -> tuple[int, ...]:
+        """Wait for all copies of one micro-batch in one stage, whose backward begins.
+
+        Returns:
+            their instructions.
+        """
+        found = [s for s in self._stores if s.copies is copies]
+        for store in found:
             self._end(store)
+        return tuple(store.instruction for store in found)
 
     def _end(self, store: _Store) -> None:
         self._stores.remove(store)
@@ -109,6 +115,7 @@ class HostCopies:
         self._micro_batch = micro_batch
         self._on_host: dict[Holder, Sequence[int]] = {}
         self._loads: dict[Holder, tuple[int, list[Key]]] = {}
+        self._flushed: tuple[int, ...] = ()
         self._generation = 0
 
     def next_generation(self) -> int:
@@ -138,8 +145,8 @@ class HostCopies:
         self._builder.release_early(self._live.drop(self._live.held_by(holder), holder))
 
     def wait_before_backward(self) -> None:
-        """Wait for all copies that are still on their way."""
-        self._pending.flush(self)
+        """Wait for all copies that are still on their way; none comes back before that."""
+        self._flushed = self._pending.flush(self)
 
     def prefetch(self, unit: int) -> dict[Holder, dict[int, Key]]:
         """Issue the copies back that belong to the start of the backward of ``unit``.
@@ -183,6 +190,7 @@ class HostCopies:
             holder.start,
             self._micro_batch,
             self._rates.load_s(self._sizes(storages)),
+            waits=self._flushed,
             stage=self._stage.index,
             host_bytes=-sum(self._sizes(storages)),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Callable
 
@@ -170,6 +171,24 @@ def what_is_made_again_is_made_before_its_backward(
             assert place not in done
         elif instruction.kind is SECOND_HALF:
             assert place in done
+
+
+@holds_always
+def nothing_comes_back_from_the_host_before_it_has_arrived(
+    problem: Problem, schedule: Schedule, program: Program
+) -> None:
+    slow = tuple(
+        dataclasses.replace(i, duration_s=1.0) if i.kind is InstructionKind.OFFLOAD else i
+        for i in program.instructions
+    )
+    arrived: dict[tuple[int, ...], float] = {}
+    for event in run(dataclasses.replace(program, instructions=slow)).events:
+        i = event.instruction
+        what = (i.stage, i.unit, i.micro_batch, abs(i.host_bytes))
+        if i.kind is InstructionKind.OFFLOAD:
+            arrived[what] = event.end_s
+        elif i.kind is InstructionKind.PREFETCH:
+            assert event.start_s >= arrived[what]
 
 
 @holds_always

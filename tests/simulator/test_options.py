@@ -254,6 +254,18 @@ def test_the_prefetch_distance_ends_at_the_border_of_the_stage(
     assert set(taken) == expected
 
 
+def test_nothing_comes_back_before_it_has_arrived() -> None:
+    # The whole model on one rank, its last block moved over a slow link to the host.
+    costs = {"d2h_bytes_per_s": NORMED_BYTES / 8.0, "h2d_bytes_per_s": NORMED_BYTES / 4.0}
+    problem = mixed(**costs, copy_latency_s=0.0, optimizer_time_s=0.0)
+    events = simulate(problem, plan({NORMED: OFFLOAD}, window=9)).events
+    (out,) = (e for e in events if e.instruction.kind is InstructionKind.OFFLOAD)
+    (back,) = (e for e in events if e.instruction.kind is InstructionKind.PREFETCH)
+    assert out.end_s - out.start_s == pytest.approx(8.0)
+    assert back.start_s >= out.end_s
+    assert back.end_s - out.end_s == pytest.approx(4.0, rel=1e-3)
+
+
 def test_each_stage_has_its_own_pace() -> None:
     graph = toy_graph((4096,) * 4, batch=64)
     peaks = [offloading_pipeline(window, 1).peak_bytes for window in (1, 9)]

@@ -58,6 +58,7 @@ Floats = NDArray[np.float64]
 # Columns of ``RunState.free``: when each stream is free, and times of its compute stream.
 _COMPUTE, _D2H, _H2D, _SEND, _RECV, _COLLECTIVE = 0, 1, 2, 3, 4, 5
 _WAIT, _LAST, _OPTIMIZER, _SHARED, _SENT_END, _SENDING_END = 6, 7, 8, 9, 10, 11
+_FLUSHED = 12
 # Columns of ``RunState.level``.
 _LEVEL, PEAK_LEVEL, _HOST, HOST_PEAK, _SENT, _SENDING, _FORWARDS, _PENDING = 0, 1, 2, 3, 4, 5, 6, 7
 # Entries of ``RunState.coming`` that are no times.
@@ -265,10 +266,11 @@ def _run_other(clock: RunState, step: Step, item: int, rank: int, key: int) -> N
         level[rank, _FORWARDS] += 1
         _end_pending(clock, rank, -1)
     elif code == FLUSH:
-        _end_pending(clock, rank, key)
+        free[rank, _FLUSHED] = _end_pending(clock, rank, key)
     elif code in (STORE, LOAD):
         stream = _copy_stream(step, _D2H if code == STORE else _H2D)
-        clock.slot_end[slot] = _issue(clock, rank, stream, items.seconds[item], 0.0)
+        after = free[rank, _FLUSHED] if code == LOAD else 0.0
+        clock.slot_end[slot] = _issue(clock, rank, stream, items.seconds[item], after)
         level[rank, _HOST] += items.ints[item, HOST]
         level[rank, HOST_PEAK] = max(level[rank, HOST_PEAK], level[rank, _HOST])
     elif code in (RELEASE, WAIT_LOAD):
@@ -290,11 +292,12 @@ def _run_other(clock: RunState, step: Step, item: int, rank: int, key: int) -> N
 
 
 @kernel
-def _end_pending(clock: RunState, rank: int, key: int) -> None:
-    """Wait for copies that are due, or for those of one micro-batch and stage."""
+def _end_pending(clock: RunState, rank: int, key: int) -> float:
+    """Wait for copies that are due, or all of a micro-batch and stage; returns their end."""
     count = clock.level[rank, _PENDING]
+    latest = 0.0
     if count == 0:
-        return
+        return latest
     pending, ends = clock.pending, clock.pending_end
     forwards, kept = clock.level[rank, _FORWARDS], 0
     for place in range(count):
@@ -302,14 +305,16 @@ def _end_pending(clock: RunState, rank: int, key: int) -> None:
         if key >= 0:
             over = pending[rank, place, 2] == key
         if over:
-            clock.free[rank, _WAIT] = max(clock.free[rank, _WAIT], ends[rank, place])
+            latest = max(latest, ends[rank, place])
             clock.level[rank, _LEVEL] -= pending[rank, place, 1]
             continue
         for column in range(3):
             pending[rank, kept, column] = pending[rank, place, column]
         ends[rank, kept] = ends[rank, place]
         kept += 1
+    clock.free[rank, _WAIT] = max(clock.free[rank, _WAIT], latest)
     clock.level[rank, _PENDING] = kept
+    return latest
 
 
 @kernel

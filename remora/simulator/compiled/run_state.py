@@ -22,7 +22,8 @@ class RunState(NamedTuple):
     Attributes:
         free: when each stream of a rank is free, what its next compute instruction waits for, the
             end of its last one, what its optimizer waits for, when it has the gradients it shares,
-            and the ends of the messages of the task before last and of the last.  # [ranks][12]
+            the ends of the messages of the task before last and of the last, and when the copies
+            to the host that its backward began with had ended.  # [ranks][13]
         latest: end of everything so far.  # [1]
         level: device bytes, their peak, host bytes, their peak, bytes sent by the task before
             last and by the last, forwards so far, copies that are waited for later.  # [ranks][8]
@@ -74,7 +75,7 @@ def new_run_state(units: int, statics: int, readers: int, slots: int, size: Size
     # Two copies a forward at most: of a unit, and of a region's checkpoint.
     places = 2 * min(size.window, units * size.micro_batches) + 4
     return RunState(
-        free=np.zeros((ranks, 12), dtype=np.float64),
+        free=np.zeros((ranks, 13), dtype=np.float64),
         latest=np.zeros(1, dtype=np.float64),
         level=np.zeros((ranks, 8), dtype=np.int64),
         pending=np.zeros((ranks, places, 3), dtype=np.int64),
