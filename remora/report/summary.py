@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 from remora.report.content import CandidateRow, ReportContent
@@ -52,7 +53,7 @@ def summary_sentences(content: ReportContent, with_plan: bool = True) -> list[st
         f"({overhead_text(estimate.step_time_s, content.keep_all_step_time_s)} over keeping all) "
         f"with a peak of {bytes_text(estimate.peak_memory_bytes)} "
         f"({bytes_text(saved)} less than keeping all).",
-        f"No schedule within this budget takes less than {duration_text(content.lower_bound_s)}.",
+        _bound_sentence(content.lower_bound_s),
         *(plan_sentences(content) if with_plan and not is_plain(content.schedule) else []),
         _actions_sentence(content),
         *_shares_sentences(content),
@@ -63,6 +64,12 @@ def summary_sentences(content: ReportContent, with_plan: bool = True) -> list[st
     if content.verification is not None:
         sentences.append(verdict_sentence(content.verification))
     return sentences
+
+
+def _bound_sentence(lower_bound_s: float) -> str:
+    if math.isinf(lower_bound_s):
+        return "No schedule fits this budget."
+    return f"No schedule within this budget takes less than {duration_text(lower_bound_s)}."
 
 
 def candidate_cells(content: ReportContent) -> Cells:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from enum import StrEnum
 
@@ -29,7 +30,9 @@ def bytes_text(num_bytes: float) -> str:
 
 
 def duration_text(time_s: float) -> str:
-    """Return seconds as s, ms or us, whichever leaves a number of at least one."""
+    """Return seconds as s, ms or us, whichever leaves a number of at least one; - for infinity."""
+    if math.isinf(time_s):
+        return "-"
     for smallest, factor, name in _TIME_STEPS:
         if abs(time_s) >= smallest:
             return f"{time_s * factor:.2f} {name}"
@@ -38,7 +41,7 @@ def duration_text(time_s: float) -> str:
 
 def overhead_text(time_s: float, reference_s: float) -> str:
     """Return how much longer ``time_s`` is than ``reference_s``, as a signed percentage."""
-    if reference_s <= 0:
+    if reference_s <= 0 or math.isinf(time_s):
         return "-"
     # Adding zero turns a rounded minus zero into plus zero.
     return f"{round((time_s / reference_s - 1) * 100, 1) + 0.0:+.1f} %"

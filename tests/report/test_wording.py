@@ -57,3 +57,8 @@ def test_kinds_and_ranges() -> None:
     assert kind_text(InstructionKind.BACKWARD_WEIGHT) == "backward weight"
     assert ranges_text([0, 1, 2, 5, 7, 8]) == "0-2, 5, 7-8"
     assert ranges_text([]) == ""
+
+
+def test_what_never_ends_has_no_length() -> None:
+    assert duration_text(float("inf")) == "-"
+    assert overhead_text(float("inf"), 1.0) == "-"
