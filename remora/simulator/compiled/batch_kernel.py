@@ -21,13 +21,8 @@ from remora.simulator.compiled.link_kernel import (
 from remora.simulator.compiled.lower_stages import lower_stages
 from remora.simulator.compiled.option_rows import RowArrays
 from remora.simulator.compiled.regions import RegionArrays, fill_regions
-from remora.simulator.compiled.run_kernel import (
-    HOST_PEAK,
-    PEAK_LEVEL,
-    OrderArrays,
-    Step,
-    run_tasks,
-)
+from remora.simulator.compiled.run_clock import HOST_PEAK, PEAK_LEVEL, OrderArrays, Step
+from remora.simulator.compiled.run_kernel import run_tasks
 from remora.simulator.compiled.scratch import Scratch
 from remora.simulator.compiled.work import Work
 

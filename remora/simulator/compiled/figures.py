@@ -21,7 +21,7 @@ from remora.simulator.compiled.layout_kernel import Fixed
 from remora.simulator.compiled.layout_state import GRADIENT
 from remora.simulator.compiled.option_rows import OptionRows
 from remora.simulator.compiled.problem_arrays import hardware_arrays, static_arrays
-from remora.simulator.compiled.run_kernel import OrderArrays
+from remora.simulator.compiled.run_clock import OrderArrays
 from remora.simulator.compiled.scratch import Scratch, Size, new_scratch
 
 __all__ = ["CompiledSimulator", "Figures"]

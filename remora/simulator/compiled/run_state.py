@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 
 
 class RunState(NamedTuple):
-    """See :mod:`remora.simulator.compiled.run_kernel` for the columns.
+    """See :mod:`remora.simulator.compiled.run_clock` for the columns.
 
     Attributes:
         free: when each stream of a rank is free, what its next compute instruction waits for, the
