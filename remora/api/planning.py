@@ -10,7 +10,7 @@ from remora.api.budget import parse_budget
 from remora.api.costs import make_costs, pick_cost_model
 from remora.api.hardware import find_hardware, is_local
 from remora.api.plan import Plan
-from remora.api.problem import find_optimizer, make_problem
+from remora.api.problem import check_world_size, find_optimizer, make_problem
 from remora.api.search import search
 from remora.graph.loss import ExampleInputs, LossFunction
 from remora.graph.model_graph import ModelGraph
@@ -198,6 +198,7 @@ def check_request(request: Request) -> None:
 
     parse_budget(request.memory)
     find_optimizer(request.optimizer)
+    check_world_size(request.world_size)
     pick_cost_model(request.cost_model, is_local(request.hardware))
     create(request.agent, **request.agent_settings)
     if isinstance(request.hardware, str) and not is_local(request.hardware):

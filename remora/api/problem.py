@@ -13,7 +13,7 @@ from remora.schedule.problem import OPTIMIZERS, CostTable, OptimizerSpec, Proble
 from remora.simulator.floor import floor_peak_bytes
 from remora.simulator.simulate import simulate
 
-__all__ = ["find_optimizer", "make_problem", "with_budget"]
+__all__ = ["check_world_size", "find_optimizer", "make_problem", "with_budget"]
 
 
 def find_optimizer(name: str | None) -> OptimizerSpec:
@@ -49,14 +49,23 @@ def make_problem(
     Raises:
         InvalidInputError: the world size is not allowed.
     """
-    if world_size != 1:
-        raise InvalidInputError(
-            f"world_size is {world_size}, allowed: 1 (schedules over several ranks "
-            "are not part of this version)"
-        )
+    check_world_size(world_size)
     # The budget of the problem plays no part in the peaks that a budget refers to.
     problem = Problem({1: graph}, {1: costs}, hardware, optimizer, 0, world_size)
     return with_budget(problem, budget)
+
+
+def check_world_size(world_size: int) -> None:
+    """Refuse to plan for several ranks.
+
+    Raises:
+        InvalidInputError: the world size is not 1.
+    """
+    if world_size != 1:
+        raise InvalidInputError(
+            f"world_size is {world_size}; allowed: 1 (schedules of several ranks are simulated, "
+            "but no scheduler plans them yet)"
+        )
 
 
 def with_budget(problem: Problem, budget: Budget) -> Problem:

@@ -120,7 +120,8 @@ def verdict_sentence(verification: Verification) -> str:
         if verification.max_gradient_difference:
             same += f" (largest relative difference {verification.max_gradient_difference:.1e})"
         late = "; the step time is outside the tolerance" if verification.time_off else ""
-        return f"{same}, and the peak is within the budget{late}."
+        remark = f" Note: {verification.detail}." if verification.detail else ""
+        return f"{same}, and the peak is within the budget{late}.{remark}"
     names = ", ".join(flag.replace("_", " ") for flag in verification.failures)
     worst = f" (worst: {verification.worst_gradient})" if verification.worst_gradient else ""
     detail = f": {verification.detail}" if verification.detail else ""
