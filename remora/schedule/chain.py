@@ -146,7 +146,7 @@ class Chain:
     @cached_property
     def statics(self) -> StaticStorages:
         """Weights, buffers and inputs by unit."""
-        return StaticStorages(self.graph)
+        return StaticStorages(self.graph, self.costs.allocation_granularity_bytes)
 
     @cached_property
     def differentiable(self) -> frozenset[int]:

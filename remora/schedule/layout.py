@@ -129,7 +129,7 @@ class Layout(PipelineLayout):
         """The optimizer step of a rank."""
         costs, state = self.chain.costs, self.state_of(rank)
         on_host = self.state.optimizer is Placement.HOST
-        whole = self.chain.graph.gradient_bytes
+        whole = self.chain.statics.gradient_bytes
         share = state.gradient_bytes / whole if whole else 1.0
         sharded = self.replicas if self.state.zero_stage >= 1 else 1
         step_s = costs.host_optimizer_time_s if on_host else costs.optimizer_time_s

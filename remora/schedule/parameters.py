@@ -39,9 +39,10 @@ class StaticStorages:
 
     Args:
         graph: the traced step.
+        granularity_bytes: the allocator rounds every gradient up to a multiple of it.
     """
 
-    def __init__(self, graph: ModelGraph) -> None:
+    def __init__(self, graph: ModelGraph, granularity_bytes: int) -> None:
         readers = _readers(graph)
         gradients = {s.name: s for s in graph.storages if s.role == GRADIENT}
         itemsize = _itemsizes(graph)
@@ -50,7 +51,9 @@ class StaticStorages:
                 storage=index,
                 role=record.role,
                 num_bytes=record.num_bytes,
-                gradient_bytes=gradients[record.name].num_bytes if trained else 0,
+                gradient_bytes=_rounded_up(gradients[record.name].num_bytes, granularity_bytes)
+                if trained
+                else 0,
                 num_elements=record.num_bytes // itemsize.get(index, 4),
                 gradient_unit=graph.ops[gradients[record.name].created].unit if trained else -1,
                 units=frozenset(readers.get(index, {0})),
@@ -64,6 +67,11 @@ class StaticStorages:
             for unit in entry.units:
                 self._by_unit.setdefault(unit, []).append(entry)
 
+    @property
+    def gradient_bytes(self) -> int:
+        """Bytes of the gradients of all weights."""
+        return sum(entry.gradient_bytes for entry in self.all)
+
     def of_units(self, units: Iterable[int]) -> tuple[StaticStorage, ...]:
         """Those that some of ``units`` read, each once, in the graph's order."""
         found = {e.storage: e for unit in units for e in self._by_unit.get(unit, ())}
@@ -72,6 +80,10 @@ class StaticStorages:
     def weights_of(self, units: Iterable[int]) -> tuple[StaticStorage, ...]:
         """Parameters that some of ``units`` read."""
         return tuple(e for e in self.of_units(units) if e.role == PARAMETER)
+
+
+def _rounded_up(num_bytes: int, granularity_bytes: int) -> int:
+    return -(-num_bytes // granularity_bytes) * granularity_bytes
 
 
 def _readers(graph: ModelGraph) -> dict[int, set[int]]:

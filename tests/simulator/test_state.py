@@ -10,11 +10,12 @@ import math
 
 import pytest
 
-from remora.graph.model_graph import PARAMETER
+from remora.graph.model_graph import GRADIENT, PARAMETER
 from remora.schedule.menu import keep_all_schedule
 from remora.schedule.program import InstructionKind, MemoryKind
 from remora.schedule.schedule import Group, PipelineKind, PipelinePlan, Placement, StatePlan
 from remora.simulator.simulate import simulate
+from tests.problems import problem_of, table, toy_graph
 from tests.simulator.state_problems import (
     BLOCK,
     HEAD,
@@ -176,3 +177,13 @@ def test_every_rank_of_a_pipeline_shards_its_own_state() -> None:
     for rank in (0, 1):
         assert resident(timeline, MemoryKind.WEIGHTS, rank) == 4 * mine[rank]
         assert resident(timeline, MemoryKind.OPTIMIZER, rank) == 2 * 4 * mine[rank] / 2
+
+
+def test_gradients_take_whole_blocks_of_the_allocator() -> None:
+    graph = toy_graph()
+    costs = dataclasses.replace(table(graph), allocation_granularity_bytes=512)
+    problem = problem_of(graph, costs=costs)
+    last = simulate(problem, keep_all_schedule(graph)).memory[0][-2].by_kind
+    sizes = [s.num_bytes for s in graph.storages if s.role == GRADIENT]
+    assert any(size % 512 for size in sizes)
+    assert last[MemoryKind.GRADIENTS] == sum(-(-size // 512) * 512 for size in sizes)

@@ -94,7 +94,7 @@ class ManyRanks:
         costs = self._chain.costs
         on_host = self._state.optimizer is Placement.HOST
         step_s = costs.host_optimizer_time_s if on_host else costs.optimizer_time_s
-        whole = self._chain.graph.gradient_bytes
+        whole = self._chain.statics.gradient_bytes
         share = min(1.0, self._bytes.gradient_bytes / whole) if whole else 1.0
         return step_s * share / self._shards
 
