@@ -9,10 +9,13 @@ from random import Random
 
 from remora.agents.candidates import Candidate, candidate_of, run_member
 from remora.agents.evaluation import Evaluator, SearchEnded
+from remora.agents.heuristics.annealing import anneal
 from remora.agents.heuristics.least_memory import find_fitting
 from remora.agents.heuristics.local_search import check_evaluations, improve
+from remora.agents.heuristics.shapes import Shape, shape_of
 from remora.agents.heuristics.space import Space
-from remora.agents.registry import SCHEDULERS, create, settings_of
+from remora.agents.heuristics.stretch import Stretch
+from remora.agents.registry import SCHEDULERS, create, plans_one_device, settings_of
 from remora.errors import Interrupted, InvalidInputError, UnknownNameError
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Schedule
@@ -23,11 +26,16 @@ DEFAULT_MEMBERS = (
     "keep_all",
     "recompute_all",
     "offload_all",
+    "selective",
     "chen_sqrt",
-    "greedy",
-    "rotor",
     "floor",
+    "greedy_variants",
+    "megatron",
+    "balanced",
+    "greedy",
     "random",
+    "rank_greedy",
+    "rotor",
 )
 """Cheap ones first, so that a short time limit still has answers."""
 
@@ -37,11 +45,17 @@ POLISHED = "polished"
 LEAST_MEMORY = "least_memory"
 """Name of the last row where no member finds anything that fits."""
 
-# Schedules that the final local search starts from.
+# Schedules that the final local search starts from, each of another pipeline if there are some.
 _NUM_STARTS = 3
 
 # A member may use this part of the time left, so that the ones after it get their turn.
-_SHARE_OF_TIME = 0.5
+_SHARE_OF_TIME = 0.25
+
+# The pool ends where this part of the time is left, if it has found anything by then.
+_LEFT_TO_POLISH = 0.4
+
+# Of polishing: climbing from all starts, then annealing from the best, then climbing again.
+_CLIMB, _ANNEAL = 0.3, 0.85
 
 Listener = Callable[[Candidate], None]
 
@@ -51,13 +65,15 @@ class Best:
     """The cheapest schedule that fits out of a pool: never worse than any member.
 
     Attributes:
-        members: schedulers of the pool, in the order in which they run.
-        evaluations: schedules that the final local search simulates.
+        members: schedulers of the pool, in the order in which they run; those that plan one
+            device are left out where there are more.
+        evaluations: schedules that the final local search simulates, None to use all the time
+            there is.
         seed: of every member that draws random numbers, and of the final local search.
     """
 
     members: tuple[str, ...] = DEFAULT_MEMBERS
-    evaluations: int = 400
+    evaluations: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -75,6 +91,11 @@ class Best:
     def name(self) -> str:
         """Name in the registry."""
         return "best"
+
+    def members_for(self, problem: Problem) -> tuple[str, ...]:
+        """Members that can plan for the ranks of a problem."""
+        single = problem.world_size == 1
+        return tuple(name for name in self.members if single or not plans_one_device(name))
 
     def propose(self, problem: Problem, time_limit_s: float) -> Schedule:
         """Search; see :class:`remora.agents.scheduler.Scheduler`."""
@@ -103,7 +124,7 @@ class Best:
         evaluator = Evaluator(problem, time_limit_s)
         found: list[Candidate] = []
         with suppress(KeyboardInterrupt):
-            for candidate in self._candidates(problem, evaluator):
+            for candidate in self._candidates(problem, evaluator, time_limit_s):
                 found.append(candidate)
                 if listener is not None:
                     listener(candidate)
@@ -112,10 +133,13 @@ class Best:
             raise Interrupted("interrupted before a schedule that fits was found")
         return best.schedule, tuple(found)
 
-    def _candidates(self, problem: Problem, evaluator: Evaluator) -> Iterator[Candidate]:
+    def _candidates(
+        self, problem: Problem, evaluator: Evaluator, time_limit_s: float
+    ) -> Iterator[Candidate]:
         pool: list[Candidate] = []
-        for member in self.members:
-            if evaluator.remaining_s <= 0:
+        for member in self.members_for(problem):
+            enough = _LEFT_TO_POLISH * time_limit_s if winner(pool) is not None else 0.0
+            if evaluator.remaining_s <= enough:
                 break
             pool.append(self._run(member, problem, evaluator.remaining_s * _SHARE_OF_TIME))
             yield pool[-1]
@@ -133,19 +157,19 @@ class Best:
     def _polish(
         self, problem: Problem, starts: tuple[Schedule, ...], time_limit_s: float
     ) -> Candidate:
-        """Half of the evaluations on all starts, the other half on what came out best."""
+        """Climb from all starts, anneal from what came out best, and climb from there."""
         evaluator = Evaluator(problem, time_limit_s)
         space = Space(problem)
         rng = Random(self.seed)
-        share = self.evaluations // (2 * len(starts))
         # An interrupt here only ends the polishing: what it found so far still counts.
         with suppress(SearchEnded, KeyboardInterrupt):
-            for start in starts:
-                evaluator.score(start)
-            for start in starts:
-                improve(space, evaluator, start, share, rng)
-            rest = self.evaluations - share * len(starts)
-            improve(space, evaluator, evaluator.best or starts[0], rest, rng)
+            evaluator.score_all(starts)
+            whole = Stretch(evaluator, self.evaluations)
+            for number, start in enumerate(starts, start=1):
+                improve(space, evaluator, start, whole.part(_CLIMB * number / len(starts)), rng)
+            best = evaluator.best or starts[0]
+            anneal(space, evaluator, best, whole.part(_ANNEAL), rng)
+            improve(space, evaluator, evaluator.best or best, whole, rng)
         schedule = evaluator.best or starts[0]
         return candidate_of(POLISHED, problem, schedule, time_limit_s - evaluator.remaining_s)
 
@@ -164,14 +188,21 @@ class Best:
 
 
 def best_schedules(candidates: Sequence[Candidate], count: int) -> tuple[Schedule, ...]:
-    """The best ``count`` different schedules that fit, best first, the earlier one of equals."""
+    """The best ``count`` different schedules that fit, the best one of every pipeline first.
+
+    Kind, ranks and micro-batches make the basins that a local search hardly leaves.
+    """
+    ordered: list[Schedule] = []
     rest = list(candidates)
-    chosen: list[Schedule] = []
-    while len(chosen) < count and (best := winner(rest)) is not None:
+    while (best := winner(rest)) is not None:
         rest.remove(best)
-        if best.schedule is not None and best.schedule not in chosen:
-            chosen.append(best.schedule)
-    return tuple(chosen)
+        if best.schedule is not None and best.schedule not in ordered:
+            ordered.append(best.schedule)
+    leaders: dict[Shape, Schedule] = {}
+    for schedule in ordered:
+        leaders.setdefault(shape_of(schedule.pipeline), schedule)
+    firsts = list(leaders.values())
+    return tuple([*firsts, *(s for s in ordered if s not in firsts)][:count])
 
 
 def winner(candidates: Sequence[Candidate]) -> Candidate | None:

@@ -50,7 +50,8 @@ class Candidate:
         """The figures as a score; None without a schedule."""
         if self.step_time_s is None or self.peak_memory_bytes is None:
             return None
-        return Score(self.step_time_s, self.peak_memory_bytes, self.feasible, {})
+        peak = self.peak_memory_bytes
+        return Score(self.step_time_s, (peak,), peak, 0, self.feasible)
 
 
 def candidate_of(name: str, problem: Problem, schedule: Schedule, search_s: float) -> Candidate:

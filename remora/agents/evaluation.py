@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 
 from remora.errors import InfeasibleError, InvalidInputError, TimeLimitError
 from remora.schedule.problem import Problem
-from remora.schedule.schedule import Action, MemoryPlan, Schedule
+from remora.schedule.schedule import Action, Schedule
+from remora.schedule.validate import validate
+from remora.simulator.compiled import Figures, simulator_of
 from remora.simulator.simulate import simulate
 
 __all__ = [
     "Evaluator",
     "Score",
     "SearchEnded",
+    "check_one_device",
     "check_time_limit",
     "infeasible",
     "score_of",
@@ -32,15 +35,17 @@ class Score:
 
     Attributes:
         step_time_s: seconds of one step.
+        peaks_bytes: peak of every rank.  # [num_ranks]
         peak_bytes: peak of the fullest rank.
+        excess_bytes: by how much all ranks together are over the budget.
         feasible: whether device and host memory suffice.
-        breakdown: bytes by kind of memory at that peak.
     """
 
     step_time_s: float
+    peaks_bytes: tuple[int, ...]
     peak_bytes: int
+    excess_bytes: int
     feasible: bool
-    breakdown: Mapping[str, int]
 
     def faster_than(self, other: Score) -> bool:
         """Whether this one takes less time, or the same time and less memory."""
@@ -56,6 +61,8 @@ class SearchEnded(Exception):  # noqa: N818 - the normal end of an anytime searc
 
 class Evaluator:
     """Simulates schedules of one problem within limits and remembers the best one.
+
+    The compiled engine runs them. What becomes the best one is checked against all rules.
 
     Args:
         problem: the problem.
@@ -88,7 +95,9 @@ class Evaluator:
         self._time_limit_s = time_limit_s
         self._clock = clock
         self._deadline = clock() + time_limit_s
-        self._scores: dict[Schedule, Score] = {}
+        self._simulator = simulator_of(problem)
+        # The schedule is kept beside its score, so that no other one takes over its identity.
+        self._scores: dict[Hashable, tuple[Score, Schedule]] = {}
 
     @property
     def remaining_s(self) -> float:
@@ -100,21 +109,33 @@ class Evaluator:
 
         Raises:
             SearchEnded: a limit is reached; the first schedule is scored in any case.
+            InvalidInputError: it would be the best one, and breaks a rule.
         """
-        key = _same_run(schedule)
+        key = _identity(schedule)
         known = self._scores.get(key)
         if known is not None:
-            return known
+            return known[0]
         if self.evaluations and (self._used_up() or self.remaining_s <= 0):
             raise SearchEnded
         self.evaluations += 1
-        score = score_of(self.problem, schedule)
-        self._scores[key] = score
-        if score.feasible and (self.best is None or score.faster_than(self._known(self.best))):
-            self.best = schedule
-        if self.leanest is None or score.peak_bytes < self._known(self.leanest).peak_bytes:
-            self.leanest = schedule
-        return score
+        return self._remember(key, schedule, self._simulator.figures(schedule))
+
+    def score_all(self, schedules: Sequence[Schedule]) -> list[Score]:
+        """Figures of many valid schedules, which is faster than one by one.
+
+        Raises:
+            SearchEnded: a limit is reached.
+            InvalidInputError: one would be the best, and breaks a rule.
+        """
+        keys = [_identity(schedule) for schedule in schedules]
+        new = {k: s for k, s in zip(keys, schedules, strict=True) if k not in self._scores}
+        if new and self.evaluations and (self._used_up() or self.remaining_s <= 0):
+            raise SearchEnded
+        self.evaluations += len(new)
+        figures = self._simulator.batch(list(new.values()))
+        for (key, schedule), found in zip(new.items(), figures, strict=True):
+            self._remember(key, schedule, found)
+        return [self._scores[key][0] for key in keys]
 
     def answer(self, name: str) -> Schedule:
         """Return the best schedule found.
@@ -135,10 +156,20 @@ class Evaluator:
             )
         if self.leanest is None:
             raise InfeasibleError(f"scheduler {name!r} has no schedule for this problem")
-        raise infeasible(name, self.problem, self._known(self.leanest))
+        raise infeasible(name, self.problem, self.leanest)
+
+    def _remember(self, key: Hashable, schedule: Schedule, figures: Figures) -> Score:
+        score = _score(self.problem, figures)
+        if score.feasible and (self.best is None or score.faster_than(self._known(self.best))):
+            validate(self.problem, schedule)
+            self.best = schedule
+        if self.leanest is None or score.peak_bytes < self._known(self.leanest).peak_bytes:
+            self.leanest = schedule
+        self._scores[key] = (score, schedule)
+        return score
 
     def _known(self, schedule: Schedule) -> Score:
-        return self._scores[_same_run(schedule)]
+        return self._scores[_identity(schedule)][0]
 
     def _used_up(self) -> bool:
         return self.max_evaluations is not None and self.evaluations >= self.max_evaluations
@@ -156,51 +187,86 @@ def check_time_limit(time_limit_s: float) -> None:
         )
 
 
+def check_one_device(name: str, problem: Problem) -> None:
+    """Refuse a problem of several ranks.
+
+    Args:
+        name: the scheduler that plans one device.
+        problem: what it was given.
+
+    Raises:
+        InvalidInputError: the problem has more than one rank.
+    """
+    if problem.world_size != 1:
+        raise InvalidInputError(
+            f"world_size is {problem.world_size} and scheduler {name!r} plans one device; "
+            "allowed: 1"
+        )
+
+
 def score_of(problem: Problem, schedule: Schedule) -> Score:
     """Simulate one schedule.
 
     Raises:
         InvalidInputError: the schedule breaks a rule.
     """
-    timeline = simulate(problem, schedule)
-    peak = timeline.max_peak_bytes
-    host = max(timeline.host_peak_bytes, default=0)
-    return Score(
-        step_time_s=timeline.step_time_s,
-        peak_bytes=peak,
-        feasible=peak <= problem.budget_bytes and host <= problem.hardware.host.memory_bytes,
-        breakdown={kind.value: size for kind, size in timeline.peak_breakdown.items()},
-    )
+    validate(problem, schedule)
+    return _score(problem, simulator_of(problem).figures(schedule))
 
 
 def uses_host(schedule: Schedule) -> bool:
-    """Whether anything is copied to the host."""
+    """Whether any saved tensor or checkpoint is copied to the host."""
     memory = schedule.memory
     return any(Action.OFFLOAD in option.distinct for option in memory.options) or any(
         group.checkpoint is Action.OFFLOAD for group in memory.groups
     )
 
 
-def _same_run(schedule: Schedule) -> Schedule:
-    """A schedule that runs the same: without copies their pace says nothing."""
-    if uses_host(schedule):
-        return schedule
-    memory = MemoryPlan(schedule.memory.options, schedule.memory.groups)
-    return replace(schedule, memory=memory)
+def infeasible(name: str, problem: Problem, leanest: Schedule) -> InfeasibleError:
+    """The error of a scheduler whose plan of least memory is ``leanest``.
 
-
-def infeasible(name: str, problem: Problem, least: Score) -> InfeasibleError:
-    """The error of a scheduler whose plan of least memory scores ``least``."""
-    if least.peak_bytes <= problem.budget_bytes:
+    Raises:
+        InvalidInputError: that schedule breaks a rule.
+    """
+    timeline = simulate(problem, leanest)
+    peak = timeline.max_peak_bytes
+    if peak <= problem.budget_bytes:
         return InfeasibleError(
             f"scheduler {name!r} found no schedule that fits {_mib(problem.budget_bytes)} on the "
             f"device and {_mib(problem.hardware.host.memory_bytes)} on the host"
         )
     return InfeasibleError(
         f"scheduler {name!r} found no schedule that fits {_mib(problem.budget_bytes)}; "
-        f"it needs at least {_mib(least.peak_bytes)} ({least.peak_bytes} bytes)",
-        least.peak_bytes,
-        least.breakdown,
+        f"it needs at least {_mib(peak)} ({peak} bytes)",
+        peak,
+        {kind.value: size for kind, size in timeline.peak_breakdown.items()},
+    )
+
+
+def _score(problem: Problem, figures: Figures) -> Score:
+    budget = problem.budget_bytes
+    excess = sum(max(0, peak - budget) for peak in figures.peak_bytes)
+    host_fits = max(figures.host_peak_bytes, default=0) <= problem.hardware.host.memory_bytes
+    return Score(
+        step_time_s=figures.step_time_s,
+        peaks_bytes=figures.peak_bytes,
+        peak_bytes=figures.max_peak_bytes,
+        excess_bytes=excess,
+        feasible=excess == 0 and host_fits,
+    )
+
+
+def _identity(schedule: Schedule) -> Hashable:
+    """A key that is quick to make: options are compared as objects, and most are a menu's own."""
+    memory = schedule.memory
+    return (
+        tuple(map(id, memory.options)),
+        memory.groups,
+        memory.offload_window,
+        memory.prefetch_distance,
+        memory.paces,
+        schedule.pipeline,
+        schedule.state,
     )
 
 

@@ -29,5 +29,5 @@ class FixedPlan(ABC):
         schedule = self.plan(problem)
         score = score_of(problem, schedule)
         if not score.feasible:
-            raise infeasible(self.name, problem, score)
+            raise infeasible(self.name, problem, schedule)
         return schedule

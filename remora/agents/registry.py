@@ -11,21 +11,30 @@ from typing import cast
 from remora.agents.scheduler import Scheduler
 from remora.errors import UnknownNameError
 
-__all__ = ["SCHEDULERS", "create", "scheduler_names", "settings_of"]
+__all__ = ["SCHEDULERS", "create", "plans_one_device", "scheduler_names", "settings_of"]
 
 SCHEDULERS: Mapping[str, str] = MappingProxyType(
     {
+        "annealing": "remora.agents.heuristics.annealing:Annealing",
+        "balanced": "remora.agents.heuristics.balanced:Balanced",
         "best": "remora.agents.best:Best",
         "chen_sqrt": "remora.agents.heuristics.chen_sqrt:ChenSqrt",
         "floor": "remora.agents.heuristics.floor:Floor",
         "greedy": "remora.agents.heuristics.greedy:Greedy",
+        "greedy_variants": "remora.agents.heuristics.greedy_variants:GreedyVariants",
         "keep_all": "remora.agents.heuristics.keep_all:KeepAll",
         "learned": "remora.agents.learned.scheduler:Learned",
         "local_search": "remora.agents.heuristics.local_search:LocalSearch",
+        "megatron": "remora.agents.heuristics.megatron:Megatron",
         "offload_all": "remora.agents.heuristics.offload_all:OffloadAll",
+        "offload_only": "remora.agents.heuristics.single_lever:OffloadOnly",
+        "pipeline_only": "remora.agents.heuristics.single_lever:PipelineOnly",
         "random": "remora.agents.heuristics.random_plans:RandomPlans",
+        "rank_greedy": "remora.agents.heuristics.rank_greedy:RankGreedy",
         "recompute_all": "remora.agents.heuristics.recompute_all:RecomputeAll",
+        "recompute_only": "remora.agents.heuristics.single_lever:RecomputeOnly",
         "rotor": "remora.agents.exact.planner:Rotor",
+        "selective": "remora.agents.heuristics.selective:Selective",
     }
 )
 """Name to ``module:class``; a class is imported when it is asked for."""
@@ -61,6 +70,15 @@ def settings_of(name: str) -> tuple[str, ...]:
         UnknownNameError: no such scheduler.
     """
     return tuple(inspect.signature(_factory(name)).parameters)
+
+
+def plans_one_device(name: str) -> bool:
+    """Whether a scheduler refuses problems of several ranks: its class has ``one_device = True``.
+
+    Raises:
+        UnknownNameError: no such scheduler.
+    """
+    return bool(getattr(_factory(name), "one_device", False))
 
 
 def _factory(name: str) -> Callable[..., object]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from remora.graph.model_graph import ModelGraph
 from remora.hardware.hardware import Hardware
@@ -90,3 +91,12 @@ class Problem:
             count: self.chain if count == 1 else Chain(graph, self.costs[count])
             for count, graph in self.graphs.items()
         }
+
+    @cached_property
+    def memo(self) -> dict[str, Any]:
+        """What other folders worked out about this problem once; no part of it."""
+        return {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields alone: what was worked out is made again where it is needed."""
+        return {name: self.__dict__[name] for name in self.__dataclass_fields__}

@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from remora.schedule.cuts import default_pipeline
 from remora.schedule.menu import keep_all_schedule, keep_option, recompute_option
 from remora.schedule.problem import Problem
-from remora.schedule.schedule import Group, MemoryPlan, Schedule, UnitOption
-from remora.simulator.simulate import simulate
+from remora.schedule.schedule import Group, MemoryPlan, PipelinePlan, Schedule, UnitOption
+from remora.simulator.compiled import CompiledSimulator, simulator_of
 
 _PASSES = 2
 
+_Rank = tuple[int, float]
+"""Peak in bytes, seconds."""
 
-def floor_schedule(problem: Problem) -> Schedule:
+
+def floor_schedule(problem: Problem, pipeline: PipelinePlan | None = None) -> Schedule:
     """The schedule of least simulated peak among recompute-only ones, ties to the faster.
 
     Tries per-unit recomputation, groups of equal length around it and groups halved again and
-    again, then keeps single units again where that lowers the peak. Deterministic; the budget is
-    ignored.
+    again, every stage of a pipeline by itself, then keeps single units again where that lowers
+    the peak. Deterministic; the budget is ignored.
+
+    Args:
+        problem: what is planned.
+        pipeline: the one to plan for; by default that of :func:`default_pipeline`.
     """
-    best = min(_candidates(problem), key=lambda plan: _rank(problem, plan))
+    pipeline = pipeline or default_pipeline(problem)
+    simulator = simulator_of(problem)
+    best = _best_of_every_rank(problem, simulator, pipeline)
     for _ in range(_PASSES):
-        better = _drop_useless(problem, best)
+        better = _drop_useless(problem, simulator, best)
         if better == best:
             break
         best = better
@@ -31,19 +41,51 @@ def floor_schedule(problem: Problem) -> Schedule:
 
 def floor_peak_bytes(problem: Problem) -> int:
     """Peak of :func:`floor_schedule`."""
-    return simulate(problem, floor_schedule(problem)).max_peak_bytes
+    return simulator_of(problem).figures(floor_schedule(problem)).max_peak_bytes
 
 
-def _rank(problem: Problem, schedule: Schedule) -> tuple[int, float]:
-    timeline = simulate(problem, schedule)
-    return timeline.max_peak_bytes, timeline.step_time_s
+def _best_of_every_rank(
+    problem: Problem, simulator: CompiledSimulator, pipeline: PipelinePlan
+) -> Schedule:
+    """The candidate of least memory; where stages differ, each rank has its own."""
+    candidates = list(_candidates(problem, pipeline))
+    figures = simulator.batch(candidates)
+    ranks = [(one.max_peak_bytes, one.step_time_s) for one in figures]
+    best = candidates[min(range(len(candidates)), key=ranks.__getitem__)]
+    if pipeline.num_ranks == 1 or pipeline.chunks > 1:
+        return best
+    chosen = [
+        min(range(len(candidates)), key=lambda c: (figures[c].peak_bytes[rank], ranks[c][1]))
+        for rank in range(pipeline.num_ranks)
+    ]
+    spans = pipeline.spans(len(problem.graph.units))
+    mixed = _joined(best, [candidates[c] for c in chosen], spans)
+    return min(best, mixed, key=lambda plan: _rank(simulator, plan))
 
 
-def _candidates(problem: Problem) -> Iterator[Schedule]:
+def _joined(
+    best: Schedule, parts: Sequence[Schedule], spans: Sequence[tuple[int, int]]
+) -> Schedule:
+    """Options and groups of every stage from a schedule of its own."""
+    options: list[UnitOption] = []
+    groups: list[Group] = []
+    for part, (start, end) in zip(parts, spans, strict=True):
+        options += part.memory.options[start:end]
+        groups += [group for group in part.memory.groups if start <= group.start < end]
+    return dataclasses.replace(best, memory=MemoryPlan(tuple(options), tuple(groups)))
+
+
+def _rank(simulator: CompiledSimulator, schedule: Schedule) -> _Rank:
+    figures = simulator.figures(schedule)
+    return figures.max_peak_bytes, figures.step_time_s
+
+
+def _candidates(problem: Problem, pipeline: PipelinePlan) -> Iterator[Schedule]:
     graph = problem.graph
-    yield keep_all_schedule(graph)
+    keep = keep_all_schedule(graph, pipeline)
+    yield keep
     options = tuple(_recompute_or_keep(problem, unit) for unit in range(len(graph.units)))
-    spans = _free_spans(problem)
+    spans = _free_spans(problem, pipeline.cuts)
     count = max((end - start for start, end in spans), default=0)
     for length in _lengths(count):
         groups = tuple(
@@ -52,9 +94,9 @@ def _candidates(problem: Problem) -> Iterator[Schedule]:
             for position in range(start, end, length)
             if min(position + length, end) - position > 1
         )
-        yield Schedule(graph.content_hash, MemoryPlan(options, groups))
+        yield dataclasses.replace(keep, memory=MemoryPlan(options, groups))
     halved = tuple(g for start, end in spans for g in _halves(start, end))
-    yield Schedule(graph.content_hash, MemoryPlan(options, halved))
+    yield dataclasses.replace(keep, memory=MemoryPlan(options, halved))
 
 
 def _recompute_or_keep(problem: Problem, unit: int) -> UnitOption:
@@ -65,13 +107,13 @@ def _recompute_or_keep(problem: Problem, unit: int) -> UnitOption:
     return recompute_option(record)
 
 
-def _free_spans(problem: Problem) -> list[tuple[int, int]]:
-    """Maximal ranges of units that may be recomputed."""
+def _free_spans(problem: Problem, cuts: Sequence[int]) -> list[tuple[int, int]]:
+    """Maximal ranges of units of one stage that may be recomputed."""
     spans: list[tuple[int, int]] = []
     for unit in problem.chain.units:
         if unit.fixed:
             continue
-        if spans and spans[-1][1] == unit.index:
+        if spans and spans[-1][1] == unit.index and unit.index not in cuts:
             spans[-1] = (spans[-1][0], unit.index + 1)
         else:
             spans.append((unit.index, unit.index + 1))
@@ -96,9 +138,9 @@ def _halves(start: int, end: int) -> tuple[Group, ...]:
     return tuple(Group(a, b, children=_halves(a, b)) for a, b in parts if b - a > 1)
 
 
-def _drop_useless(problem: Problem, schedule: Schedule) -> Schedule:
+def _drop_useless(problem: Problem, simulator: CompiledSimulator, schedule: Schedule) -> Schedule:
     """Keep single units again as long as the peak does not rise."""
-    best, best_rank = schedule, _rank(problem, schedule)
+    best, best_rank = schedule, _rank(simulator, schedule)
     for unit in problem.graph.units:
         option = keep_option(unit)
         if best.memory.options[unit.index] == option:
@@ -108,7 +150,7 @@ def _drop_useless(problem: Problem, schedule: Schedule) -> Schedule:
         trial = dataclasses.replace(
             best, memory=dataclasses.replace(best.memory, options=tuple(options))
         )
-        rank = _rank(problem, trial)
+        rank = _rank(simulator, trial)
         if rank < best_rank:
             best, best_rank = trial, rank
     return best

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import ClassVar
 
-from remora.agents.evaluation import Evaluator, SearchEnded
+from remora.agents.evaluation import Evaluator, SearchEnded, check_one_device
 from remora.agents.exact.chain_of_problem import rotor_chain
 from remora.agents.exact.rotor import ChainTable, Group, Segment, build_table
 from remora.agents.exact.rotor_chain import keep_all_need
@@ -37,6 +38,7 @@ class Rotor:
     """
 
     slots: int = 500
+    one_device: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Check the number of slots."""
@@ -50,6 +52,7 @@ class Rotor:
 
     def propose(self, problem: Problem, time_limit_s: float) -> Schedule:
         """Solve and replay; see :class:`remora.agents.scheduler.Scheduler`."""
+        check_one_device(self.name, problem)
         evaluator = Evaluator(problem, time_limit_s)
         with suppress(SearchEnded):
             rotor_search(Space(problem), evaluator, self.slots)

@@ -1,4 +1,4 @@
-"""Scheduler ``greedy``: seconds per byte, cheapest first, then a 1-flip clean-up."""
+"""Scheduler ``greedy``: simulated seconds per byte, cheapest first, then a 1-flip clean-up."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from remora.agents.evaluation import Evaluator, Score, SearchEnded
+from remora.agents.heuristics.fill import owner_of_units
+from remora.agents.heuristics.greedy_variants import PACES
 from remora.agents.heuristics.least_memory import find_fitting
 from remora.agents.heuristics.neighbours import clean_up
 from remora.agents.heuristics.space import Choice, Space
@@ -14,32 +16,30 @@ from remora.schedule.menu import is_recompute
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Schedule
 
-__all__ = ["Greedy", "greedy_search"]
+__all__ = ["Greedy", "flip_until_feasible", "greedy_search"]
 
-Price = tuple[int, float]
-"""(0, seconds per byte by which the peak falls), or, where the peak does not fall, (1, seconds per
-byte of the cost table): any change that lowers the peak comes before those that do not."""
+Price = tuple[int, float, float]
+"""Three parts, compared one after the other.
 
+Whether the change frees nothing that is over the budget; seconds by which the step grows per byte
+that is freed; seconds per byte of the cost table, which tell apart changes that hide their time.
+"""
 
 Entry = tuple[Price, int, int, int]
 """Price, number of changes made when it was taken, unit, index of the choice."""
 
 _NEVER = -1
 
-# Offload window and prefetch distance to start from: one close to the device's own pace, and one
-# that gives slow copies time.
-PACES = ((2, 1), (8, 4))
-
 
 @dataclass(frozen=True)
 class Greedy:
-    """From keep-all, change one unit after another until the peak fits, then clean up.
+    """From keep-all, change one unit after another until every rank fits, then clean up.
 
     The price of a change is its simulated marginal cost: seconds by which the step grows per byte
-    by which the peak falls. Prices are taken anew only while a change looks cheapest (lazy
-    greedy), so a problem of n units costs a few n simulations. It is done once per pace of host
-    copies, and the faster outcome is cleaned up. Where changes of single units do not suffice, it
-    starts from the schedule of least memory instead.
+    by which the ranks over the budget come down. Prices are taken anew only while a change looks
+    cheapest (lazy greedy), so a problem of n units costs a few n simulations. It is done once per
+    pace of host copies, and the faster outcome is cleaned up. Where changes of single units do
+    not suffice, it starts from the schedule of least memory instead.
     """
 
     @property
@@ -66,7 +66,7 @@ def greedy_search(space: Space, evaluator: Evaluator) -> Schedule | None:
     starts = []
     for window, distance in PACES if space.can_offload else PACES[:1]:
         pace = space.with_parts(space.keep_all, window=window, distance=distance)
-        starts.append(_flip_until_feasible(space, evaluator, pace))
+        starts.append(flip_until_feasible(space, evaluator, pace))
     found = [start for start in starts if start is not None]
     if not found:
         least = find_fitting(space, evaluator)
@@ -77,40 +77,47 @@ def greedy_search(space: Space, evaluator: Evaluator) -> Schedule | None:
     return evaluator.best
 
 
-def _flip_until_feasible(space: Space, evaluator: Evaluator, start: Schedule) -> Schedule | None:
-    """Lazy greedy over (unit, choice) changes; None if all of them together do not suffice."""
+def flip_until_feasible(space: Space, evaluator: Evaluator, start: Schedule) -> Schedule | None:
+    """Lazy greedy over (unit, choice) changes; None if all of them together do not suffice.
+
+    Raises:
+        SearchEnded: a limit of the evaluator is reached.
+    """
     current, score = start, evaluator.score(start)
     queue = _first_prices(space, evaluator, start)
     heapq.heapify(queue)
-    changed: set[int] = set()
+    changes = 0
     while queue and not score.feasible:
         _, asked, unit, index = heapq.heappop(queue)
-        if unit in changed:
-            continue
         choice = space.choices[unit][index]
+        if space.choice_of(current, unit) == choice:
+            continue
         trial = space.with_choices(current, {unit: choice})
         trial_score = evaluator.score(trial)
         price = _price(score, trial_score, _table_price(space, unit, choice))
-        if asked < len(changed) and queue and price > queue[0][0]:
-            heapq.heappush(queue, (price, len(changed), unit, index))
+        if price[0] and trial_score.excess_bytes > score.excess_bytes:
+            continue  # undoes what another choice of this unit has freed
+        if asked < changes and queue and price > queue[0][0]:
+            heapq.heappush(queue, (price, changes, unit, index))
             continue
         current, score = trial, trial_score
-        changed.add(unit)
+        changes += 1
     return current if score.feasible else None
 
 
 def _first_prices(space: Space, evaluator: Evaluator, start: Schedule) -> list[Entry]:
-    """Prices of all changes of ``start``: simulated for the first unit of a kind, else its price.
+    """Prices of all changes of ``start``: simulated for the first unit of a kind on every rank.
 
     The first unit has the longest time to hide its copies, so the price is rather too low than too
     high for the others, and is taken anew before one of them is changed.
     """
     score = evaluator.score(start)
-    known: dict[tuple[str, int], Price] = {}
+    owners = owner_of_units(start.pipeline, space.num_units)
+    known: dict[tuple[str, int, int], Price] = {}
     queue: list[Entry] = []
     for unit, choices in enumerate(space.choices):
         for index, choice in enumerate(choices[1:], start=1):
-            kind = (space.problem.graph.units[unit].kind, index)
+            kind = (space.problem.graph.units[unit].kind, owners[unit], index)
             if kind not in known:
                 after = evaluator.score(space.with_choices(start, {unit: choice}))
                 known[kind] = _price(score, after, _table_price(space, unit, choice))
@@ -119,10 +126,10 @@ def _first_prices(space: Space, evaluator: Evaluator, start: Schedule) -> list[E
 
 
 def _price(before: Score, after: Score, table_price: float) -> Price:
-    freed = before.peak_bytes - after.peak_bytes
+    freed = before.excess_bytes - after.excess_bytes
     if freed <= 0:
-        return 1, table_price
-    return 0, max(0.0, after.step_time_s - before.step_time_s) / freed
+        return 1, table_price, 0.0
+    return 0, max(0.0, after.step_time_s - before.step_time_s) / freed, table_price
 
 
 def _table_price(space: Space, unit: int, choice: Choice) -> float:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from random import Random
 
 from remora.agents.evaluation import Evaluator, SearchEnded
-from remora.agents.heuristics.greedy import greedy_search
 from remora.agents.heuristics.moves import random_move
+from remora.agents.heuristics.rank_greedy import rank_greedy_search
 from remora.agents.heuristics.space import Space
+from remora.agents.heuristics.stretch import Stretch
 from remora.errors import InvalidInputError
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Schedule
@@ -26,15 +27,16 @@ _SAME_TIME = 1e-9
 
 @dataclass(frozen=True)
 class LocalSearch:
-    """Improve the greedy plan for a fixed number of simulations.
+    """Improve the greedy plan, on several ranks the rank-aware one, by changes that help.
 
     Attributes:
-        evaluations: schedules to simulate after the greedy plan; the same number and seed give
-            the same schedule, unless the time limit ends the search earlier.
+        evaluations: schedules to simulate after the greedy plan, None to use all the time there
+            is; the same number and seed give the same schedule, unless the time limit ends the
+            search earlier.
         seed: of the random changes.
     """
 
-    evaluations: int = 400
+    evaluations: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -51,24 +53,25 @@ class LocalSearch:
         evaluator = Evaluator(problem, time_limit_s)
         space = Space(problem)
         with suppress(SearchEnded):
-            start = greedy_search(space, evaluator)
+            start = rank_greedy_search(space, evaluator)
             if start is not None:
-                improve(space, evaluator, start, self.evaluations, Random(self.seed))
+                stretch = Stretch(evaluator, self.evaluations)
+                improve(space, evaluator, start, stretch, Random(self.seed))
         return evaluator.answer(self.name)
 
 
-def check_evaluations(evaluations: int) -> None:
+def check_evaluations(evaluations: int | None) -> None:
     """Refuse a number of evaluations that is no count.
 
     Raises:
         InvalidInputError: it is negative.
     """
-    if evaluations < 0:
-        raise InvalidInputError(f"evaluations is {evaluations}; allowed: 0 or more")
+    if evaluations is not None and evaluations < 0:
+        raise InvalidInputError(f"evaluations is {evaluations}; allowed: 0 or more, or null")
 
 
 def improve(
-    space: Space, evaluator: Evaluator, start: Schedule, evaluations: int, rng: Random
+    space: Space, evaluator: Evaluator, start: Schedule, stretch: Stretch, rng: Random
 ) -> Schedule:
     """Walk by random changes from ``start``, which fits, keeping every one that is not slower.
 
@@ -80,7 +83,7 @@ def improve(
         space: where to choose from.
         evaluator: scores and limits.
         start: a feasible schedule.
-        evaluations: schedules to simulate at most.
+        stretch: how long it takes at most.
         rng: source of all choices.
 
     Raises:
@@ -88,16 +91,15 @@ def improve(
     """
     current, score = start, evaluator.score(start)
     bound_s = lower_bound_s(space.problem) * (1 + _SAME_TIME)
-    stop = evaluator.evaluations + evaluations
     proposals = stale = 0
     patience = _PATIENCE_PER_UNIT * space.num_units
-    while evaluator.evaluations < stop and stale < patience and score.step_time_s > bound_s:
+    while stretch.progress < 1 and stale < patience and score.step_time_s > bound_s:
         proposals += 1
         stale += 1
         trial = random_move(space, current, rng)
         if proposals % 3 == 0:
             trial = random_move(space, trial, rng)
-        if trial == current:
+        if trial is current:
             continue
         trial_score = evaluator.score(trial)
         if trial_score.feasible and not score.faster_than(trial_score):

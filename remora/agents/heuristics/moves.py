@@ -1,4 +1,4 @@
-"""Random changes of a schedule for local search."""
+"""Random changes of a schedule for local search and annealing."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 
-from remora.agents.evaluation import uses_host
-from remora.agents.heuristics.neighbours import change_pace
-from remora.agents.heuristics.space import Space
+from remora.agents.heuristics.cut_moves import reshape, shift_cut
+from remora.agents.heuristics.neighbours import change_pace, change_stage_pace
+from remora.agents.heuristics.space import Choice, Space
 from remora.agents.heuristics.spans import Span, add_span, flatten
 from remora.schedule.schedule import Schedule
 
@@ -25,44 +25,66 @@ def random_move(space: Space, schedule: Schedule, rng: Random) -> Schedule:
         schedule: valid, made by ``space`` or at least for its problem.
         rng: source of all choices.
     """
-    moves: list[tuple[int, Move]] = [(4, _flip), (3, _swap), (2, _make_group)]
+    moves: list[tuple[int, Move]] = [(5, _flip), (2, _swap), (1, _flip_alike)]
+    if space.can_group:
+        moves.append((2, _make_group))
     if schedule.memory.groups:
         moves += [(1, _drop_group), (2, _resize_group)]
         if space.can_offload:
             moves.append((1, _move_checkpoint))
-    if uses_host(schedule):
+    if space.uses_host(schedule):
         moves.append((1, _change_pace))
+    if space.shapes and schedule.pipeline.cuts:
+        moves.append((3, _shift_cut))
+    if len(space.shapes) > 1:
+        moves.append((1, _change_shape))
     weights = [weight for weight, _ in moves]
     _, move = rng.choices(moves, weights)[0]
     return move(space, schedule, rng)
 
 
 def _flip(space: Space, schedule: Schedule, rng: Random) -> Schedule:
-    units = [unit for unit, choices in enumerate(space.choices) if len(choices) > 1]
+    units = space.free_units
     if not units:
         return schedule
     unit = rng.choice(units)
-    current = space.choice_of(schedule, unit)
-    others = [choice for choice in space.choices[unit] if choice != current]
-    return space.with_choices(schedule, {unit: rng.choice(others)})
+    return space.with_choices(schedule, {unit: rng.choice(space.choices[unit])})
+
+
+def _flip_alike(space: Space, schedule: Schedule, rng: Random) -> Schedule:
+    """Give one choice to some units of one kind that follow each other."""
+    if not space.free_units:
+        return schedule
+    first = rng.choice(space.free_units)
+    alike = space.alike[first]
+    position = alike.index(first)
+    chosen = alike[position : position + rng.randint(2, 8)]
+    place = rng.randrange(len(space.choices[first]))
+    return space.with_choices(schedule, {unit: _at(space, unit, place) for unit in chosen})
 
 
 def _swap(space: Space, schedule: Schedule, rng: Random) -> Schedule:
     """Exchange what two units do, as far as their menus allow it."""
-    units = [unit for unit, choices in enumerate(space.choices) if len(choices) > 1]
-    if len(units) < 2:
+    if len(space.free_units) < 2:
         return schedule
-    first, second = rng.sample(units, 2)
+    first, second = rng.sample(space.free_units, 2)
     places = [_place(space, schedule, unit) for unit in (second, first)]
     chosen = {
-        unit: space.choices[unit][min(place, len(space.choices[unit]) - 1)]
-        for unit, place in zip((first, second), places, strict=True)
+        unit: _at(space, unit, place) for unit, place in zip((first, second), places, strict=True)
     }
     return space.with_choices(schedule, chosen)
 
 
 def _place(space: Space, schedule: Schedule, unit: int) -> int:
-    return space.choices[unit].index(space.choice_of(schedule, unit))
+    """Where in its menu the choice of a unit stands; 0 for one that is none of the menu's."""
+    choice = space.choice_of(schedule, unit)
+    choices = space.choices[unit]
+    return choices.index(choice) if choice in choices else 0
+
+
+def _at(space: Space, unit: int, place: int) -> Choice:
+    choices = space.choices[unit]
+    return choices[min(place, len(choices) - 1)]
 
 
 def _make_group(space: Space, schedule: Schedule, rng: Random) -> Schedule:
@@ -111,7 +133,25 @@ def _move_checkpoint(space: Space, schedule: Schedule, rng: Random) -> Schedule:
 
 
 def _change_pace(space: Space, schedule: Schedule, rng: Random) -> Schedule:
-    change = rng.choice((-2, -1, 1, 2))
-    if rng.random() < 0.5:
-        return change_pace(space, schedule, window=change, distance=0)
-    return change_pace(space, schedule, window=0, distance=change)
+    change = rng.choice((-4, -2, -1, 1, 2, 4))
+    window, distance = (change, 0) if rng.random() < 0.5 else (0, change)
+    stages = schedule.pipeline.num_stages
+    if stages > 1 and rng.random() < 0.7:
+        return change_stage_pace(space, schedule, rng.randrange(stages), window, distance)
+    return change_pace(space, schedule, window, distance)
+
+
+def _shift_cut(space: Space, schedule: Schedule, rng: Random) -> Schedule:
+    """Move one cut, or a few neighbouring ones together."""
+    first = rng.randrange(len(schedule.pipeline.cuts))
+    change = rng.choice((-1, 1))
+    length = 1 if rng.random() < 0.7 else rng.randint(2, 4)
+    indices = list(range(first, min(first + length, len(schedule.pipeline.cuts))))
+    # The one that moves away from the others first, so that no stage is empty meanwhile.
+    for index in reversed(indices) if change > 0 else indices:
+        schedule = shift_cut(space, schedule, index, change)
+    return schedule
+
+
+def _change_shape(space: Space, schedule: Schedule, rng: Random) -> Schedule:
+    return reshape(space, schedule, rng.choice(space.shapes))

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 
-from remora.agents.evaluation import Evaluator, Score, uses_host
+from remora.agents.evaluation import Evaluator, Score
+from remora.agents.heuristics.cut_moves import cut_shifts, shift_cut
 from remora.agents.heuristics.space import Choice, Space
 from remora.agents.heuristics.spans import Span, flatten
 from remora.schedule.schedule import Schedule
 
-__all__ = ["change_pace", "clean_up", "descend", "neighbours"]
+__all__ = ["change_pace", "change_stage_pace", "clean_up", "descend", "neighbours"]
 
 _MAX_PASSES = 4
 
@@ -21,21 +22,28 @@ Step = Callable[[Space, Schedule], Schedule]
 
 
 def neighbours(space: Space, schedule: Schedule) -> Iterator[Step]:
-    """The changes of one decision: an option, a group, a checkpoint's place, the pace of copies."""
+    """The changes of one decision: an option, a group, a checkpoint, the pace of copies, a cut."""
     for unit, choices in enumerate(space.choices):
         for choice in choices:
             yield partial(_choose, unit=unit, choice=choice)
+    yield from _of_groups(space, schedule)
+    if space.uses_host(schedule):
+        for window, distance in ((1, 0), (-1, 0), (0, 1), (0, -1)):
+            yield partial(change_pace, window=window, distance=distance)
+    if space.shapes:
+        for index, change in cut_shifts(schedule.pipeline):
+            yield partial(shift_cut, index=index, change=change)
+
+
+def _of_groups(space: Space, schedule: Schedule) -> Iterator[Step]:
     for span in flatten(schedule.memory.groups):
         if span.end - span.start == 1:
-            continue  # a unit by itself: one of its choices above
+            continue  # a unit by itself: one of its choices
         yield partial(_replace_span, old=span, new=())
         for start, end in ((span.start + 1, span.end), (span.start, span.end - 1)):
             yield partial(_replace_span, old=span, new=(replace(span, start=start, end=end),))
         if space.can_offload:
             yield partial(_replace_span, old=span, new=(replace(span, offload=not span.offload),))
-    if uses_host(schedule):
-        for window, distance in ((1, 0), (-1, 0), (0, 1), (0, -1)):
-            yield partial(change_pace, window=window, distance=distance)
 
 
 def descend(space: Space, evaluator: Evaluator, start: Schedule, better: Better) -> Schedule:
@@ -69,13 +77,25 @@ def clean_up(space: Space, evaluator: Evaluator, start: Schedule) -> Schedule:
 
 
 def change_pace(space: Space, schedule: Schedule, window: int, distance: int) -> Schedule:
-    """Change offload window and prefetch distance by so much, down to 1 at least."""
+    """Change offload window and prefetch distance of all stages by so much, down to 1 at least."""
     memory = schedule.memory
     return space.with_parts(
         schedule,
         window=max(1, memory.offload_window + window),
         distance=max(1, memory.prefetch_distance + distance),
+        paces=[(max(1, w + window), max(1, d + distance)) for w, d in memory.paces],
     )
+
+
+def change_stage_pace(
+    space: Space, schedule: Schedule, stage: int, window: int, distance: int
+) -> Schedule:
+    """Change the pace of one stage by so much, down to 1 at least."""
+    memory = schedule.memory
+    paces = [memory.pace_of(number) for number in range(schedule.pipeline.num_stages)]
+    old = paces[stage]
+    paces[stage] = (max(1, old[0] + window), max(1, old[1] + distance))
+    return space.with_parts(schedule, paces=paces)
 
 
 def _choose(space: Space, schedule: Schedule, unit: int, choice: Choice) -> Schedule:

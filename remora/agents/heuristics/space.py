@@ -1,18 +1,30 @@
-"""The single-device schedules of one problem: menus, which units groups may hold, construction."""
+"""The schedules of one problem that a search chooses from: menus, groups, construction."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from remora.agents.heuristics.spans import Span, covered_units, flatten, nest
-from remora.schedule.menu import is_recompute, plain_menu
+from remora.agents.heuristics.shapes import Shape, shapes_of
+from remora.agents.heuristics.spans import Span, covered_units, flatten, nest, split_at
+from remora.schedule.cuts import default_pipeline
+from remora.schedule.menu import is_recompute, unit_menu
 from remora.schedule.problem import Problem
-from remora.schedule.schedule import Action, MemoryPlan, Schedule, UnitOption
+from remora.schedule.schedule import (
+    Action,
+    MemoryPlan,
+    PipelinePlan,
+    Schedule,
+    StatePlan,
+    UnitOption,
+)
 from remora.simulator.floor import floor_schedule
 
 __all__ = ["Choice", "Space"]
+
+_PLAIN = frozenset({Action.KEEP, Action.RECOMPUTE})
+_DEFAULT = MemoryPlan(())
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,22 +36,40 @@ class Choice:
 
 
 class Space:
-    """What a search over memory plans may choose from; every schedule it makes is valid.
+    """What a search over schedules may choose from; every schedule it makes is valid.
 
     Args:
         problem: the problem.
+        pipeline: of the schedules it starts from; by default that of
+            :func:`remora.schedule.cuts.default_pipeline`.
+        allowed: actions that options may take besides keeping; all by default.
+        shapes: pipelines that a search may change to; all that the problem allows by default.
+            Without any, kind and cuts stay as they are.
 
     Attributes:
         menus: options of every unit, keep first.  # [num_units][num_options]
         fixed: units that no group may hold.
         choices: the menu of every unit, and recomputation from an offloaded checkpoint where that
             moves anything.  # [num_units][num_choices]
+        allowed, shapes: as given, or the default.
     """
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        pipeline: PipelinePlan | None = None,
+        allowed: Collection[Action] = tuple(Action),
+        shapes: Sequence[Shape] | None = None,
+    ) -> None:
         self.problem = problem
-        self.menus = tuple(plain_menu(problem, unit) for unit in problem.graph.units)
+        self.shapes = shapes_of(problem) if shapes is None else tuple(shapes)
+        self.pipeline = pipeline or default_pipeline(problem)
+        self.allowed = frozenset(allowed) | {Action.KEEP}
+        self.menus = tuple(self._menu(unit) for unit in range(len(problem.graph.units)))
         self.fixed = frozenset(u.index for u in problem.chain.units if u.fixed)
+        self._recompute = tuple(next((o for o in m if is_recompute(o)), m[0]) for m in self.menus)
+        # By identity, since options come out of menus and are looked at all the time.
+        self._offloads = {id(o): Action.OFFLOAD in o.distinct for m in self.menus for o in m}
         self.choices = tuple(self._choices(unit) for unit in range(len(self.menus)))
 
     @property
@@ -49,12 +79,33 @@ class Space:
 
     @property
     def can_offload(self) -> bool:
-        """Whether the hardware can move tensors to the host."""
-        return self.problem.hardware.can_offload
+        """Whether tensors may move to the host."""
+        return Action.OFFLOAD in self.allowed and self.problem.hardware.can_offload
+
+    @property
+    def can_group(self) -> bool:
+        """Whether units may be recomputed together."""
+        return Action.RECOMPUTE in self.allowed
+
+    @cached_property
+    def free_units(self) -> tuple[int, ...]:
+        """Units that have a choice."""
+        return tuple(unit for unit, choices in enumerate(self.choices) if len(choices) > 1)
+
+    @cached_property
+    def alike(self) -> tuple[tuple[int, ...], ...]:
+        """For every unit all those of its kind, itself included, in order."""
+        by_kind: dict[str, list[int]] = {}
+        kinds = [unit.kind for unit in self.problem.graph.units]
+        for unit, kind in enumerate(kinds):
+            by_kind.setdefault(kind, []).append(unit)
+        return tuple(tuple(by_kind[kind]) for kind in kinds)
 
     @cached_property
     def free_ranges(self) -> tuple[Span, ...]:
         """Maximal ranges of units that groups may hold."""
+        if not self.can_group:
+            return ()
         ranges: list[Span] = []
         start = 0
         for unit in (*sorted(self.fixed), self.num_units):
@@ -65,16 +116,24 @@ class Space:
 
     @cached_property
     def keep_all(self) -> Schedule:
-        """The schedule that changes nothing."""
+        """Everything kept, in the pipeline that the space begins with."""
         return self.build([menu[0] for menu in self.menus])
 
     @cached_property
     def floor(self) -> Schedule:
-        """The schedule of least peak by recomputation alone."""
-        return floor_schedule(self.problem)
+        """The schedule of least peak by recomputation alone, in the same pipeline."""
+        if not self.can_group:
+            return self.keep_all
+        found = floor_schedule(self.problem, self.pipeline)
+        kept = self.keep_all.memory.options
+        again = [
+            self._recompute[unit] if is_recompute(option) else kept[unit]
+            for unit, option in enumerate(found.memory.options)
+        ]
+        return self.with_parts(found, options=again)
 
     def with_action(self, action: Action) -> list[UnitOption]:
-        """The option of every unit that takes ``action``, else keep; one per unit."""
+        """For every unit the option that takes ``action`` for most of it, else keep."""
         return [
             next((option for option in menu[1:] if action in option.distinct), menu[0])
             for menu in self.menus
@@ -86,45 +145,54 @@ class Space:
         spans: Iterable[Span] = (),
         window: int | None = None,
         distance: int | None = None,
+        pipeline: PipelinePlan | None = None,
+        paces: Sequence[tuple[int, int]] = (),
+        state: StatePlan | None = None,
     ) -> Schedule:
         """A valid schedule of these options and groups.
 
         Equal plans come out equal: a group of one unit whose checkpoint stays is that unit's
-        recompute option. A unit inside a group cannot offload what it saves, so it keeps it there.
+        recompute option. A unit inside a group is kept there or recomputed as a whole, and groups
+        end at the cuts of the pipeline.
 
         Args:
             options: one option per unit.  # [num_units]
             spans: groups; no two cross and none holds a fixed unit.
             window: offload window, None for the default.
             distance: prefetch distance, None for the default.
+            pipeline: None for that of the space.
+            paces: window and distance of every stage; none to use the above for all.
+            state: None for everything on the device.
         """
-        spans = tuple(spans)
-        longer = [span for span in spans if span.end - span.start > 1]
-        grouped = covered_units(longer)
+        pipeline = pipeline or self.pipeline
+        spans = split_at(spans, pipeline.cuts)
         chosen = list(options)
-        alone = []
-        for span in spans:
-            if span.end - span.start == 1:
-                unit = span.start
-                outermost = span.offload and unit not in grouped
-                chosen[unit] = self.menus[unit][0] if outermost else self.recompute(unit)
-                alone += [span] if outermost else []
-        for unit in grouped:
-            if Action.OFFLOAD in chosen[unit].distinct:
-                chosen[unit] = self.menus[unit][0]
-        default = MemoryPlan(())
+        if spans:
+            chosen, spans = self._settled(chosen, spans)
         memory = MemoryPlan(
             tuple(chosen),
-            nest([*longer, *alone]),
-            default.offload_window if window is None else window,
-            default.prefetch_distance if distance is None else distance,
+            nest(spans),
+            _DEFAULT.offload_window if window is None else window,
+            _DEFAULT.prefetch_distance if distance is None else distance,
+            tuple(paces) if len(paces) == pipeline.num_stages else (),
         )
-        return Schedule(self.problem.graph.content_hash, memory)
+        return Schedule(self.problem.graph.content_hash, memory, pipeline, state or StatePlan())
 
     def recompute(self, unit: int) -> UnitOption:
         """The unit's option that recomputes it; keep where the menu has none."""
-        menu = self.menus[unit]
-        return next((option for option in menu if is_recompute(option)), menu[0])
+        return self._recompute[unit]
+
+    def offloads(self, option: UnitOption) -> bool:
+        """Whether an option copies anything to the host."""
+        known = self._offloads.get(id(option))
+        return Action.OFFLOAD in option.distinct if known is None else known
+
+    def uses_host(self, schedule: Schedule) -> bool:
+        """Whether any saved tensor or checkpoint is copied to the host."""
+        memory = schedule.memory
+        return any(map(self.offloads, memory.options)) or any(
+            group.checkpoint is Action.OFFLOAD for group in memory.groups
+        )
 
     def choice_of(self, schedule: Schedule, unit: int) -> Choice:
         """What ``unit`` does by itself in ``schedule``."""
@@ -153,15 +221,43 @@ class Space:
         spans: Iterable[Span] | None = None,
         window: int | None = None,
         distance: int | None = None,
+        pipeline: PipelinePlan | None = None,
+        paces: Sequence[tuple[int, int]] | None = None,
     ) -> Schedule:
-        """``schedule`` with the parts that are given."""
+        """``schedule`` with the parts that are given; its placement of the state stays."""
         memory = schedule.memory
         return self.build(
             memory.options if options is None else options,
             flatten(memory.groups) if spans is None else spans,
             memory.offload_window if window is None else window,
             memory.prefetch_distance if distance is None else distance,
+            pipeline or schedule.pipeline,
+            memory.paces if paces is None else paces,
+            schedule.state,
         )
+
+    def _settled(
+        self, chosen: list[UnitOption], spans: Sequence[Span]
+    ) -> tuple[list[UnitOption], list[Span]]:
+        """Options and spans without what says the same twice or is not allowed in a group."""
+        longer = [span for span in spans if span.end - span.start > 1]
+        grouped = covered_units(longer)
+        alone = []
+        for span in spans:
+            if span.end - span.start == 1:
+                unit = span.start
+                outermost = span.offload and unit not in grouped
+                chosen[unit] = self.menus[unit][0] if outermost else self._recompute[unit]
+                alone += [span] if outermost else []
+        for unit in grouped:
+            actions = chosen[unit].distinct
+            if len(actions) > 1 or actions - _PLAIN:
+                chosen[unit] = self.menus[unit][0]
+        return chosen, [*longer, *alone]
+
+    def _menu(self, unit: int) -> tuple[UnitOption, ...]:
+        keep, *others = unit_menu(self.problem, self.problem.graph.units[unit])
+        return (keep, *(option for option in others if option.distinct <= self.allowed))
 
     def _choices(self, unit: int) -> tuple[Choice, ...]:
         choices = [Choice(option) for option in self.menus[unit]]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from remora.schedule.schedule import Action, Group
 
-__all__ = ["Span", "add_span", "covered_units", "flatten", "nest", "without_units"]
+__all__ = ["Span", "add_span", "covered_units", "flatten", "nest", "split_at", "without_units"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,17 @@ def add_span(spans: Iterable[Span], new: Span) -> tuple[Span, ...]:
 def covered_units(spans: Iterable[Span]) -> frozenset[int]:
     """Units that lie in at least one span."""
     return frozenset(unit for span in spans for unit in range(span.start, span.end))
+
+
+def split_at(spans: Iterable[Span], cuts: Sequence[int]) -> list[Span]:
+    """``spans`` cut in pieces that lie in one stage each; equal pieces count once."""
+    if not cuts:
+        return list(spans)
+    pieces: dict[Span, None] = {}
+    for span in spans:
+        borders = [span.start, *(c for c in cuts if span.start < c < span.end), span.end]
+        pieces.update((replace(span, start=a, end=b), None) for a, b in pairwise(borders))
+    return list(pieces)
 
 
 def without_units(spans: Iterable[Span], excluded: frozenset[int]) -> tuple[Span, ...]:

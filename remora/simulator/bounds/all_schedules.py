@@ -11,13 +11,21 @@ from remora.simulator.bounds.records import LowerBounds
 
 __all__ = ["lower_bound_s", "lower_bounds", "lower_bounds_like"]
 
+_MEMO = "lower bound"
+
 # Sums of many seconds differ by as much with the order in which they are added up.
 _ROUNDING = 1e-12
 
 
 def lower_bound_s(problem: Problem) -> float:
-    """A step time that no schedule of the problem goes below; infinite if none fits."""
-    return lower_bounds(problem).best_s
+    """A step time that no schedule of the problem goes below; infinite if none fits.
+
+    Worked out once per problem.
+    """
+    if _MEMO not in problem.memo:
+        problem.memo[_MEMO] = lower_bounds(problem).best_s
+    bound_s: float = problem.memo[_MEMO]
+    return bound_s
 
 
 def lower_bounds(problem: Problem) -> LowerBounds:

@@ -4,6 +4,6 @@ It gives the same numbers as lowering to a :class:`~remora.schedule.program.Prog
 that, and exists for speed alone: search and training simulate thousands of schedules a second.
 """
 
-from remora.simulator.compiled.figures import CompiledSimulator, Figures
+from remora.simulator.compiled.figures import CompiledSimulator, Figures, simulator_of
 
-__all__ = ["CompiledSimulator", "Figures"]
+__all__ = ["CompiledSimulator", "Figures", "simulator_of"]

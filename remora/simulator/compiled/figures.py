@@ -24,9 +24,11 @@ from remora.simulator.compiled.problem_arrays import hardware_arrays, static_arr
 from remora.simulator.compiled.run_clock import OrderArrays
 from remora.simulator.compiled.scratch import Scratch, Size, new_scratch
 
-__all__ = ["CompiledSimulator", "Figures"]
+__all__ = ["CompiledSimulator", "Figures", "simulator_of"]
 
 Ints = NDArray[np.int64]
+
+_MEMO = "compiled simulator"
 
 _OPTIMIZER_CODES = {Placement.DEVICE: 0, Placement.HOST: 1, Placement.EIGHT_BIT: 2}
 
@@ -89,6 +91,14 @@ class CompiledSimulator:
         if key not in self._sides:
             self._sides[key] = _Side(self._problem, *key)
         return self._sides[key]
+
+
+def simulator_of(problem: Problem) -> CompiledSimulator:
+    """The compiled simulator of a problem; the same object for the same problem."""
+    if _MEMO not in problem.memo:
+        problem.memo[_MEMO] = CompiledSimulator(problem)
+    simulator: CompiledSimulator = problem.memo[_MEMO]
+    return simulator
 
 
 class _Side:

@@ -1,0 +1,75 @@
+"""Schedulers that search one kind of decision alone, to show what deciding jointly is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import dataclass
+from random import Random
+from typing import ClassVar
+
+from remora.agents.evaluation import Evaluator, SearchEnded
+from remora.agents.heuristics.annealing import anneal
+from remora.agents.heuristics.local_search import check_evaluations
+from remora.agents.heuristics.rank_greedy import rank_greedy_search
+from remora.agents.heuristics.shapes import Shape
+from remora.agents.heuristics.space import Space
+from remora.agents.heuristics.stretch import Stretch
+from remora.schedule.problem import Problem
+from remora.schedule.schedule import Action, Schedule
+
+__all__ = ["OffloadOnly", "PipelineOnly", "RecomputeOnly"]
+
+
+@dataclass(frozen=True)
+class _SingleLever:
+    """Greedy, then annealing, over a part of the language.
+
+    Attributes:
+        evaluations: schedules to simulate after the greedy plan, None to use all the time there
+            is.
+        seed: of the random changes.
+    """
+
+    evaluations: int | None = None
+    seed: int = 0
+
+    name: ClassVar[str]
+    allowed: ClassVar[Collection[Action]] = ()
+    shapes: ClassVar[tuple[Shape, ...] | None] = ()
+
+    def __post_init__(self) -> None:
+        """Check the number of evaluations."""
+        check_evaluations(self.evaluations)
+
+    def propose(self, problem: Problem, time_limit_s: float) -> Schedule:
+        """Search; see :class:`remora.agents.scheduler.Scheduler`."""
+        evaluator = Evaluator(problem, time_limit_s)
+        space = Space(problem, allowed=self.allowed, shapes=self.shapes)
+        with suppress(SearchEnded):
+            start = rank_greedy_search(space, evaluator)
+            if start is not None:
+                stretch = Stretch(evaluator, self.evaluations)
+                anneal(space, evaluator, start, stretch, Random(self.seed))
+        return evaluator.answer(self.name)
+
+
+class RecomputeOnly(_SingleLever):
+    """Options and groups that recompute, in the default pipeline."""
+
+    name = "recompute_only"
+    allowed = (Action.RECOMPUTE,)
+
+
+class OffloadOnly(_SingleLever):
+    """Options that offload, in the default pipeline."""
+
+    name = "offload_only"
+    allowed = (Action.OFFLOAD,)
+
+
+class PipelineOnly(_SingleLever):
+    """Kind, micro-batches and cuts, with everything kept."""
+
+    name = "pipeline_only"
+    shapes = None
