@@ -30,11 +30,12 @@ DEFAULT_MEMBERS = (
     "chen_sqrt",
     "floor",
     "greedy_variants",
-    "megatron",
     "balanced",
-    "greedy",
-    "random",
+    "partition",
     "rank_greedy",
+    "greedy",
+    "megatron",
+    "random",
     "rotor",
 )
 """Cheap ones first, so that a short time limit still has answers."""

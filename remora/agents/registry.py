@@ -28,6 +28,7 @@ SCHEDULERS: Mapping[str, str] = MappingProxyType(
         "megatron": "remora.agents.heuristics.megatron:Megatron",
         "offload_all": "remora.agents.heuristics.offload_all:OffloadAll",
         "offload_only": "remora.agents.heuristics.single_lever:OffloadOnly",
+        "partition": "remora.agents.exact.partition_planner:PartitionPlanner",
         "pipeline_only": "remora.agents.heuristics.single_lever:PipelineOnly",
         "random": "remora.agents.heuristics.random_plans:RandomPlans",
         "rank_greedy": "remora.agents.heuristics.rank_greedy:RankGreedy",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from remora.agents.fixed_plan import FixedPlan
+from remora.schedule.cuts import default_pipeline
 from remora.schedule.menu import keep_all_schedule
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Schedule
@@ -20,4 +21,4 @@ class KeepAll(FixedPlan):
 
     def plan(self, problem: Problem) -> Schedule:
         """The schedule that changes nothing."""
-        return keep_all_schedule(problem.graph)
+        return keep_all_schedule(problem.graph, default_pipeline(problem))

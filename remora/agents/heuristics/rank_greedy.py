@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from remora.agents.evaluation import Evaluator, SearchEnded
+from remora.agents.exact.partition_planner import partition_search
 from remora.agents.heuristics.changes import Pricing, changes_of
 from remora.agents.heuristics.fill import fill
 from remora.agents.heuristics.greedy import greedy_search
@@ -22,6 +23,8 @@ from remora.schedule.schedule import PipelinePlan, Schedule
 __all__ = ["RankGreedy", "filled_pipelines", "rank_greedy_search"]
 
 _CLEANED = 3
+_PROGRAM_SHARE = 0.3
+_PROGRAM_SLOTS = 200
 _TOO_SLOW = 1.05
 _PRICINGS = (Pricing(copy_cost=True), Pricing(copy_cost=False))
 
@@ -55,13 +58,27 @@ def rank_greedy_search(space: Space, evaluator: Evaluator) -> Schedule | None:
     """
     if space.problem.world_size == 1:
         return greedy_search(space, evaluator)
-    found = filled_pipelines(space, evaluator)
-    if not found:
+    starts = [*_partitioned(space, evaluator), *filled_pipelines(space, evaluator)]
+    if not starts:
         least = find_fitting(space, evaluator)
-        found = [] if least is None else [least]
-    for schedule in found[:_CLEANED]:
+        starts = [] if least is None else [least]
+    starts.sort(key=lambda schedule: evaluator.score(schedule).step_time_s)
+    for schedule in starts[:_CLEANED]:
         clean_up(space, evaluator, schedule)
     return evaluator.best
+
+
+def _partitioned(space: Space, evaluator: Evaluator) -> list[Schedule]:
+    """The best plan of the partition program, and its cuts filled greedily, as far as they fit."""
+    program = Evaluator(space.problem, _PROGRAM_SHARE * evaluator.remaining_s)
+    with suppress(SearchEnded):
+        partition_search(space, program, space.shapes, _PROGRAM_SLOTS)
+    if program.best is None:
+        return []
+    start = space.with_parts(space.keep_all, pipeline=program.best.pipeline)
+    filled = _fastest_filled(space, evaluator, start)
+    plans = [program.best] if filled is None else [program.best, filled]
+    return [plan for plan in plans if evaluator.score(plan).feasible]
 
 
 def filled_pipelines(space: Space, evaluator: Evaluator) -> list[Schedule]:
@@ -112,7 +129,7 @@ def _pipelines(space: Space) -> Iterator[PipelinePlan]:
 
 
 def _cuts(space: Space, shape: Shape) -> list[tuple[int, ...]]:
-    """Equal seconds, equal numbers of units."""
+    """Equal seconds, equal numbers of units; those of the partition program come on top."""
     units = space.problem.chains[shape.micro_batches].units
     seconds = [unit.forward_s + unit.backward_s for unit in units]
     balanced = balanced_cuts(seconds, shape.num_stages)
