@@ -58,6 +58,7 @@ class Problem:
         budget_bytes: memory per device, pinned host memory not counted.
         micro_batches: fixed number of micro-batches, or None.
         allow_lossy: whether saved tensors may be compressed, which changes gradients a little.
+        state_on_device: whether weights, gradients and optimizer state have to stay there whole.
     """
 
     graphs: Mapping[int, ModelGraph]
@@ -68,6 +69,7 @@ class Problem:
     world_size: int = 1
     micro_batches: int | None = None
     allow_lossy: bool = False
+    state_on_device: bool = False
 
     @property
     def graph(self) -> ModelGraph:

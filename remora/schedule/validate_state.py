@@ -23,6 +23,11 @@ def check_state_plan(problem: Problem, schedule: Schedule) -> None:
         InvalidInputError: names the field, its value and what is allowed.
     """
     state = schedule.state
+    if problem.state_on_device and state != StatePlan():
+        raise InvalidInputError(
+            f"state is {_words(state)}; allowed here: everything on the device, unsharded "
+            "(state_on_device is true)"
+        )
     for field, allowed in _ALLOWED.items():
         placement: Placement = getattr(state, field)
         if placement not in allowed:
@@ -112,3 +117,10 @@ def _check_streamed(problem: Problem, state: StatePlan) -> None:
                 f"state.streamed_units holds {unit}, a unit without weights; allowed: units "
                 "with weights"
             )
+
+
+def _words(state: StatePlan) -> str:
+    return (
+        f"weights {state.weights.value!r}, gradients {state.gradients.value!r}, optimizer "
+        f"{state.optimizer.value!r}, zero_stage {state.zero_stage}"
+    )

@@ -79,7 +79,8 @@ def test_an_interrupt_returns_the_best_so_far() -> None:
         if candidate.name == "floor":
             raise KeyboardInterrupt
 
-    schedule, candidates = Best(evaluations=60).propose_with_candidates(problem, LONG_S, interrupt_after_floor)
+    best = Best(evaluations=60)
+    schedule, candidates = best.propose_with_candidates(problem, LONG_S, interrupt_after_floor)
     assert candidates[-1].name == "floor"
     assert schedule in [c.schedule for c in candidates]
     assert score_of(problem, schedule).feasible

@@ -32,7 +32,7 @@ class ChenSqrt(FixedPlan):
         The last segment is kept because its backward begins as soon as its forward has ended, so
         recomputing it would free nothing at the peak.
         """
-        space = Space(problem)
+        space = Space(problem, mixed=False)
         segments = equal_segments(space.num_units, round(math.sqrt(space.num_units)))
         keep = space.keep_all.memory.options
         return space.build(keep, without_units(segments[:-1], space.fixed))

@@ -16,7 +16,7 @@ __all__ = ["fill", "owner_of_units"]
 
 def fill(
     space: Space, evaluator: Evaluator, start: Schedule, changes: Sequence[Change]
-) -> Schedule:
+) -> Schedule | None:
     """Change ``start`` until it fits, cheapest changes first.
 
     The ranks of a pipeline hardly touch each other's memory, so the numbers of changes that they
@@ -29,8 +29,7 @@ def fill(
         changes: in the order in which they are made.
 
     Returns:
-        The schedule where the ranks just fit. A rank that does not fit with all of its changes
-        keeps the number of them that is leanest of those tried.
+        The schedule where the ranks just fit; None where all changes together do not suffice.
 
     Raises:
         SearchEnded: a limit of the evaluator is reached.
@@ -44,19 +43,16 @@ def fill(
         return _peak_of_owners(start.pipeline, score.peaks_bytes)
 
     low, high = [-1] * len(mine), [len(own) for own in mine]
-    peaks = peaks_of(high)
-    stuck = [peak > budget for peak in peaks]
-    leanest = list(zip(peaks, high, strict=True))
+    if max(peaks_of(high)) > budget:
+        return None
     while any(h - w > 1 for w, h in zip(low, high, strict=True)):
         middle = [(w + h) // 2 if h - w > 1 else h for w, h in zip(low, high, strict=True)]
         for owner, peak in enumerate(peaks_of(middle)):
-            leanest[owner] = min(leanest[owner], (peak, middle[owner]))
             if peak <= budget:
-                high[owner], stuck[owner] = middle[owner], False
+                high[owner] = middle[owner]
             elif middle[owner] < high[owner]:
                 low[owner] = middle[owner]
-    counts = [leanest[o][1] if stuck[o] else high[o] for o in range(len(mine))]
-    return _made(space, start, mine, counts)
+    return _made(space, start, mine, high)
 
 
 def owner_of_units(pipeline: PipelinePlan, num_units: int) -> list[int]:

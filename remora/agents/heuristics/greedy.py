@@ -11,7 +11,7 @@ from remora.agents.heuristics.fill import owner_of_units
 from remora.agents.heuristics.greedy_variants import PACES
 from remora.agents.heuristics.least_memory import find_fitting
 from remora.agents.heuristics.neighbours import clean_up
-from remora.agents.heuristics.space import Choice, Space
+from remora.agents.heuristics.space import Space
 from remora.schedule.menu import is_recompute
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Schedule
@@ -26,20 +26,25 @@ that is freed; seconds per byte of the cost table, which tell apart changes that
 """
 
 Entry = tuple[Price, int, int, int]
-"""Price, number of changes made when it was taken, unit, index of the choice."""
+"""Price, number of changes made when it was taken, unit, index of the choice.
+
+Instead of a unit ``_STATE`` for another place of the state.
+"""
 
 _NEVER = -1
+_STATE = -1
 
 
 @dataclass(frozen=True)
 class Greedy:
     """From keep-all, change one unit after another until every rank fits, then clean up.
 
-    The price of a change is its simulated marginal cost: seconds by which the step grows per byte
-    by which the ranks over the budget come down. Prices are taken anew only while a change looks
-    cheapest (lazy greedy), so a problem of n units costs a few n simulations. It is done once per
-    pace of host copies, and the faster outcome is cleaned up. Where changes of single units do
-    not suffice, it starts from the schedule of least memory instead.
+    Where the state lives is one more thing to change. The price of a change is its simulated
+    marginal cost: seconds by which the step grows per byte by which the ranks over the budget come
+    down. Prices are taken anew only while a change looks cheapest (lazy greedy), so a problem of
+    n units costs a few n simulations. It is done once per pace of host copies, and the faster
+    outcome is cleaned up. Where changes of single units do not suffice, it starts from the
+    schedule of least memory instead.
     """
 
     @property
@@ -78,7 +83,7 @@ def greedy_search(space: Space, evaluator: Evaluator) -> Schedule | None:
 
 
 def flip_until_feasible(space: Space, evaluator: Evaluator, start: Schedule) -> Schedule | None:
-    """Lazy greedy over (unit, choice) changes; None if all of them together do not suffice.
+    """Lazy greedy over changes of units and the state; None if all together do not suffice.
 
     Raises:
         SearchEnded: a limit of the evaluator is reached.
@@ -89,12 +94,11 @@ def flip_until_feasible(space: Space, evaluator: Evaluator, start: Schedule) -> 
     changes = 0
     while queue and not score.feasible:
         _, asked, unit, index = heapq.heappop(queue)
-        choice = space.choices[unit][index]
-        if space.choice_of(current, unit) == choice:
+        trial = _changed(space, current, unit, index)
+        if trial == current:
             continue
-        trial = space.with_choices(current, {unit: choice})
         trial_score = evaluator.score(trial)
-        price = _price(score, trial_score, _table_price(space, unit, choice))
+        price = _price(score, trial_score, _table_price(space, unit, index))
         if price[0] and trial_score.excess_bytes > score.excess_bytes:
             continue  # undoes what another choice of this unit has freed
         if asked < changes and queue and price > queue[0][0]:
@@ -105,6 +109,16 @@ def flip_until_feasible(space: Space, evaluator: Evaluator, start: Schedule) -> 
     return current if score.feasible else None
 
 
+def _changed(space: Space, schedule: Schedule, unit: int, index: int) -> Schedule:
+    """``schedule`` with one choice of a unit, or another place of the state."""
+    if unit == _STATE:
+        return space.with_parts(schedule, state=space.states[index])
+    choice = space.choices[unit][index]
+    if space.choice_of(schedule, unit) == choice:
+        return schedule
+    return space.with_choices(schedule, {unit: choice})
+
+
 def _first_prices(space: Space, evaluator: Evaluator, start: Schedule) -> list[Entry]:
     """Prices of all changes of ``start``: simulated for the first unit of a kind on every rank.
 
@@ -113,15 +127,17 @@ def _first_prices(space: Space, evaluator: Evaluator, start: Schedule) -> list[E
     """
     score = evaluator.score(start)
     owners = owner_of_units(start.pipeline, space.num_units)
+    kinds = [unit.kind for unit in space.problem.graph.units]
+    places = [(_STATE, index) for index in range(1, len(space.states))]
+    places += [(u, i) for u, choices in enumerate(space.choices) for i in range(1, len(choices))]
     known: dict[tuple[str, int, int], Price] = {}
     queue: list[Entry] = []
-    for unit, choices in enumerate(space.choices):
-        for index, choice in enumerate(choices[1:], start=1):
-            kind = (space.problem.graph.units[unit].kind, owners[unit], index)
-            if kind not in known:
-                after = evaluator.score(space.with_choices(start, {unit: choice}))
-                known[kind] = _price(score, after, _table_price(space, unit, choice))
-            queue.append((known[kind], _NEVER, unit, index))
+    for unit, index in places:
+        alike = ("", 0, index) if unit == _STATE else (kinds[unit], owners[unit], index)
+        if alike not in known:
+            after = evaluator.score(_changed(space, start, unit, index))
+            known[alike] = _price(score, after, _table_price(space, unit, index))
+        queue.append((known[alike], _NEVER, unit, index))
     return queue
 
 
@@ -132,10 +148,10 @@ def _price(before: Score, after: Score, table_price: float) -> Price:
     return 0, max(0.0, after.step_time_s - before.step_time_s) / freed, table_price
 
 
-def _table_price(space: Space, unit: int, choice: Choice) -> float:
+def _table_price(space: Space, unit: int, index: int) -> float:
     """Seconds per byte as the cost table has them, nothing overlapped."""
-    record = space.problem.chain.units[unit]
-    if is_recompute(choice.option):
-        return record.rerun_s / max(1, record.own_saved_bytes)
     costs = space.problem.cost
+    if unit != _STATE and is_recompute(space.choices[unit][index].option):
+        record = space.problem.chain.units[unit]
+        return record.rerun_s / max(1, record.own_saved_bytes)
     return 1 / costs.d2h_bytes_per_s + 1 / costs.h2d_bytes_per_s

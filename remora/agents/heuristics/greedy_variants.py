@@ -16,7 +16,7 @@ from remora.errors import InvalidInputError
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Schedule
 
-__all__ = ["PACES", "GreedyVariants", "fill_variants"]
+__all__ = ["PACES", "GreedyVariants", "beginnings", "fill_variants"]
 
 # Offload window and prefetch distance to start from: from close to the device's own pace to ones
 # that give slow copies time.
@@ -89,10 +89,16 @@ def fill_variants(
     found: dict[Schedule, float] = {}
     for pricing in pricings:
         changes = changes_of(space, pricing)
-        for window, distance in PACES if space.can_offload else PACES[:1]:
-            paced = space.with_parts(start, window=window, distance=distance)
-            schedule = fill(space, evaluator, paced, changes)
-            score = evaluator.score(schedule)
-            if score.feasible:
+        for begin in beginnings(space, start):
+            schedule = fill(space, evaluator, begin, changes)
+            if schedule is not None and (score := evaluator.score(schedule)).feasible:
                 found[schedule] = score.step_time_s
     return sorted(found, key=found.__getitem__)
+
+
+def beginnings(space: Space, start: Schedule) -> list[Schedule]:
+    """``start`` at every pace of copies, and with its state in every other place."""
+    paces = PACES if space.can_offload else PACES[:1]
+    paced = [space.with_parts(start, window=w, distance=d) for w, d in paces]
+    moved = [space.with_parts(paced[-1], state=state) for state in space.states]
+    return list(dict.fromkeys([*paced, *moved]))

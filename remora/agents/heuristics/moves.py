@@ -10,7 +10,7 @@ from remora.agents.heuristics.cut_moves import reshape, shift_cut
 from remora.agents.heuristics.neighbours import change_pace, change_stage_pace
 from remora.agents.heuristics.space import Choice, Space
 from remora.agents.heuristics.spans import Span, add_span, flatten
-from remora.schedule.schedule import Schedule
+from remora.schedule.schedule import Placement, Schedule
 
 __all__ = ["random_move"]
 
@@ -38,6 +38,10 @@ def random_move(space: Space, schedule: Schedule, rng: Random) -> Schedule:
         moves.append((3, _shift_cut))
     if len(space.shapes) > 1:
         moves.append((1, _change_shape))
+    if len(space.states) > 1:
+        moves.append((1, _change_state))
+        if schedule.state.optimizer is Placement.HOST and schedule.state.zero_stage <= 1:
+            moves.append((1, _stream_unit))
     weights = [weight for weight, _ in moves]
     _, move = rng.choices(moves, weights)[0]
     return move(space, schedule, rng)
@@ -155,3 +159,20 @@ def _shift_cut(space: Space, schedule: Schedule, rng: Random) -> Schedule:
 
 def _change_shape(space: Space, schedule: Schedule, rng: Random) -> Schedule:
     return reshape(space, schedule, rng.choice(space.shapes))
+
+
+def _change_state(space: Space, schedule: Schedule, rng: Random) -> Schedule:
+    return space.with_parts(schedule, state=rng.choice(space.states))
+
+
+def _stream_unit(space: Space, schedule: Schedule, rng: Random) -> Schedule:
+    """Bring the weights of one more unit in for every use, or keep them on the device again."""
+    if not space.weighty_units:
+        return schedule
+    chosen = {*schedule.state.streamed_units} ^ {rng.choice(space.weighty_units)}
+    state = replace(
+        schedule.state,
+        weights=Placement.HOST if chosen else Placement.DEVICE,
+        streamed_units=tuple(sorted(chosen)),
+    )
+    return space.with_parts(schedule, state=state)

@@ -10,7 +10,7 @@ from remora.agents.evaluation import Evaluator, Score
 from remora.agents.heuristics.cut_moves import cut_shifts, shift_cut
 from remora.agents.heuristics.space import Choice, Space
 from remora.agents.heuristics.spans import Span, flatten
-from remora.schedule.schedule import Schedule
+from remora.schedule.schedule import Schedule, StatePlan
 
 __all__ = ["change_pace", "change_stage_pace", "clean_up", "descend", "neighbours"]
 
@@ -33,6 +33,9 @@ def neighbours(space: Space, schedule: Schedule) -> Iterator[Step]:
     if space.shapes:
         for index, change in cut_shifts(schedule.pipeline):
             yield partial(shift_cut, index=index, change=change)
+    for state in space.states:
+        if state != schedule.state:
+            yield partial(_put_state, state=state)
 
 
 def _of_groups(space: Space, schedule: Schedule) -> Iterator[Step]:
@@ -100,6 +103,10 @@ def change_stage_pace(
 
 def _choose(space: Space, schedule: Schedule, unit: int, choice: Choice) -> Schedule:
     return space.with_choices(schedule, {unit: choice})
+
+
+def _put_state(space: Space, schedule: Schedule, state: StatePlan) -> Schedule:
+    return space.with_parts(schedule, state=state)
 
 
 def _replace_span(space: Space, schedule: Schedule, old: Span, new: tuple[Span, ...]) -> Schedule:

@@ -20,5 +20,5 @@ class OffloadAll(FixedPlan):
 
     def plan(self, problem: Problem) -> Schedule:
         """Offload wherever the menu has it."""
-        space = Space(problem)
+        space = Space(problem, mixed=False)
         return space.build(space.with_action(Action.OFFLOAD))

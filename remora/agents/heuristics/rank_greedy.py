@@ -11,7 +11,7 @@ from remora.agents.exact.partition_planner import partition_search
 from remora.agents.heuristics.changes import Pricing, changes_of
 from remora.agents.heuristics.fill import fill
 from remora.agents.heuristics.greedy import greedy_search
-from remora.agents.heuristics.greedy_variants import PACES
+from remora.agents.heuristics.greedy_variants import beginnings
 from remora.agents.heuristics.least_memory import find_fitting
 from remora.agents.heuristics.neighbours import clean_up
 from remora.agents.heuristics.shapes import Shape
@@ -58,6 +58,7 @@ def rank_greedy_search(space: Space, evaluator: Evaluator) -> Schedule | None:
     """
     if space.problem.world_size == 1:
         return greedy_search(space, evaluator)
+    evaluator.score(space.floor)
     starts = [*_partitioned(space, evaluator), *filled_pipelines(space, evaluator)]
     if not starts:
         least = find_fitting(space, evaluator)
@@ -105,15 +106,13 @@ def filled_pipelines(space: Space, evaluator: Evaluator) -> list[Schedule]:
 
 def _fastest_filled(space: Space, evaluator: Evaluator, start: Schedule) -> Schedule | None:
     """The best of some pricings and paces; None if none fits."""
-    pricings, paces = (_PRICINGS, PACES) if space.can_offload else (_PRICINGS[:1], PACES[:1])
+    pricings = _PRICINGS if space.can_offload else _PRICINGS[:1]
     found: dict[Schedule, float] = {}
     for pricing in pricings:
         changes = changes_of(space, pricing)
-        for window, distance in paces:
-            paced = space.with_parts(start, window=window, distance=distance)
-            schedule = fill(space, evaluator, paced, changes)
-            score = evaluator.score(schedule)
-            if score.feasible:
+        for begin in beginnings(space, start):
+            schedule = fill(space, evaluator, begin, changes)
+            if schedule is not None and (score := evaluator.score(schedule)).feasible:
                 found[schedule] = score.step_time_s
     return min(found, key=found.__getitem__, default=None)
 

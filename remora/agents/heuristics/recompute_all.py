@@ -20,5 +20,5 @@ class RecomputeAll(FixedPlan):
 
     def plan(self, problem: Problem) -> Schedule:
         """Recompute wherever the menu has it."""
-        space = Space(problem)
+        space = Space(problem, mixed=False)
         return space.build(space.with_action(Action.RECOMPUTE))

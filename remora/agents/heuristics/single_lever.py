@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import ClassVar
 
@@ -23,7 +23,7 @@ __all__ = ["OffloadOnly", "PipelineOnly", "RecomputeOnly"]
 
 @dataclass(frozen=True)
 class _SingleLever:
-    """Greedy, then annealing, over a part of the language.
+    """Greedy, then annealing, over a part of the language; the state stays on the device.
 
     Attributes:
         evaluations: schedules to simulate after the greedy plan, None to use all the time there
@@ -44,8 +44,9 @@ class _SingleLever:
 
     def propose(self, problem: Problem, time_limit_s: float) -> Schedule:
         """Search; see :class:`remora.agents.scheduler.Scheduler`."""
-        evaluator = Evaluator(problem, time_limit_s)
-        space = Space(problem, allowed=self.allowed, shapes=self.shapes)
+        resident = replace(problem, state_on_device=True)
+        evaluator = Evaluator(resident, time_limit_s)
+        space = Space(resident, allowed=self.allowed, shapes=self.shapes)
         with suppress(SearchEnded):
             start = rank_greedy_search(space, evaluator)
             if start is not None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from remora.agents.heuristics.shapes import Shape, shapes_of
 from remora.agents.heuristics.spans import Span, covered_units, flatten, nest, split_at
+from remora.agents.heuristics.states import states_of
 from remora.schedule.cuts import default_pipeline
-from remora.schedule.menu import is_recompute, unit_menu
+from remora.schedule.menu import is_recompute, plain_menu, unit_menu
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import (
     Action,
@@ -45,6 +46,8 @@ class Space:
         allowed: actions that options may take besides keeping; all by default.
         shapes: pipelines that a search may change to; all that the problem allows by default.
             Without any, kind and cuts stay as they are.
+        mixed: whether menus hold options that treat the tensors of a unit differently, which
+            take a while to find.
 
     Attributes:
         menus: options of every unit, keep first.  # [num_units][num_options]
@@ -60,8 +63,10 @@ class Space:
         pipeline: PipelinePlan | None = None,
         allowed: Collection[Action] = tuple(Action),
         shapes: Sequence[Shape] | None = None,
+        mixed: bool = True,
     ) -> None:
         self.problem = problem
+        self._find_menu = unit_menu if mixed else plain_menu
         self.shapes = shapes_of(problem) if shapes is None else tuple(shapes)
         self.pipeline = pipeline or default_pipeline(problem)
         self.allowed = frozenset(allowed) | {Action.KEEP}
@@ -86,6 +91,24 @@ class Space:
     def can_group(self) -> bool:
         """Whether units may be recomputed together."""
         return Action.RECOMPUTE in self.allowed
+
+    @cached_property
+    def states(self) -> tuple[StatePlan, ...]:
+        """Places of the state to choose from, the device first.
+
+        Sharded ones are there if some shape has replicas.
+        """
+        if not self.shapes:
+            return (StatePlan(),)
+        replicated = min(self.shapes, key=lambda shape: shape.num_ranks)
+        cuts = tuple(range(1, replicated.num_stages))
+        return states_of(self.problem, replicated.cut(cuts))
+
+    @cached_property
+    def weighty_units(self) -> tuple[int, ...]:
+        """Units that have weights."""
+        statics = self.problem.chain.statics
+        return tuple(u for u in range(self.num_units) if statics.weights_of((u,)))
 
     @cached_property
     def free_units(self) -> tuple[int, ...]:
@@ -176,7 +199,10 @@ class Space:
             _DEFAULT.prefetch_distance if distance is None else distance,
             tuple(paces) if len(paces) == pipeline.num_stages else (),
         )
-        return Schedule(self.problem.graph.content_hash, memory, pipeline, state or StatePlan())
+        state = state or StatePlan()
+        if state.zero_stage and pipeline.num_ranks == self.problem.world_size:
+            state = replace(state, zero_stage=0)  # no replicas to spread it over
+        return Schedule(self.problem.graph.content_hash, memory, pipeline, state)
 
     def recompute(self, unit: int) -> UnitOption:
         """The unit's option that recomputes it; keep where the menu has none."""
@@ -223,8 +249,9 @@ class Space:
         distance: int | None = None,
         pipeline: PipelinePlan | None = None,
         paces: Sequence[tuple[int, int]] | None = None,
+        state: StatePlan | None = None,
     ) -> Schedule:
-        """``schedule`` with the parts that are given; its placement of the state stays."""
+        """``schedule`` with the parts that are given."""
         memory = schedule.memory
         return self.build(
             memory.options if options is None else options,
@@ -233,7 +260,7 @@ class Space:
             memory.prefetch_distance if distance is None else distance,
             pipeline or schedule.pipeline,
             memory.paces if paces is None else paces,
-            schedule.state,
+            state or schedule.state,
         )
 
     def _settled(
@@ -256,7 +283,7 @@ class Space:
         return chosen, [*longer, *alone]
 
     def _menu(self, unit: int) -> tuple[UnitOption, ...]:
-        keep, *others = unit_menu(self.problem, self.problem.graph.units[unit])
+        keep, *others = self._find_menu(self.problem, self.problem.graph.units[unit])
         return (keep, *(option for option in others if option.distinct <= self.allowed))
 
     def _choices(self, unit: int) -> tuple[Choice, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import pytest
@@ -72,6 +73,7 @@ def test_filling_fits_and_leaves_ranks_alone_that_fitted_before(ranks: int) -> N
     space = Space(problem)
     evaluator = Evaluator(problem, LONG_S)
     filled = fill(space, evaluator, space.keep_all, changes_of(space, Pricing()))
+    assert filled is not None
     score = evaluator.score(filled)
     assert score.feasible
     kept = evaluator.score(space.keep_all)
@@ -86,15 +88,19 @@ def test_filling_fits_and_leaves_ranks_alone_that_fitted_before(ranks: int) -> N
 
 
 def test_ranks_with_the_same_units_are_filled_together() -> None:
-    problem = ranks_problem(4, 0.3)
+    problem = ranks_problem(4, 1.0)
     space = Space(problem)
     shape = next(s for s in shapes_of(problem) if s.kind is PipelineKind.CHIMERA)
     cuts = balanced_cuts([1.0] * space.num_units, shape.num_stages)
     start = space.with_parts(space.keep_all, pipeline=shape.cut(cuts))
     assert set(owner_of_units(start.pipeline, space.num_units)) == {0, 1}
-    evaluator = Evaluator(problem, LONG_S)
-    filled = fill(space, evaluator, start, changes_of(space, Pricing()))
-    assert evaluator.score(filled).excess_bytes < evaluator.score(start).excess_bytes
+    peak_bytes = Evaluator(problem, LONG_S).score(start).peak_bytes
+    tight = dataclasses.replace(problem, budget_bytes=int(0.95 * peak_bytes))
+    evaluator = Evaluator(tight, LONG_S)
+    filled = fill(Space(tight), evaluator, start, changes_of(space, Pricing()))
+    assert filled is not None
+    assert evaluator.score(filled).feasible
+    assert not evaluator.score(start).feasible
 
 
 def test_single_variants_can_be_asked_for() -> None:
