@@ -29,10 +29,10 @@ DEFAULT_MEMBERS = (
     "chen_sqrt",
     "floor",
     "selective",
-    "partition",
-    "rank_greedy",
     "greedy_variants",
     "greedy",
+    "partition",
+    "rank_greedy",
     "milp",
     "balanced",
     "megatron",
@@ -51,10 +51,10 @@ LEAST_MEMORY = "least_memory"
 _NUM_STARTS = 3
 
 # A member may use this part of the time left, so that the ones after it get their turn.
-_SHARE_OF_TIME = 0.25
+_SHARE_OF_TIME = 0.3
 
 # The pool ends where this part of the time is left, if it has found anything by then.
-_LEFT_TO_POLISH = 0.4
+_LEFT_TO_POLISH = 0.35
 
 # Of polishing: climbing from all starts, then annealing from the best, then climbing again.
 _CLIMB, _ANNEAL = 0.3, 0.85

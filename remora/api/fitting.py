@@ -125,7 +125,7 @@ def make_fit(
         progress: told when pieces of work begin.
     """
     progress = progress or Progress()
-    problem = state_problem(graph_at(batch), request, progress)
+    problem = state_problem({1: graph_at(batch)}, request, progress)
     keep_all = simulate(problem, keep_all_schedule(problem.graph))
     least_bytes, least_breakdown = _least_memory(problem)
     limits: tuple[int | None, int | None] = (None, None)
@@ -173,7 +173,7 @@ def _largest_batches(
 
     def at(size: int) -> Problem:
         if size not in problems:
-            problems[size] = state_problem(graph_at(size), fixed)
+            problems[size] = state_problem({1: graph_at(size)}, fixed)
         return problems[size]
 
     def keep_all_peak(size: int) -> int:

@@ -7,10 +7,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from remora.errors import FileFormatError
+from remora.errors import FileFormatError, InvalidInputError
 from remora.graph.loss import ExampleInputs, LossFunction
 from remora.graph.trace import trace
 from remora.report.content import CandidateRow, ReportContent
+from remora.schedule.cuts import default_pipeline
 from remora.schedule.menu import keep_all_schedule
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Schedule
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from remora.api.model_source import ModelSource
     from remora.executor.memory.install import Handle
 
-__all__ = ["Plan"]
+__all__ = ["Plan", "check_runs_here"]
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,12 @@ class Plan:
 
     @cached_property
     def keep_all_timeline(self) -> Timeline:
-        """The simulated run of the unscheduled model, whatever the budget."""
-        return simulate(self.problem, keep_all_schedule(self.problem.graph))
+        """The simulated run of the unscheduled model, whatever the budget.
+
+        On several devices in the pipeline that ``range`` budgets refer to, or the nearest to it.
+        """
+        pipeline = default_pipeline(self.problem)
+        return simulate(self.problem, keep_all_schedule(self.problem.graph, pipeline))
 
     def apply(self, model: nn.Module) -> Handle:
         """Make ``model`` run by the schedule until ``handle.remove()``.
@@ -79,10 +84,12 @@ class Plan:
             model: the module that was planned for, or one built the same way.
 
         Raises:
-            InvalidInputError: the model lacks a module that the schedule names.
+            InvalidInputError: the schedule is for several devices or micro-batches, or the model
+                lacks a module that it names.
         """
         from remora.executor.memory.install import apply
 
+        check_runs_here(self.schedule, self.problem.world_size)
         problem = self.problem
         return apply(
             model,
@@ -112,9 +119,11 @@ class Plan:
 
         Raises:
             FileFormatError: the schedule belongs to another model or batch.
+            InvalidInputError: the schedule is for several devices or micro-batches.
         """
         from remora.executor.verify import verify
 
+        check_runs_here(self.schedule, self.problem.world_size)
         loss = loss or self.loss
         check_graph(self.schedule, model, example_inputs, loss, self.units)
         return verify(
@@ -164,6 +173,26 @@ class Plan:
             candidates=self.candidates,
             verification=self.verification,
             world_size=self.problem.world_size,
+        )
+
+
+def check_runs_here(schedule: Schedule, world_size: int = 1) -> None:
+    """Refuse to run a schedule that is only predicted so far.
+
+    Args:
+        schedule: the one to run.
+        world_size: ranks that it was planned for.
+
+    Raises:
+        InvalidInputError: it is for several devices or micro-batches.
+    """
+    pipeline = schedule.pipeline
+    ranks = max(world_size, pipeline.num_ranks)
+    if ranks > 1 or pipeline.micro_batches > 1:
+        raise InvalidInputError(
+            f"the schedule is for {ranks} devices and {pipeline.micro_batches} micro-batches "
+            f"(pipeline {pipeline.kind.value}); allowed to run: one device and the whole batch, "
+            "since other schedules are only predicted so far"
         )
 
 

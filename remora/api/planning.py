@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from remora.api.batch_limit import batch_of, with_batch
 from remora.api.budget import parse_budget
 from remora.api.costs import make_costs, pick_cost_model
 from remora.api.hardware import find_hardware, is_local
+from remora.api.micro_batches import check_ranks, graphs_at
 from remora.api.plan import Plan
-from remora.api.problem import check_world_size, find_optimizer, make_problem
+from remora.api.problem import find_optimizer, make_problem
 from remora.api.search import search
 from remora.graph.loss import ExampleInputs, LossFunction
 from remora.graph.model_graph import ModelGraph
@@ -27,7 +29,15 @@ if TYPE_CHECKING:
 
     from remora.api.model_source import ModelSource
 
-__all__ = ["Progress", "Request", "check_request", "make_plan", "optimize", "state_problem"]
+__all__ = [
+    "Progress",
+    "Request",
+    "check_request",
+    "make_plan",
+    "optimize",
+    "state_problem",
+    "traced_graphs",
+]
 
 
 @dataclass(frozen=True)
@@ -55,6 +65,8 @@ class Request:
     hardware: str | Mapping[str, Any] | Hardware = "local"
     host_pool: str | None = None
     world_size: int = 1
+    micro_batches: int | None = None
+    move_state: bool | None = None
     agent: str = "best"
     agent_settings: Mapping[str, Any] = field(default_factory=dict)
     time_limit_s: float = 10.0
@@ -71,6 +83,8 @@ def optimize(  # noqa: PLR0913 - one call takes what there is to say
     optimizer: str | None = "adamw",
     hardware: str | Mapping[str, Any] | Hardware = "local",
     world_size: int = 1,
+    micro_batches: int | None = None,
+    move_state: bool | None = None,
     agent: str = "best",
     time_limit_s: float = 10.0,
     units: Sequence[str] | None = None,
@@ -84,13 +98,17 @@ def optimize(  # noqa: PLR0913 - one call takes what there is to say
         example_inputs: one batch, as a tuple of positional or a mapping of keyword arguments.
         memory: budget per device: bytes, ``"8GiB"``, ``"60%"`` of the keep-all peak, or
             ``"range:0.4"`` between the smallest peak by recomputation (0) and the keep-all
-            peak (1). None takes the free device memory less 5 %.
+            peak (1) of the fullest device. None takes the free device memory less 5 %.
         loss: function of the output that returns a scalar. By default ``output.loss``, else the
             sum of squares of the float outputs.
         optimizer: ``adamw``, ``adam``, ``sgd_momentum``, ``sgd``, or None to leave it out of the
             count.
         hardware: ``"local"``, a name of ``remora/conf/hardware``, or a record.
-        world_size: number of devices.
+        world_size: number of devices; a plan for several is predicted, and not yet run.
+        micro_batches: number of parts that the batch is cut into; None leaves it open.
+        move_state: whether weights, gradients and optimizer state may be sharded or wait on the
+            host. None for yes on several devices and no on one, where a plan can be applied:
+            such a state is predicted, not run.
         agent: name of the scheduler.
         time_limit_s: seconds of its search.
         units: module paths that begin units, instead of those found.
@@ -112,19 +130,53 @@ def optimize(  # noqa: PLR0913 - one call takes what there is to say
         hardware=hardware,
         host_pool=host_pool,
         world_size=world_size,
+        micro_batches=micro_batches,
+        move_state=move_state,
         agent=agent,
         time_limit_s=time_limit_s,
         cost_model=cost_model,
     )
     check_request(request)
-    graph = trace(model, example_inputs, loss, units)
-    problem = state_problem(graph, request, example=Example(model, example_inputs, loss))
+    example = Example(model, example_inputs, loss)
+    graphs = traced_graphs(example, request, units)
+    problem = state_problem(graphs, request, example=example)
     chosen_units = None if units is None else tuple(units)
     return make_plan(problem, request, loss=loss, units=chosen_units)
 
 
+def traced_graphs(
+    example: Example, request: Request, units: Sequence[str] | None = None, model_name: str = ""
+) -> dict[int, ModelGraph]:
+    """Trace a step of the example batch, whole and in the micro-batches that the request needs.
+
+    Args:
+        example: the model and one batch.
+        request: its world size and number of micro-batches.
+        units: module paths that begin units.
+        model_name: kept in the graphs.
+
+    Returns:
+        Graphs by number of micro-batches.
+
+    Raises:
+        InvalidInputError: the number of micro-batches does not divide the batch.
+        TraceError, ModelRunError: the model could not be traced, or failed on its batch.
+    """
+    model, inputs, loss = example
+    if request.world_size == 1 and request.micro_batches is None:
+        # Also for inputs that have no batch.
+        return {1: trace(model, inputs, loss, units, model_name)}
+    batch = batch_of(inputs)
+
+    def trace_at(samples: int) -> ModelGraph:
+        part = inputs if samples == batch else with_batch(inputs, samples)
+        return trace(model, part, loss, units, model_name)
+
+    return graphs_at(trace_at, batch, request.world_size, request.micro_batches)
+
+
 def state_problem(
-    graph: ModelGraph,
+    graphs: Mapping[int, ModelGraph],
     request: Request,
     progress: Progress | None = None,
     example: Example | None = None,
@@ -132,10 +184,13 @@ def state_problem(
     """Measure or predict costs and resolve the budget.
 
     Args:
-        graph: the traced step.
+        graphs: the traced step by number of micro-batches, among them 1.
         request: what to plan for.
         progress: told when pieces of work begin.
         example: the model for real, if it is at hand; see :func:`make_costs`.
+
+    Raises:
+        UsageError: a value of the request is not allowed.
     """
     progress = progress or Progress()
     check_request(request)
@@ -147,11 +202,17 @@ def state_problem(
     hardware = find_hardware(request.hardware, request.host_pool)
     if cost_model == "profiled":
         progress.stage("measuring the model's operators")
-    costs = make_costs(graph, hardware, optimizer, cost_model, example)
+    costs = {
+        count: make_costs(graph, hardware, optimizer, cost_model, _part_of(example, count))
+        for count, graph in graphs.items()
+    }
     progress.stage("finding the smallest peak")
     budget = parse_budget(request.memory)
-    problem = make_problem(graph, costs, hardware, optimizer, budget, request.world_size)
-    return replace(problem, allow_lossy=request.allow_lossy)
+    problem = make_problem(
+        graphs, costs, hardware, optimizer, budget, request.world_size, request.micro_batches
+    )
+    moves = request.world_size > 1 if request.move_state is None else request.move_state
+    return replace(problem, allow_lossy=request.allow_lossy, state_on_device=not moves)
 
 
 def make_plan(
@@ -198,8 +259,16 @@ def check_request(request: Request) -> None:
 
     parse_budget(request.memory)
     find_optimizer(request.optimizer)
-    check_world_size(request.world_size)
+    check_ranks(request.world_size, request.micro_batches)
     pick_cost_model(request.cost_model, is_local(request.hardware))
     create(request.agent, **request.agent_settings)
     if isinstance(request.hardware, str) and not is_local(request.hardware):
         find_hardware(request.hardware, request.host_pool)
+
+
+def _part_of(example: Example | None, count: int) -> Example | None:
+    """The example with one of ``count`` micro-batches."""
+    if example is None or count == 1:
+        return example
+    inputs = example.example_inputs
+    return example._replace(example_inputs=with_batch(inputs, batch_of(inputs) // count))

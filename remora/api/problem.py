@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from remora.api.budget import Budget, resolve_budget
-from remora.errors import InvalidInputError, UnknownNameError
+from remora.errors import UnknownNameError
 from remora.graph.model_graph import ModelGraph
 from remora.hardware.hardware import Hardware
+from remora.schedule.cuts import standard_pipeline
 from remora.schedule.menu import keep_all_schedule
 from remora.schedule.problem import OPTIMIZERS, CostTable, OptimizerSpec, Problem
-from remora.simulator.floor import floor_peak_bytes
+from remora.schedule.schedule import Schedule
+from remora.simulator.floor import floor_schedule
 from remora.simulator.simulate import simulate
 
-__all__ = ["check_world_size", "find_optimizer", "make_problem", "with_budget"]
+__all__ = ["find_optimizer", "make_problem", "with_budget"]
 
 
 def find_optimizer(name: str | None) -> OptimizerSpec:
@@ -29,57 +32,54 @@ def find_optimizer(name: str | None) -> OptimizerSpec:
 
 
 def make_problem(
-    graph: ModelGraph,
-    costs: CostTable,
+    graphs: Mapping[int, ModelGraph],
+    costs: Mapping[int, CostTable],
     hardware: Hardware,
     optimizer: OptimizerSpec,
     budget: Budget,
     world_size: int = 1,
+    micro_batches: int | None = None,
 ) -> Problem:
     """Put a planning problem together and turn its budget into bytes.
 
     Args:
-        graph: of the whole batch.
-        costs: of ``graph`` on ``hardware``.
+        graphs: by number of micro-batches, among them 1.
+        costs: of those graphs on ``hardware``.
         hardware: what is planned for.
         optimizer: what it keeps.
         budget: memory per device.
         world_size: number of ranks.
+        micro_batches: the only number that schedules may have, or None.
 
     Raises:
-        InvalidInputError: the world size is not allowed.
+        InvalidInputError: there is no pipeline that the budget could refer to.
     """
-    check_world_size(world_size)
     # The budget of the problem plays no part in the peaks that a budget refers to.
-    problem = Problem({1: graph}, {1: costs}, hardware, optimizer, 0, world_size)
+    problem = Problem(graphs, costs, hardware, optimizer, 0, world_size, micro_batches)
     return with_budget(problem, budget)
-
-
-def check_world_size(world_size: int) -> None:
-    """Refuse to plan for several ranks.
-
-    Raises:
-        InvalidInputError: the world size is not 1.
-    """
-    if world_size != 1:
-        raise InvalidInputError(
-            f"world_size is {world_size}; allowed: 1 (schedules of several ranks are simulated, "
-            "but no scheduler plans them yet)"
-        )
 
 
 def with_budget(problem: Problem, budget: Budget) -> Problem:
     """Return the same problem under another budget.
 
+    Shares and ranges refer to the fullest rank of the standard pipeline, which is no pipeline
+    where there is one rank.
+
     Args:
         problem: its own budget plays no part.
         budget: memory per device.
+
+    Raises:
+        InvalidInputError: a share or range, and there is no such pipeline.
     """
 
-    def keep_all_peak_bytes() -> int:
-        return simulate(problem, keep_all_schedule(problem.graph)).max_peak_bytes
+    def peak_bytes(schedule: Schedule) -> int:
+        return simulate(problem, schedule).max_peak_bytes
 
     budget_bytes = resolve_budget(
-        budget, problem.hardware, keep_all_peak_bytes, lambda: floor_peak_bytes(problem)
+        budget,
+        problem.hardware,
+        lambda: peak_bytes(keep_all_schedule(problem.graph, standard_pipeline(problem))),
+        lambda: peak_bytes(floor_schedule(problem, standard_pipeline(problem))),
     )
     return replace(problem, budget_bytes=budget_bytes)

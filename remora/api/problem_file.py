@@ -22,6 +22,7 @@ def problem_to_values(problem: Problem) -> dict[str, Any]:
         "world_size": problem.world_size,
         "micro_batches": problem.micro_batches,
         "allow_lossy": problem.allow_lossy,
+        "state_on_device": problem.state_on_device,
         "optimizer": problem.optimizer.name,
         "hardware": _hardware_values(problem.hardware),
         "parts": [
@@ -50,8 +51,9 @@ def problem_from_values(values: Mapping[str, Any]) -> Problem:
         budget_bytes=int(values["budget_bytes"]),
         world_size=int(values["world_size"]),
         micro_batches=values["micro_batches"],
-        # Files of earlier versions do not have it.
+        # Files of earlier versions do not have these.
         allow_lossy=bool(values.get("allow_lossy", False)),
+        state_on_device=bool(values.get("state_on_device", False)),
     )
 
 

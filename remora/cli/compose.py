@@ -13,6 +13,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from remora.cli.help import config_name as config_name_of
 from remora.cli.hydra_errors import translated
 from remora.cli.schema import SCHEMAS
 from remora.errors import InvalidInputError, UnknownNameError
@@ -35,7 +36,7 @@ def run_composed(command: str, overrides: Sequence[str], multirun: bool) -> None
         UsageError: the configuration is wrong.
         RemoraError: the command failed.
     """
-    config_name = command.replace("-", "_")
+    config_name = config_name_of(command)
     if multirun:
         _run_multirun(config_name, overrides)
     else:
@@ -169,10 +170,15 @@ def _train_agent_job(config: DictConfig) -> float | None:
     return _job("train_agent", config)
 
 
+def _bench_quality_job(config: DictConfig) -> float | None:
+    return _job("bench_quality", config)
+
+
 # Launchers send jobs to other processes, so each is a function at the top of a module.
 _JOBS = {
     "optimize": _optimize_job,
     "fits": _fits_job,
     "verify": _verify_job,
     "train_agent": _train_agent_job,
+    "bench_quality": _bench_quality_job,
 }

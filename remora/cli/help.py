@@ -1,11 +1,14 @@
-"""The commands, their keys and what ``--help`` prints; held against the schema by a test."""
+"""The commands, their keys and what ``--help`` prints; held against the schema by a test.
+
+A command of two words, ``bench quality``, is one of a family that begins with the same word.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["COMMANDS", "Command", "command_help", "overview"]
+__all__ = ["COMMANDS", "Command", "command_help", "config_name", "family", "overview"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,10 @@ COMMANDS: Mapping[str, Command] = {
             "memory": _MEMORY + "; sweep draws the Pareto front",
             "hardware": _HARDWARE,
             "optimizer": _OPTIMIZER,
-            "world_size": "number of devices",
+            "world_size": "number of devices; plans for several are predicted, not run",
+            "micro_batches": "parts that the batch is cut into; null leaves the number open",
+            "move_state": "whether weights and optimizer state may be sharded or wait on the host, "
+            "which is predicted, not run; null: on several devices only",
             "agent": "best, or the name of one scheduler",
             "time_limit_s": "seconds of the search",
             "cost_model": _COST_MODEL,
@@ -95,6 +101,22 @@ COMMANDS: Mapping[str, Command] = {
         },
         "remora train-agent env=schedule training.total_steps=20000 tracker=csv",
     ),
+    "bench quality": Command(
+        "compare schedulers on the problems of a suite, at equal time",
+        {
+            "suite": "a name of conf/suite",
+            "methods": "agents as [greedy,{name:local_search,evaluations:10000}]; "
+            "default: [greedy,best], or [best,annealing] with update_best_known",
+            "seeds": "of agents that draw random numbers; default: [0], or [0,1] likewise",
+            "time_limit_s": "seconds of every run",
+            "jobs": "processes at once, one thread each",
+            "resume": "true goes on from the rows in out",
+            "update_best_known": "true keeps schedules that are better than the best known ones",
+            "best_known": "file of those; default: the one of the suite in the package",
+            "out": _OUT,
+        },
+        "remora bench quality suite=smoke methods=[greedy,best] time_limit_s=2 out=outputs/smoke",
+    ),
     "doctor": Command(
         "show what is installed, which accelerators there are, and what is missing for what",
         {},
@@ -103,13 +125,23 @@ COMMANDS: Mapping[str, Command] = {
 }
 
 
+def config_name(command: str) -> str:
+    """Return the name of a command's configuration and module."""
+    return command.replace("-", "_").replace(" ", "_")
+
+
+def family(word: str) -> tuple[str, ...]:
+    """Return the second words that a first word allows; empty for a command of one word."""
+    return tuple(name.split()[1] for name in COMMANDS if name.startswith(f"{word} "))
+
+
 def overview() -> str:
     """Return the help of the whole program."""
     width = max(len(name) for name in COMMANDS)
     lines = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
     return "\n".join(
         [
-            "usage: remora COMMAND [key=value ...] [-m] [-v]",
+            "usage: remora COMMAND [BENCH] [key=value ...] [-m] [-v]",
             "",
             *lines,
             "",

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 
-from remora.cli.help import COMMANDS, command_help, overview
+from remora.cli.help import COMMANDS, command_help, config_name, family, overview
 from remora.errors import InvalidInputError, RemoraError, UnknownNameError
 
 __all__ = ["main"]
@@ -69,9 +69,10 @@ def _parse(arguments: Sequence[str]) -> _Line:
     for argument in rest:
         if argument.startswith("-"):
             raise UnknownNameError("option", argument, flags)
+    words = 2 if rest and family(rest[0]) else 1
     return _Line(
-        command=rest[0] if rest else "",
-        overrides=tuple(rest[1:]),
+        command=" ".join(rest[:words]),
+        overrides=tuple(rest[words:]),
         help=bool(given & {"-h", "--help"}),
         verbose=bool(given & {"-v", "--verbose"}),
         multirun=bool(given & {"-m", "--multirun"}),
@@ -89,11 +90,7 @@ def _dispatch(line: _Line) -> int:
         print(overview(), file=sys.stdout if line.help else sys.stderr)
         return 0 if line.help else InvalidInputError.exit_code
     if line.command not in COMMANDS:
-        if "=" in line.command:
-            raise InvalidInputError(
-                f"the first argument is {line.command!r}, allowed: {', '.join(COMMANDS)}"
-            )
-        raise UnknownNameError("command", line.command, COMMANDS)
+        return _unknown(line)
     if line.help:
         print(command_help(line.command))
         return 0
@@ -101,12 +98,29 @@ def _dispatch(line: _Line) -> int:
     if not COMMANDS[line.command].keys:
         if line.overrides:
             raise InvalidInputError(f"{line.command} takes no argument {line.overrides[0]!r}")
-        import_module(f"remora.cli.{line.command}").run()
+        import_module(f"remora.cli.{config_name(line.command)}").run()
         return 0
     from remora.cli.compose import run_composed
 
     run_composed(line.command, line.overrides, line.multirun)
     return 0
+
+
+def _unknown(line: _Line) -> int:
+    """Help for the first word of several commands, else the error about the word that is wrong."""
+    first, _, second = line.command.partition(" ")
+    allowed = family(first)
+    if allowed and not second:
+        if line.help:
+            print("\n\n".join(command_help(f"{first} {word}") for word in allowed))
+            return 0
+        raise InvalidInputError(f"{first} needs a second word, allowed: {', '.join(allowed)}")
+    if allowed:
+        raise UnknownNameError(first, second, allowed)
+    if "=" in first:
+        firsts = dict.fromkeys(name.split()[0] for name in COMMANDS)
+        raise InvalidInputError(f"the first argument is {first!r}, allowed: {', '.join(firsts)}")
+    raise UnknownNameError("command", first, {name.split()[0] for name in COMMANDS})
 
 
 def _prepare(verbose: bool) -> None:

@@ -10,12 +10,11 @@ from rich.console import Console
 
 from remora.api.placement import build_to_measure, build_to_trace
 from remora.api.plan import Plan
-from remora.api.planning import Progress, check_request, make_plan, state_problem
+from remora.api.planning import Progress, check_request, make_plan, state_problem, traced_graphs
 from remora.cli.console import output, print_files, print_line, progress_shown
 from remora.cli.request import local_device, make_request, model_source, plain, units_of
 from remora.cli.verdict import print_verdict, raise_if_failed, run_verification
 from remora.errors import InvalidInputError
-from remora.graph.trace import trace
 from remora.report.files import write_bytes, write_json
 from remora.report.perfetto import timeline_to_perfetto
 from remora.report.png import timeline_png
@@ -78,6 +77,12 @@ def _plan(config: DictConfig, progress: Progress) -> Plan:
     request = make_request(config, plain(config.agent))
     check_request(request)
     device = local_device(request)
+    if config.verify and (request.world_size > 1 or request.micro_batches not in (None, 1)):
+        raise InvalidInputError(
+            f"verify is true, world_size is {request.world_size} and micro_batches is "
+            f"{request.micro_batches}; allowed with verify=true: one device and the whole batch, "
+            "since other schedules are only predicted so far"
+        )
     if config.verify and device is None:
         raise InvalidInputError(
             f"verify is true and hardware is {config.hardware.name!r}, allowed with verify=true: "
@@ -86,9 +91,9 @@ def _plan(config: DictConfig, progress: Progress) -> Plan:
     progress.stage(f"tracing {source.name}")
     example = build_to_trace(source, device)
     units = units_of(config)
-    graph = trace(example.model, example.example_inputs, example.loss, units, source.name)
-    real = build_to_measure(source, graph, device)
-    problem = state_problem(graph, request, progress, real)
+    graphs = traced_graphs(example, request, units, source.name)
+    real = build_to_measure(source, graphs[1], device)
+    problem = state_problem(graphs, request, progress, real)
     return make_plan(
         problem, request, progress=progress, loss=example.loss, units=units, source=source
     )

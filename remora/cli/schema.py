@@ -9,12 +9,14 @@ from omegaconf import MISSING
 
 __all__ = [
     "SCHEMAS",
+    "BenchQualityConfig",
     "EnvSection",
     "EvaluationSection",
     "FitsConfig",
     "HardwareSection",
     "ModelSection",
     "OptimizeConfig",
+    "SuiteSection",
     "TrainAgentConfig",
     "TrainingSection",
     "VerifyConfig",
@@ -67,6 +69,8 @@ class OptimizeConfig:
     memory: Any = None
     optimizer: str | None = MISSING
     world_size: int = MISSING
+    micro_batches: int | None = None
+    move_state: bool | None = None
     time_limit_s: float = MISSING
     units: list[str] | None = None
     verify: bool = MISSING
@@ -164,9 +168,34 @@ class TrainAgentConfig:
     out: str | None = None
 
 
+@dataclass
+class SuiteSection:
+    """A suite: see ``remora/conf/suite``."""
+
+    name: str = MISSING
+    about: str = ""
+    problems: list[Any] = field(default_factory=list)
+
+
+@dataclass
+class BenchQualityConfig:
+    """Values of ``remora bench quality``; methods and seeds have defaults by what is asked."""
+
+    suite: SuiteSection = field(default_factory=SuiteSection)
+    methods: list[Any] | None = None
+    seeds: list[int] | None = None
+    time_limit_s: float = MISSING
+    jobs: int = MISSING
+    resume: bool = MISSING
+    update_best_known: bool = MISSING
+    best_known: str | None = None
+    out: str | None = None
+
+
 SCHEMAS: dict[str, type] = {
     "optimize": OptimizeConfig,
     "fits": FitsConfig,
     "verify": VerifyConfig,
     "train_agent": TrainAgentConfig,
+    "bench_quality": BenchQualityConfig,
 }

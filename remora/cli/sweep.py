@@ -10,12 +10,11 @@ from omegaconf import DictConfig
 from remora.api.budget import Budget, BudgetKind
 from remora.api.placement import build_to_trace
 from remora.api.plan import Plan
-from remora.api.planning import Progress, check_request, make_plan, state_problem
+from remora.api.planning import Progress, check_request, make_plan, state_problem, traced_graphs
 from remora.api.problem import with_budget
 from remora.cli.console import output, print_files, print_line, progress_shown
 from remora.cli.request import local_device, make_request, model_source, plain, units_of
 from remora.errors import InvalidInputError
-from remora.graph.trace import trace
 from remora.report.files import write_bytes, write_json
 from remora.report.png import pareto_png
 from remora.report.tables import cells_table
@@ -53,10 +52,8 @@ def _plans(config: DictConfig, progress: Progress) -> list[Plan]:
     check_request(request)
     progress.stage(f"tracing {source.name}")
     example = build_to_trace(source, local_device(request))
-    graph = trace(
-        example.model, example.example_inputs, example.loss, units_of(config), source.name
-    )
-    problem = state_problem(graph, request, progress)
+    graphs = traced_graphs(example, request, units_of(config), source.name)
+    problem = state_problem(graphs, request, progress)
     plans: list[Plan] = []
     for point in _POINTS:
         progress.stage(f"planning for range:{point:.2f}")

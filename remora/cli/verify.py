@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from remora.api.model_source import ModelSource
 from remora.api.placement import build_to_trace
-from remora.api.plan import Plan
+from remora.api.plan import Plan, check_runs_here
 from remora.api.plan_files import (
     ESTIMATE_NAME,
     SCHEDULE_NAME,
@@ -37,6 +37,7 @@ def run(config: DictConfig) -> None:
     Raises:
         FileFormatError: the schedule is of another model, a newer version, or cut short; then
             nothing is run.
+        InvalidInputError: the schedule is for several devices.
         VerificationError: the run was not what it should be.
         ModelRunError: the model or the run died.
     """
@@ -45,6 +46,7 @@ def run(config: DictConfig) -> None:
     path = path / SCHEDULE_NAME if path.is_dir() else path
     saved = _saved(path.parent / ESTIMATE_NAME)
     schedule = read_schedule(path)
+    check_runs_here(schedule)
     source = _source(config, saved)
     with progress_shown() as progress:
         progress.stage(f"tracing {source.name}")
@@ -97,7 +99,7 @@ def _plan(
             f"{config.schedule} was made for another model or batch: its graph is "
             f"{schedule.graph_hash}, that of {source.name} is {graph.content_hash}"
         )
-    problem = state_problem(graph, request)
+    problem = state_problem({1: graph}, request)
     predicted = estimate(problem, schedule, problem.cost.source)
     if saved is not None and saved.hardware == problem.hardware.name:
         predicted = saved.estimate

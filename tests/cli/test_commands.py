@@ -189,7 +189,9 @@ def test_the_schema_of_the_training_follows_its_records() -> None:
 
 def test_every_schema_has_its_file() -> None:
     for name in SCHEMAS:
-        overrides = {"verify": ["schedule=x"], "train_agent": []}.get(name, ["model=gpt2_tiny"])
+        models = ["model=gpt2_tiny"]
+        given = {"verify": ["schedule=x"], "train_agent": [], "bench_quality": []}
+        overrides = given.get(name, models)
         assert compose_config(name, overrides)
 
 
@@ -217,6 +219,36 @@ def test_training_shows_its_progress_and_a_comparison(
     assert (tmp_path / "run" / "policy" / "card.json").exists()
     status = json.loads((tmp_path / "run" / "csv" / "status.json").read_text())
     assert status == {"status": "done"}
+
+
+PIPELINE = [*STACK, "hardware=4xa100", "world_size=2", "agent=greedy", "memory=range:0.5"]
+
+
+def test_a_pipeline_is_planned_and_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["optimize", *PIPELINE, "micro_batches=4", "out=run"]) == 0
+    text = capsys.readouterr().out
+    assert "4 micro-batches in every step" in text
+    plan = remora.load("run")
+    assert plan.problem.world_size == 2
+    assert plan.problem.micro_batches == 4
+    assert plan.estimate.peak_memory_bytes <= plan.budget_bytes
+    assert {path.name for path in (tmp_path / "run").iterdir()} == FILES
+    monkeypatch.setattr("remora.cli.verify.trace", None)
+    assert main(["verify", "schedule=run"]) == 2
+    assert "allowed to run: one device and the whole batch" in capsys.readouterr().err
+    monkeypatch.setattr("remora.cli.optimize.build_to_trace", None)
+    assert main(["optimize", *PIPELINE, "verify=true"]) == 2
+    assert "verify is true, world_size is 2" in capsys.readouterr().err
+
+
+def test_the_front_of_a_pipeline_does_not_rise(tmp_path: Path) -> None:
+    arguments = [*PIPELINE, "memory=sweep", "time_limit_s=2", "out=run"]
+    assert main(["optimize", *arguments]) == 0
+    points = json.loads((tmp_path / "run" / "pareto.json").read_text())["points"]
+    times = [point["step_time_s"] for point in points]
+    assert times == sorted(times, reverse=True)
 
 
 def test_doctor_names_what_is_there(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import fields
 import pytest
 
 from remora import __version__
-from remora.cli.help import COMMANDS
+from remora.cli.help import COMMANDS, config_name
 from remora.cli.main import main
 from remora.cli.schema import SCHEMAS
 
@@ -20,15 +20,20 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_help_of_a_command_names_its_keys(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([name, "--help"]) == 0
+    assert main([*name.split(), "--help"]) == 0
     text = capsys.readouterr().out
     assert all(f"  {key} " in text for key in COMMANDS[name].keys)
 
 
 def test_the_help_lists_exactly_the_keys_of_the_schema() -> None:
+    described = {config_name(name): set(command.keys) for name, command in COMMANDS.items()}
     for name, schema in SCHEMAS.items():
-        described = set(COMMANDS[name.replace("_", "-")].keys)
-        assert described == {field.name for field in fields(schema)}
+        assert described[name] == {field.name for field in fields(schema)}
+
+
+def test_the_first_word_of_a_family_shows_all_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--help"]) == 0
+    assert "remora bench quality: " in capsys.readouterr().out
 
 
 def test_the_public_keys_of_optimize_stay_as_they_are() -> None:
@@ -37,7 +42,9 @@ def test_the_public_keys_of_optimize_stay_as_they_are() -> None:
         "cost_model",
         "hardware",
         "memory",
+        "micro_batches",
         "model",
+        "move_state",
         "optimizer",
         "out",
         "time_limit_s",

@@ -1,0 +1,1 @@
+"""Comparing schedulers on suites of stored problems, and the best answers known to them."""

@@ -1,0 +1,65 @@
+"""From a problem of a suite to the one that schedulers are given, and what identifies it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, replace
+
+from remora.api.bench.suite import SuiteProblem
+from remora.api.bench.traces import batch_size, traced
+from remora.api.hardware import find_hardware
+from remora.api.micro_batches import graphs_at
+from remora.api.problem import find_optimizer
+from remora.schedule.problem import Problem
+
+__all__ = ["build_problem", "problem_hash"]
+
+
+def build_problem(item: SuiteProblem) -> Problem:
+    """Trace the model at the sizes needed, or read those traces, and work out roofline costs.
+
+    Raises:
+        UsageError: a value of the problem is not allowed.
+        TraceError: the model could not be traced.
+    """
+    from remora.cost_models.roofline import roofline_costs
+
+    hardware, optimizer = find_hardware(item.hardware), find_optimizer(item.optimizer)
+    graphs = graphs_at(
+        lambda samples: traced(item.model, item.values, samples),
+        batch_size(item.model, item.values),
+        item.world_size,
+        item.micro_batches,
+    )
+    costs = {
+        count: roofline_costs(graph, hardware, optimizer.name) for count, graph in graphs.items()
+    }
+    return Problem(
+        graphs,
+        costs,
+        hardware,
+        optimizer,
+        item.budget_bytes,
+        item.world_size,
+        item.micro_batches,
+    )
+
+
+def problem_hash(problem: Problem) -> str:
+    """A short name for everything that is given with a problem: graphs, hardware and limits.
+
+    Costs are left out: they follow from graphs and hardware by the rules of the program, and an
+    answer is simulated again wherever it is used.
+    """
+    hardware = replace(problem.hardware, flops_per_s=dict(problem.hardware.flops_per_s))
+    content = {
+        "graphs": {str(count): graph.content_hash for count, graph in problem.graphs.items()},
+        "hardware": asdict(hardware),
+        "optimizer": problem.optimizer.name,
+        "world_size": problem.world_size,
+        "micro_batches": problem.micro_batches,
+        "budget_bytes": problem.budget_bytes,
+    }
+    text = json.dumps(content, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
