@@ -34,9 +34,11 @@ DEFAULT_MEMBERS = (
     "partition",
     "rank_greedy",
     "milp",
+    "weight_streaming",
     "balanced",
     "megatron",
     "random",
+    "dtr",
     "rotor",
 )
 """Cheap ones first, so that a short time limit still has answers."""

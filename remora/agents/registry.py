@@ -20,6 +20,7 @@ SCHEDULERS: Mapping[str, str] = MappingProxyType(
         "best": "remora.agents.best:Best",
         "chen_sqrt": "remora.agents.heuristics.chen_sqrt:ChenSqrt",
         "cp_sat": "remora.agents.exact.cp_sat:CpSat",
+        "dtr": "remora.agents.heuristics.dtr:Dtr",
         "floor": "remora.agents.heuristics.floor:Floor",
         "greedy": "remora.agents.heuristics.greedy:Greedy",
         "greedy_variants": "remora.agents.heuristics.greedy_variants:GreedyVariants",
@@ -38,6 +39,7 @@ SCHEDULERS: Mapping[str, str] = MappingProxyType(
         "recompute_only": "remora.agents.heuristics.single_lever:RecomputeOnly",
         "rotor": "remora.agents.exact.planner:Rotor",
         "selective": "remora.agents.heuristics.selective:Selective",
+        "weight_streaming": "remora.agents.exact.weight_streaming:WeightStreaming",
     }
 )
 """Name to ``module:class``; a class is imported when it is asked for."""
