@@ -93,7 +93,7 @@ def groups_of(start: int, end: int, inner: bool = False) -> Iterator[tuple[Any, 
 def one_device_plans(problem: Any) -> Iterator[Any]:
     """The whole language of one device, whole batch, state on the device."""
     from remora.agents.evaluation import uses_host
-    from remora.agents.exact.menu_model import menu_choices
+    from remora.agents.exact.menus.model import menu_choices
     from remora.schedule.menu import keep_option, recompute_option
     from remora.schedule.schedule import MemoryPlan, Schedule
 
@@ -123,7 +123,7 @@ def one_device_plans(problem: Any) -> Iterator[Any]:
 
 def two_rank_plans(problem: Any) -> Iterator[Any]:
     """All pipelines, cuts and plain options of single units."""
-    from remora.agents.exact.menu_model import menu_choices
+    from remora.agents.exact.menus.model import menu_choices
     from remora.agents.heuristics.shapes import shapes_of
 
     borders = range(1, len(problem.graph.units))

@@ -27,9 +27,9 @@ def random_program(units: int, stages: int) -> Any:
     """Uneven units with eight options each as a 1f1b pipeline: tables, menu and loads."""
     import numpy as np
 
-    from remora.agents.exact.partition_loads import stage_loads
-    from remora.agents.exact.partition_ranges import RangeTables
-    from remora.agents.exact.stage_menu import StageMenu
+    from remora.agents.exact.partition.loads import stage_loads
+    from remora.agents.exact.partition.ranges import RangeTables
+    from remora.agents.exact.partition.stage_menu import StageMenu
     from remora.schedule.schedule import PipelineKind, UnitOption
 
     draw = random.Random(units).uniform
@@ -64,7 +64,11 @@ def measure(units: int, stages: int) -> dict[str, Any]:
     """Median seconds over `REPETITIONS`, and the best estimate over that of unlimited memory."""
     import numpy as np
 
-    from remora.agents.exact.partition import least_stage_bytes, partition_front, stage_seconds
+    from remora.agents.exact.partition.program import (
+        least_stage_bytes,
+        partition_front,
+        stage_seconds,
+    )
 
     program = random_program(units, stages)
     tables, menu, loads = program

@@ -19,7 +19,7 @@ SCHEDULERS: Mapping[str, str] = MappingProxyType(
         "balanced": "remora.agents.heuristics.balanced:Balanced",
         "best": "remora.agents.best:Best",
         "chen_sqrt": "remora.agents.heuristics.chen_sqrt:ChenSqrt",
-        "cp_sat": "remora.agents.exact.cp_sat:CpSat",
+        "cp_sat": "remora.agents.exact.menus.cp_sat:CpSat",
         "dtr": "remora.agents.heuristics.dtr:Dtr",
         "floor": "remora.agents.heuristics.floor:Floor",
         "greedy": "remora.agents.heuristics.greedy:Greedy",
@@ -28,10 +28,10 @@ SCHEDULERS: Mapping[str, str] = MappingProxyType(
         "learned": "remora.agents.learned.scheduler:Learned",
         "local_search": "remora.agents.heuristics.local_search:LocalSearch",
         "megatron": "remora.agents.heuristics.megatron:Megatron",
-        "milp": "remora.agents.exact.milp:Milp",
+        "milp": "remora.agents.exact.menus.milp:Milp",
         "offload_all": "remora.agents.heuristics.offload_all:OffloadAll",
         "offload_only": "remora.agents.heuristics.single_lever:OffloadOnly",
-        "partition": "remora.agents.exact.partition_planner:PartitionPlanner",
+        "partition": "remora.agents.exact.partition.scheduler:PartitionPlanner",
         "pipeline_only": "remora.agents.heuristics.single_lever:PipelineOnly",
         "random": "remora.agents.heuristics.random_plans:RandomPlans",
         "rank_greedy": "remora.agents.heuristics.rank_greedy:RankGreedy",
@@ -39,7 +39,7 @@ SCHEDULERS: Mapping[str, str] = MappingProxyType(
         "recompute_only": "remora.agents.heuristics.single_lever:RecomputeOnly",
         "rotor": "remora.agents.exact.planner:Rotor",
         "selective": "remora.agents.heuristics.selective:Selective",
-        "weight_streaming": "remora.agents.exact.weight_streaming:WeightStreaming",
+        "weight_streaming": "remora.agents.exact.weights.scheduler:WeightStreaming",
     }
 )
 """Name to ``module:class``; a class is imported when it is asked for."""

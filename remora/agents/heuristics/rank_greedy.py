@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from remora.agents.evaluation import Evaluator, SearchEnded
-from remora.agents.exact.partition_planner import partition_search
+from remora.agents.exact.partition.scheduler import partition_search
 from remora.agents.heuristics.changes import Pricing, changes_of
 from remora.agents.heuristics.fill import fill
 from remora.agents.heuristics.greedy import greedy_search

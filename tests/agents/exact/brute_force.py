@@ -7,7 +7,7 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator
 
-from remora.agents.exact.menu_model import menu_choices
+from remora.agents.exact.menus.model import menu_choices
 from remora.agents.heuristics.shapes import shapes_of
 from remora.hardware.hardware import Link
 from remora.schedule.problem import OPTIMIZERS, Problem

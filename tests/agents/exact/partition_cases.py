@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from hypothesis import strategies as st
 
-from remora.agents.exact.partition_loads import StageLoads, Team
-from remora.agents.exact.partition_ranges import RangeTables
-from remora.agents.exact.stage_menu import StageMenu
+from remora.agents.exact.partition.loads import StageLoads, Team
+from remora.agents.exact.partition.ranges import RangeTables
+from remora.agents.exact.partition.stage_menu import StageMenu
 from remora.schedule.schedule import UnitOption
 
 

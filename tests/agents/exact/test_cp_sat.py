@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remora.agents.exact.cp_sat import CpSat, solve
-from remora.agents.exact.cp_sat_model import PipelineModel
-from remora.agents.exact.cp_sat_shapes import cut_pipelines
-from remora.agents.exact.cp_sat_tables import RankTable, rank_tables
-from remora.agents.exact.menu_model import menu_choices
-from remora.agents.exact.menu_model_times import menu_times
+from remora.agents.exact.menus.cp_sat import CpSat, solve
+from remora.agents.exact.menus.cp_sat_model import PipelineModel
+from remora.agents.exact.menus.cp_sat_shapes import cut_pipelines
+from remora.agents.exact.menus.cp_sat_tables import RankTable, rank_tables
+from remora.agents.exact.menus.model import menu_choices
+from remora.agents.exact.menus.times import menu_times
 from remora.errors import InfeasibleError, InvalidInputError, MissingExtraError
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import PipelineKind, PipelinePlan

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from remora.agents.exact.menu_model import MenuChoices, menu_choices
-from remora.agents.exact.menu_model_memory import MemoryRow, memory_rows
-from remora.agents.exact.menu_model_times import MenuTimes, menu_times, micro_batch_s
-from remora.agents.exact.milp import Milp, solve
-from remora.agents.exact.milp_model import PacedModel
+from remora.agents.exact.menus.memory import MemoryRow, memory_rows
+from remora.agents.exact.menus.milp import Milp, solve
+from remora.agents.exact.menus.milp_model import PacedModel
+from remora.agents.exact.menus.model import MenuChoices, menu_choices
+from remora.agents.exact.menus.times import MenuTimes, menu_times, micro_batch_s
 from remora.errors import InfeasibleError, InvalidInputError, MissingExtraError
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Action

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from remora.agents.exact.partition import (
+from remora.agents.exact.partition.loads import Team, stage_loads
+from remora.agents.exact.partition.program import (
     Partition,
     least_stage_bytes,
     partition_front,
     stage_seconds,
 )
-from remora.agents.exact.partition_loads import Team, stage_loads
-from remora.agents.exact.partition_ranges import range_tables
-from remora.agents.exact.partition_shape import ShapeProgram
-from remora.agents.exact.stage_menu import stage_menu
+from remora.agents.exact.partition.ranges import range_tables
+from remora.agents.exact.partition.shape import ShapeProgram
+from remora.agents.exact.partition.stage_menu import stage_menu
 from remora.agents.heuristics.shapes import Shape
 from remora.schedule.layout import Layout
 from remora.schedule.menu import keep_all_schedule, unit_menu

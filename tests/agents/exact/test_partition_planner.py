@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from remora.agents.evaluation import Evaluator, score_of, uses_host
-from remora.agents.exact.partition_planner import PartitionPlanner
+from remora.agents.exact.partition.scheduler import PartitionPlanner
 from remora.agents.heuristics.space import Space
 from remora.errors import InfeasibleError, InvalidInputError, TimeLimitError
 from remora.schedule.cuts import standard_pipeline

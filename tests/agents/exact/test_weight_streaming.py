@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from remora.agents.evaluation import Evaluator, score_of
-from remora.agents.exact.weight_choices import flip_units, simple_choices
-from remora.agents.exact.weight_program import Limits, choose_streamed
-from remora.agents.exact.weight_reading import stream_tables, streamable_units
-from remora.agents.exact.weight_solver import solve_streaming
-from remora.agents.exact.weight_states import plain_states
-from remora.agents.exact.weight_streaming import WeightStreaming
-from remora.agents.exact.weight_tables import StreamTables
+from remora.agents.exact.weights.choices import flip_units, simple_choices
+from remora.agents.exact.weights.program import Limits, choose_streamed
+from remora.agents.exact.weights.reading import stream_tables, streamable_units
+from remora.agents.exact.weights.scheduler import WeightStreaming
+from remora.agents.exact.weights.solver import solve_streaming
+from remora.agents.exact.weights.states import plain_states
+from remora.agents.exact.weights.tables import StreamTables
 from remora.agents.heuristics.greedy import Greedy
 from remora.agents.heuristics.space import Space
 from remora.errors import InfeasibleError, InvalidInputError

@@ -6,11 +6,11 @@ import math
 
 from remora.agents.evaluation import Evaluator
 from remora.agents.exact.solved import Solved
-from remora.agents.exact.weight_choices import flip_units, simple_choices
-from remora.agents.exact.weight_program import Limits, choose_streamed
-from remora.agents.exact.weight_reading import stream_tables
-from remora.agents.exact.weight_states import host_gradients
-from remora.agents.exact.weight_tables import StreamTables
+from remora.agents.exact.weights.choices import flip_units, simple_choices
+from remora.agents.exact.weights.program import Limits, choose_streamed
+from remora.agents.exact.weights.reading import stream_tables
+from remora.agents.exact.weights.states import host_gradients
+from remora.agents.exact.weights.tables import StreamTables
 from remora.schedule.schedule import Schedule
 
 __all__ = ["limits_of", "solve_streaming"]

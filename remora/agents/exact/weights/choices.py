@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from remora.agents.evaluation import Evaluator
-from remora.agents.exact.weight_program import Limits
-from remora.agents.exact.weight_tables import StreamTables
+from remora.agents.exact.weights.program import Limits
+from remora.agents.exact.weights.tables import StreamTables
 
 __all__ = ["flip_units", "simple_choices"]
 

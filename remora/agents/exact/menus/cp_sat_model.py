@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from remora.agents.exact.cp_sat_tables import RankTable
-from remora.agents.exact.menu_model import MenuChoices
-from remora.agents.exact.menu_model_memory import MemoryRow, Sharers
-from remora.agents.exact.menu_model_times import MenuTimes
+from remora.agents.exact.menus.cp_sat_tables import RankTable
+from remora.agents.exact.menus.memory import MemoryRow, Sharers
+from remora.agents.exact.menus.model import MenuChoices
+from remora.agents.exact.menus.times import MenuTimes
 from remora.errors import MissingExtraError
 from remora.schedule.lowering import lower
 from remora.schedule.program import Instruction, InstructionKind, Program, Stream

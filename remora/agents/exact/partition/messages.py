@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from remora.agents.exact.partition_loads import StageLoads
-from remora.agents.exact.partition_ranges import RangeTables
+from remora.agents.exact.partition.loads import StageLoads
+from remora.agents.exact.partition.ranges import RangeTables
 from remora.schedule.links import Links
 from remora.schedule.problem import Problem
 

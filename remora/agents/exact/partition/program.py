@@ -13,7 +13,7 @@ memory slots, for this class and objective:
 - every stage is a range of units in the order of the chain, and every unit takes one option of its
   menu, by itself (no groups);
 - stage g with ``[a, b)`` needs ``state + passes * pass + max(n * held + work, step)`` bytes of the
-  tables of :mod:`~remora.agents.exact.partition_ranges`, n being its micro-batches in flight, and
+  tables of :mod:`~remora.agents.exact.partition.ranges`, n being its micro-batches in flight, and
   that is within the limit given for stage g;
 - the objective is any function that grows with both path and slowest stage; ``estimate_s`` is the
   one used: ``fill * path + (micro_batches - fill) * stages_per_rank * slowest``.
@@ -22,7 +22,7 @@ For gpipe and 1f1b (fill = 1) that is one pass through all stages and the steady
 times the slowest, AdaPipe's warm-up, steady and ending parts without the waiting of uneven stages
 in the first and the last of them. For kinds with several stages per rank a rank counts as if all
 of its stages were as slow as the slowest one, and each of them has its own share of the memory;
-:mod:`~remora.agents.exact.partition_shape` moves both until they say the truth about the result,
+:mod:`~remora.agents.exact.partition.shape` moves both until they say the truth about the result,
 which is a local optimum there.
 
 Sources: Sun et al., "AdaPipe: Optimizing Pipeline Parallelism with Adaptive Recomputation and
@@ -40,9 +40,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from remora.agents.exact.partition_loads import StageLoads
-from remora.agents.exact.partition_ranges import RangeTables
-from remora.agents.exact.stage_menu import StageMenu
+from remora.agents.exact.partition.loads import StageLoads
+from remora.agents.exact.partition.ranges import RangeTables
+from remora.agents.exact.partition.stage_menu import StageMenu
 
 __all__ = [
     "Partition",
@@ -98,7 +98,7 @@ def stage_seconds(
         ``[stage, a, b]``.  # [num_stages, L + 1, L + 1]
     """
     # Imported here because numba is slow to load and not every search comes to this point.
-    from remora.agents.exact.partition_kernel import fill_stage
+    from remora.agents.exact.partition.kernel import fill_stage
 
     size = tables.num_units
     found = np.full((loads.num_stages, size + 1, size + 1), np.inf)
@@ -155,7 +155,7 @@ def partition_front(stage: Floats, message: Floats | None = None) -> list[Partit
     Returns:
         Least sum first, then less and less of the largest; empty where nothing fits.
     """
-    from remora.agents.exact.partition_kernel import best_cuts
+    from remora.agents.exact.partition.kernel import best_cuts
 
     num_stages, size = stage.shape[0], stage.shape[1]
     best = np.empty((num_stages, size))

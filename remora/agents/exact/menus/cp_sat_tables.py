@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from remora.agents.exact.menu_model import MenuChoices
+from remora.agents.exact.menus.model import MenuChoices
 from remora.schedule.orders import pipeline_order
 from remora.schedule.schedule import PipelinePlan
 from remora.simulator.compiled import simulator_of

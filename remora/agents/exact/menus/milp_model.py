@@ -12,10 +12,10 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from remora.agents.exact.menu_model import MenuChoices
-from remora.agents.exact.menu_model_memory import MemoryRow, Sharers, memory_rows
-from remora.agents.exact.menu_model_times import FloatArray, MenuTimes
-from remora.agents.exact.milp_solver import MixedProgram, Term
+from remora.agents.exact.menus.memory import MemoryRow, Sharers, memory_rows
+from remora.agents.exact.menus.milp_solver import MixedProgram, Term
+from remora.agents.exact.menus.model import MenuChoices
+from remora.agents.exact.menus.times import FloatArray, MenuTimes
 
 __all__ = ["PacedModel"]
 

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from remora.agents.evaluation import Evaluator, Score
-from remora.agents.exact.partition import to_slots
-from remora.agents.exact.partition_loads import StageLoads, Team
-from remora.agents.exact.stage_menu import StageMenu
+from remora.agents.exact.partition.loads import StageLoads, Team
+from remora.agents.exact.partition.program import to_slots
+from remora.agents.exact.partition.stage_menu import StageMenu
 from remora.agents.heuristics.space import Space
 from remora.schedule.schedule import PipelinePlan, Schedule
 
@@ -137,7 +137,7 @@ def _knapsack(
 ) -> Knapsack:
     """All plans of the units of a team that differ, one for each number of slots that helps."""
     # Imported here because numba is slow to load and not every search comes to this point.
-    from remora.agents.exact.partition_kernel import fill_knapsack, trace_knapsack
+    from remora.agents.exact.partition.kernel import fill_knapsack, trace_knapsack
 
     stage_of = {u: stage for stage in team.stages for u in range(*spans[stage])}
     units = tuple(sorted(stage_of))

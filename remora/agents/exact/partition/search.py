@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from remora.agents.evaluation import Evaluator
-from remora.agents.exact.partition import Partition
-from remora.agents.exact.partition_fill import Filled, Knapsacks, fill_ranks
-from remora.agents.exact.partition_shape import ShapeProgram
+from remora.agents.exact.partition.fill import Filled, Knapsacks, fill_ranks
+from remora.agents.exact.partition.program import Partition
+from remora.agents.exact.partition.shape import ShapeProgram
 from remora.agents.heuristics.space import Space
 from remora.schedule.schedule import Schedule
 

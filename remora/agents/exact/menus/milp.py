@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from remora.agents.evaluation import Evaluator, SearchEnded, check_one_device
-from remora.agents.exact.menu_model import menu_choices
-from remora.agents.exact.menu_model_times import menu_times
-from remora.agents.exact.milp_model import PacedModel
+from remora.agents.exact.menus.milp_model import PacedModel
+from remora.agents.exact.menus.model import menu_choices
+from remora.agents.exact.menus.times import menu_times
 from remora.agents.exact.solved import Solved
 from remora.agents.heuristics.least_memory import find_fitting
 from remora.agents.heuristics.space import Space

@@ -25,8 +25,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from remora.agents.exact.weight_rows import IntegerRows, Term
-from remora.agents.exact.weight_tables import Bundle, StreamTables, Task
+from remora.agents.exact.weights.rows import IntegerRows, Term
+from remora.agents.exact.weights.tables import Bundle, StreamTables, Task
 from remora.schedule.program import Stream
 
 __all__ = ["Limits", "StreamChoice", "choose_streamed"]

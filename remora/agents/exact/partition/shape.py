@@ -17,17 +17,17 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from remora.agents.exact.partition import (
+from remora.agents.exact.partition.loads import StageLoads, fill_share, stage_loads
+from remora.agents.exact.partition.messages import message_seconds
+from remora.agents.exact.partition.program import (
     Partition,
     leanest_seconds,
     least_stage_bytes,
     partition_front,
     stage_seconds,
 )
-from remora.agents.exact.partition_loads import StageLoads, fill_share, stage_loads
-from remora.agents.exact.partition_messages import message_seconds
-from remora.agents.exact.partition_ranges import RangeTables
-from remora.agents.exact.stage_menu import StageMenu
+from remora.agents.exact.partition.ranges import RangeTables
+from remora.agents.exact.partition.stage_menu import StageMenu
 from remora.agents.heuristics.shapes import Shape
 from remora.schedule.problem import Problem
 

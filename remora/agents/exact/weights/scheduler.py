@@ -6,7 +6,7 @@ the weights of any units may wait on the host and be loaded ahead of every use. 
 gone between its uses and needs not come back after the step, but crosses the link for every forward
 and backward. Activations are kept, recomputed or moved beside that. Wanted: the fastest step whose
 peak is within the budget. Given the memory plan, the choice of streamed units is solved exactly
-(:mod:`remora.agents.exact.weight_program`).
+(:mod:`remora.agents.exact.weights.program`).
 
 Source: Beaumont, Eyraud-Dubois, Shilova, Zhao, "Weight offloading strategies for training large
 DNN models", hal-03580767 (2022).
@@ -20,10 +20,10 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from remora.agents.evaluation import Evaluator, SearchEnded, check_one_device
-from remora.agents.exact.weight_program import Limits, choose_streamed
-from remora.agents.exact.weight_reading import stream_tables, streamable_units
-from remora.agents.exact.weight_solver import solve_streaming
-from remora.agents.exact.weight_states import (
+from remora.agents.exact.weights.program import Limits, choose_streamed
+from remora.agents.exact.weights.reading import stream_tables, streamable_units
+from remora.agents.exact.weights.solver import solve_streaming
+from remora.agents.exact.weights.states import (
     StatedSpace,
     host_gradients,
     plain_states,

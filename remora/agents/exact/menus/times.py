@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from remora.agents.exact.menu_model import MenuChoices
+from remora.agents.exact.menus.model import MenuChoices
 from remora.schedule.layout import Layout
 
 __all__ = ["MenuTimes", "menu_times", "micro_batch_s"]

@@ -7,10 +7,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from remora.agents.evaluation import Evaluator, SearchEnded
-from remora.agents.exact.partition_ranges import RangeTables, range_tables
-from remora.agents.exact.partition_search import ShapeSearch
-from remora.agents.exact.partition_shape import ShapeProgram
-from remora.agents.exact.stage_menu import StageMenu, stage_menu
+from remora.agents.exact.partition.ranges import RangeTables, range_tables
+from remora.agents.exact.partition.search import ShapeSearch
+from remora.agents.exact.partition.shape import ShapeProgram
+from remora.agents.exact.partition.stage_menu import StageMenu, stage_menu
 from remora.agents.heuristics.least_memory import find_fitting
 from remora.agents.heuristics.shapes import Shape
 from remora.agents.heuristics.space import Space

@@ -7,12 +7,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from remora.agents.evaluation import Evaluator, SearchEnded
-from remora.agents.exact.cp_sat_model import PipelineModel
-from remora.agents.exact.cp_sat_shapes import CutPipelines, cut_pipelines
-from remora.agents.exact.cp_sat_tables import rank_tables
-from remora.agents.exact.menu_model import MenuChoices, menu_choices
-from remora.agents.exact.menu_model_memory import memory_rows
-from remora.agents.exact.menu_model_times import MenuTimes, menu_times
+from remora.agents.exact.menus.cp_sat_model import PipelineModel
+from remora.agents.exact.menus.cp_sat_shapes import CutPipelines, cut_pipelines
+from remora.agents.exact.menus.cp_sat_tables import rank_tables
+from remora.agents.exact.menus.memory import memory_rows
+from remora.agents.exact.menus.model import MenuChoices, menu_choices
+from remora.agents.exact.menus.times import MenuTimes, menu_times
 from remora.agents.exact.solved import Solved
 from remora.agents.heuristics.least_memory import find_fitting
 from remora.agents.heuristics.space import Space

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
-from remora.agents.exact.weight_tables import Bundle, Point, StreamTables, Task
+from remora.agents.exact.weights.tables import Bundle, Point, StreamTables, Task
 from remora.graph.model_graph import PARAMETER
 from remora.schedule.layout import Layout
 from remora.schedule.lowering import lower

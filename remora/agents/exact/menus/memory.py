@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from remora.agents.exact.menu_model import MenuChoices
-from remora.agents.exact.menu_model_holds import OWN, Hold, holds_of
-from remora.agents.exact.menu_model_ticks import Ticks
+from remora.agents.exact.menus.holds import OWN, Hold, holds_of
+from remora.agents.exact.menus.model import MenuChoices
+from remora.agents.exact.menus.ticks import Ticks
 from remora.graph.model_graph import GRADIENT
 from remora.schedule.layout import Layout
 from remora.schedule.lowering import resident_bytes

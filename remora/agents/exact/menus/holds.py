@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from remora.agents.exact.menu_model import MenuChoices
-from remora.agents.exact.menu_model_ticks import Ticks
+from remora.agents.exact.menus.model import MenuChoices
+from remora.agents.exact.menus.ticks import Ticks
 from remora.schedule.chain import ChainUnit
 from remora.schedule.stage import UnitPlan
 

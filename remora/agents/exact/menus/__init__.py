@@ -1,0 +1,1 @@
+"""Exact solvers over the memory options of units: HiGHS and CP-SAT."""

@@ -1,0 +1,1 @@
+"""Cuts and memory options of pipelines by a two-level dynamic program."""

@@ -1,0 +1,1 @@
+"""Which weights wait on the host, by an integer program."""
