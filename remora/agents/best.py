@@ -9,9 +9,10 @@ from random import Random
 
 from remora.agents.candidates import Candidate, candidate_of, run_member
 from remora.agents.evaluation import Evaluator, SearchEnded
-from remora.agents.heuristics.annealing import anneal
+from remora.agents.heuristics.annealing import RACE_SHARE, anneal, first_plans
 from remora.agents.heuristics.least_memory import find_fitting
 from remora.agents.heuristics.local_search import check_evaluations, improve
+from remora.agents.heuristics.race import race
 from remora.agents.heuristics.shapes import Shape, shape_of
 from remora.agents.heuristics.space import Space
 from remora.agents.heuristics.stretch import Stretch
@@ -32,7 +33,6 @@ DEFAULT_MEMBERS = (
     "greedy_variants",
     "greedy",
     "partition",
-    "rank_greedy",
     "milp",
     "weight_streaming",
     "balanced",
@@ -49,17 +49,17 @@ POLISHED = "polished"
 LEAST_MEMORY = "least_memory"
 """Name of the last row where no member finds anything that fits."""
 
-# Schedules that the final local search starts from, each of another pipeline if there are some.
+# Schedules that the final local search starts from, besides the best of every pipeline.
 _NUM_STARTS = 3
 
 # A member may use this part of the time left, so that the ones after it get their turn.
-_SHARE_OF_TIME = 0.3
+_SHARE_OF_TIME = 0.15
 
 # The pool ends where this part of the time is left, if it has found anything by then.
-_LEFT_TO_POLISH = 0.35
+_LEFT_TO_POLISH = 0.6
 
-# Of polishing: climbing from all starts, then annealing from the best, then climbing again.
-_CLIMB, _ANNEAL = 0.3, 0.85
+# Of polishing: a race of all starts, then annealing from the winner, then climbing.
+_ANNEAL = 0.9
 
 Listener = Callable[[Candidate], None]
 
@@ -147,7 +147,7 @@ class Best:
                 break
             pool.append(self._run(member, problem, evaluator.remaining_s * _SHARE_OF_TIME))
             yield pool[-1]
-        starts = best_schedules(pool, _NUM_STARTS)
+        starts = best_schedules(pool)
         if not starts:
             yield self._last_resort(problem, evaluator, pool)
         elif evaluator.remaining_s > 0:
@@ -161,16 +161,16 @@ class Best:
     def _polish(
         self, problem: Problem, starts: tuple[Schedule, ...], time_limit_s: float
     ) -> Candidate:
-        """Climb from all starts, anneal from what came out best, and climb from there."""
+        """Race from all starts, anneal from what came out best, and climb from there."""
         evaluator = Evaluator(problem, time_limit_s)
         space = Space(problem)
         rng = Random(self.seed)
         # An interrupt here only ends the polishing: what it found so far still counts.
         with suppress(SearchEnded, KeyboardInterrupt):
             evaluator.score_all(starts)
+            plans = [*starts, *first_plans(space, evaluator)]
             whole = Stretch(evaluator, self.evaluations)
-            for number, start in enumerate(starts, start=1):
-                improve(space, evaluator, start, whole.part(_CLIMB * number / len(starts)), rng)
+            race(space, evaluator, leaders(evaluator, plans), whole.part(RACE_SHARE), rng)
             best = evaluator.best or starts[0]
             anneal(space, evaluator, best, whole.part(_ANNEAL), rng)
             improve(space, evaluator, evaluator.best or best, whole, rng)
@@ -191,22 +191,29 @@ class Best:
         return candidate_of(LEAST_MEMORY, problem, schedule, before_s - evaluator.remaining_s)
 
 
-def best_schedules(candidates: Sequence[Candidate], count: int) -> tuple[Schedule, ...]:
-    """The best ``count`` different schedules that fit, the best one of every pipeline first.
-
-    Kind, ranks and micro-batches make the basins that a local search hardly leaves.
-    """
+def best_schedules(candidates: Sequence[Candidate]) -> tuple[Schedule, ...]:
+    """The different schedules that fit, best first."""
     ordered: list[Schedule] = []
     rest = list(candidates)
     while (best := winner(rest)) is not None:
         rest.remove(best)
         if best.schedule is not None and best.schedule not in ordered:
             ordered.append(best.schedule)
-    leaders: dict[Shape, Schedule] = {}
+    return tuple(ordered)
+
+
+def leaders(evaluator: Evaluator, schedules: Sequence[Schedule]) -> list[Schedule]:
+    """The best schedules of every pipeline, and a few others, best first.
+
+    Raises:
+        SearchEnded: a limit of the evaluator is reached.
+    """
+    ordered = sorted(set(schedules), key=lambda s: evaluator.score(s).step_time_s)
+    firsts: dict[Shape, Schedule] = {}
     for schedule in ordered:
-        leaders.setdefault(shape_of(schedule.pipeline), schedule)
-    firsts = list(leaders.values())
-    return tuple([*firsts, *(s for s in ordered if s not in firsts)][:count])
+        firsts.setdefault(shape_of(schedule.pipeline), schedule)
+    chosen = {*firsts.values(), *ordered[:_NUM_STARTS]}
+    return [schedule for schedule in ordered if schedule in chosen]
 
 
 def winner(candidates: Sequence[Candidate]) -> Candidate | None:

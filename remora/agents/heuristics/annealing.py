@@ -12,16 +12,18 @@ from random import Random
 from typing import NamedTuple
 
 from remora.agents.evaluation import Evaluator, Score, SearchEnded
+from remora.agents.heuristics.greedy import greedy_search
 from remora.agents.heuristics.local_search import check_evaluations
 from remora.agents.heuristics.moves import random_move
-from remora.agents.heuristics.rank_greedy import rank_greedy_search
+from remora.agents.heuristics.race import race
+from remora.agents.heuristics.rank_greedy import contestants
 from remora.agents.heuristics.space import Space
 from remora.agents.heuristics.stretch import Stretch
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Schedule
 from remora.simulator.bounds import lower_bound_s
 
-__all__ = ["Annealing", "anneal"]
+__all__ = ["RACE_SHARE", "Annealing", "anneal", "first_plans"]
 
 _HOTTEST, _COLDEST = (1e-2, 3e-3, 1e-3), 3e-5
 """Relative growth of the step time that is accepted about every third time.
@@ -40,6 +42,9 @@ dear at the end, so that they end within it.
 _TWO_MOVES = 0.3
 """Share of proposals that make two changes at once, as an exchange of memory needs."""
 
+RACE_SHARE = 0.5
+"""Of the time, where several pipelines race for the place where the walk begins."""
+
 _PATIENCE_PER_UNIT = 60
 """Proposals in a row that were all met before, relative to the units, before a round ends."""
 
@@ -48,7 +53,7 @@ _SAME_TIME = 1e-9
 
 @dataclass(frozen=True)
 class Annealing:
-    """Anneal from the greedy plan; on several ranks from the rank-aware greedy one.
+    """Anneal from the greedy plan; on several ranks from the winner of a race of pipelines.
 
     Attributes:
         evaluations: schedules to simulate after the first plan, None to use all the time there
@@ -74,11 +79,25 @@ class Annealing:
         evaluator = Evaluator(problem, time_limit_s)
         space = Space(problem)
         with suppress(SearchEnded):
-            start = rank_greedy_search(space, evaluator)
-            if start is not None:
-                stretch = Stretch(evaluator, self.evaluations)
-                anneal(space, evaluator, start, stretch, Random(self.seed))
+            starts = first_plans(space, evaluator)
+            stretch, rng = Stretch(evaluator, self.evaluations), Random(self.seed)
+            if len(starts) > 1:
+                race(space, evaluator, starts, stretch.part(RACE_SHARE), rng)
+            if evaluator.best is not None:
+                anneal(space, evaluator, evaluator.best, stretch, rng)
         return evaluator.answer(self.name)
+
+
+def first_plans(space: Space, evaluator: Evaluator) -> list[Schedule]:
+    """Where a walk may begin: the greedy plan of one device, or one of every pipeline.
+
+    Raises:
+        SearchEnded: a limit of the evaluator is reached.
+    """
+    if space.problem.world_size > 1:
+        return contestants(space, evaluator)
+    found = greedy_search(space, evaluator)
+    return [] if found is None else [found]
 
 
 def anneal(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -11,22 +11,24 @@ from remora.agents.exact.partition.scheduler import partition_search
 from remora.agents.heuristics.changes import Pricing, changes_of
 from remora.agents.heuristics.fill import fill
 from remora.agents.heuristics.greedy import greedy_search
-from remora.agents.heuristics.greedy_variants import beginnings
 from remora.agents.heuristics.least_memory import find_fitting
 from remora.agents.heuristics.neighbours import clean_up
-from remora.agents.heuristics.shapes import Shape
+from remora.agents.heuristics.shapes import Shape, shape_of
 from remora.agents.heuristics.space import Space
 from remora.schedule.cuts import balanced_cuts, uniform_cuts
 from remora.schedule.problem import Problem
-from remora.schedule.schedule import PipelinePlan, Schedule
+from remora.schedule.schedule import PipelineKind, Schedule
+from remora.simulator.bounds import fastest_pipeline
 
-__all__ = ["RankGreedy", "filled_pipelines", "rank_greedy_search"]
+__all__ = ["RankGreedy", "contestants", "filled_pipelines", "rank_greedy_search"]
 
 _CLEANED = 3
-_PROGRAM_SHARE = 0.3
+_PROGRAM_SHARE = 0.2
 _PROGRAM_SLOTS = 200
-_TOO_SLOW = 1.05
-_PRICINGS = (Pricing(copy_cost=True), Pricing(copy_cost=False))
+_TOO_SLOW = 1.15
+
+# Copies dear and close to the device's own pace, or free with time to spare.
+_WAYS = ((Pricing(copy_cost=True), (2, 1)), (Pricing(copy_cost=False), (8, 4)))
 
 
 @dataclass(frozen=True)
@@ -58,15 +60,31 @@ def rank_greedy_search(space: Space, evaluator: Evaluator) -> Schedule | None:
     """
     if space.problem.world_size == 1:
         return greedy_search(space, evaluator)
-    evaluator.score(space.floor)
-    starts = [*_partitioned(space, evaluator), *filled_pipelines(space, evaluator)]
-    if not starts:
-        least = find_fitting(space, evaluator)
-        starts = [] if least is None else [least]
-    starts.sort(key=lambda schedule: evaluator.score(schedule).step_time_s)
+    starts = contestants(space, evaluator)
     for schedule in starts[:_CLEANED]:
         clean_up(space, evaluator, schedule)
     return evaluator.best
+
+
+def contestants(space: Space, evaluator: Evaluator) -> list[Schedule]:
+    """The fastest schedule that fits of every shape found to have one, fastest first.
+
+    From the partition program and from filling every pipeline; where neither finds any, the
+    schedule of least memory if that fits.
+
+    Raises:
+        SearchEnded: a limit of the evaluator is reached.
+    """
+    evaluator.score(space.floor)
+    plans = [*_partitioned(space, evaluator), *filled_pipelines(space, evaluator)]
+    if not plans:
+        least = find_fitting(space, evaluator)
+        plans = [] if least is None else [least]
+    plans.sort(key=lambda schedule: evaluator.score(schedule).step_time_s)
+    by_shape: dict[Shape, Schedule] = {}
+    for plan in plans:
+        by_shape.setdefault(shape_of(plan.pipeline), plan)
+    return list(by_shape.values())
 
 
 def _partitioned(space: Space, evaluator: Evaluator) -> list[Schedule]:
@@ -85,46 +103,55 @@ def _partitioned(space: Space, evaluator: Evaluator) -> list[Schedule]:
 def filled_pipelines(space: Space, evaluator: Evaluator) -> list[Schedule]:
     """The fastest fitting schedule of every shape and way to cut, fastest first.
 
-    Pipelines come in the order of their seconds with everything kept. Filling makes a pipeline
-    slower, so those that are far behind the best filled one by then are left out.
+    Shapes come in the order of the seconds that none of their schedules goes below, and the rest
+    is left out once that is more than a filled one takes. Filling makes a pipeline slower, so one
+    that is far behind with everything kept is not filled.
 
     Raises:
         SearchEnded: a limit of the evaluator is reached.
     """
-    pipelines = list(_pipelines(space))
-    kept = [space.with_parts(space.keep_all, pipeline=pipeline) for pipeline in pipelines]
-    least_s = [score.step_time_s for score in evaluator.score_all(kept)]
     found: dict[Schedule, float] = {}
-    for index in sorted(range(len(kept)), key=least_s.__getitem__):
-        if found and least_s[index] > _TOO_SLOW * min(found.values()):
+    for bound_s, shape in _bounded(space):
+        best_s = min(found.values(), default=math.inf)
+        if bound_s >= best_s:
             break
-        best = _fastest_filled(space, evaluator, kept[index])
-        if best is not None:
-            found[best] = evaluator.score(best).step_time_s
+        for cuts in _cuts(space, shape):
+            start = space.with_parts(space.keep_all, pipeline=shape.cut(cuts))
+            if evaluator.score(start).step_time_s > _TOO_SLOW * best_s:
+                continue
+            filled = _fastest_filled(space, evaluator, start)
+            if filled is not None:
+                found[filled] = evaluator.score(filled).step_time_s
     return sorted(found, key=found.__getitem__)
+
+
+def _bounded(space: Space) -> list[tuple[float, Shape]]:
+    """Shapes with the seconds that memory apart none of their schedules goes below, in order."""
+    chains = space.problem.chains
+    found: list[tuple[float, Shape]] = []
+    known: dict[tuple[PipelineKind, int, int], float] = {}
+    for shape in space.shapes:
+        chain = chains[shape.micro_batches]
+        key = (shape.kind, shape.num_ranks, shape.micro_batches)
+        if key not in known:
+            time = None
+            if shape.num_ranks > 1:
+                time = fastest_pipeline(chain, shape.num_ranks, shape.micro_batches, shape.kind)
+            work_s = sum(unit.forward_s + unit.backward_s for unit in chain.units)
+            known[key] = shape.micro_batches * work_s if time is None else time.path_s
+        found.append((known[key], shape))
+    return sorted(found, key=lambda entry: entry[0])
 
 
 def _fastest_filled(space: Space, evaluator: Evaluator, start: Schedule) -> Schedule | None:
     """The best of some pricings and paces; None if none fits."""
-    pricings = _PRICINGS if space.can_offload else _PRICINGS[:1]
     found: dict[Schedule, float] = {}
-    for pricing in pricings:
-        changes = changes_of(space, pricing)
-        for begin in beginnings(space, start):
-            schedule = fill(space, evaluator, begin, changes)
-            if schedule is not None and (score := evaluator.score(schedule)).feasible:
-                found[schedule] = score.step_time_s
+    for pricing, (window, distance) in _WAYS if space.can_offload else _WAYS[:1]:
+        begin = space.with_parts(start, window=window, distance=distance)
+        schedule = fill(space, evaluator, begin, changes_of(space, pricing))
+        if schedule is not None and (score := evaluator.score(schedule)).feasible:
+            found[schedule] = score.step_time_s
     return min(found, key=found.__getitem__, default=None)
-
-
-def _pipelines(space: Space) -> Iterator[PipelinePlan]:
-    """Every shape with every way to cut it, the standard pipeline first."""
-    yield space.pipeline
-    for shape in space.shapes:
-        for cuts in _cuts(space, shape):
-            pipeline = shape.cut(cuts)
-            if pipeline != space.pipeline:
-                yield pipeline
 
 
 def _cuts(space: Space, shape: Shape) -> list[tuple[int, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -24,7 +25,9 @@ from remora.simulator.floor import floor_schedule
 
 __all__ = ["Choice", "Space"]
 
-_PLAIN = frozenset({Action.KEEP, Action.RECOMPUTE})
+_WHOLE = (frozenset(), frozenset({Action.KEEP}), frozenset({Action.RECOMPUTE}))
+"""Actions of options that a unit inside a group may have."""
+
 _DEFAULT = MemoryPlan(())
 
 
@@ -75,6 +78,7 @@ class Space:
         self._recompute = tuple(next((o for o in m if is_recompute(o)), m[0]) for m in self.menus)
         # By identity, since options come out of menus and are looked at all the time.
         self._offloads = {id(o): Action.OFFLOAD in o.distinct for m in self.menus for o in m}
+        self._groupable = {id(o): o.distinct in _WHOLE for m in self.menus for o in m}
         self.choices = tuple(self._choices(unit) for unit in range(len(self.menus)))
 
     @property
@@ -154,6 +158,12 @@ class Space:
             for unit, option in enumerate(found.memory.options)
         ]
         return self.with_parts(found, options=again)
+
+    def within(self, shape: Shape) -> Space:
+        """The same space without other pipelines to change to; cuts still move."""
+        found = copy(self)
+        found.shapes = (shape,)
+        return found
 
     def with_action(self, action: Action) -> list[UnitOption]:
         """For every unit the option that takes ``action`` for most of it, else keep."""
@@ -277,8 +287,8 @@ class Space:
                 chosen[unit] = self.menus[unit][0] if outermost else self._recompute[unit]
                 alone += [span] if outermost else []
         for unit in grouped:
-            actions = chosen[unit].distinct
-            if len(actions) > 1 or actions - _PLAIN:
+            option = chosen[unit]
+            if not self._groupable.get(id(option), option.distinct in _WHOLE):
                 chosen[unit] = self.menus[unit][0]
         return chosen, [*longer, *alone]
 

@@ -118,7 +118,7 @@ class _Side:
         self._host = np.array([rates.latency_s, rates.d2h_bytes_per_s, rates.h2d_bytes_per_s])
         self._gradient = self._fixed.statics.ints[:, GRADIENT].copy()
         self._streamed: dict[tuple[int, ...], NDArray[np.bool_]] = {}
-        self._scratch: tuple[Size, Scratch] | None = None
+        self._scratch: dict[tuple[int, int], tuple[Size, Scratch]] = {}
 
     def batch(self, schedules: Sequence[Schedule]) -> list[Figures]:
         """Figures of schedules with equal orders of tasks."""
@@ -158,7 +158,7 @@ class _Side:
         ]
 
     def _scratch_for(self, plans: Plans, micro_batches: int, depth: int) -> Scratch:
-        """A scratch with room for these plans; the last one where it fits."""
+        """A scratch with room for these plans, and for those before of as many stages."""
         stages = plans.spans.shape[1]
         size = Size(
             stages=stages,
@@ -168,10 +168,15 @@ class _Side:
             depth=depth,
             window=int(plans.spans[:, :, 2].max()),
         )
-        if self._scratch is None or not self._scratch[0].covers(size):
-            scratch = new_scratch(self._fixed.chain, self._fixed.statics, self._host, size)
-            self._scratch = (size, scratch)
-        return self._scratch[1]
+        # Searches go to and fro between kinds of pipelines, so each keeps its own.
+        key = (size.stages, size.copies)
+        known = self._scratch.get(key)
+        if known is not None and known[0].joined(size) == known[0]:
+            return known[1]
+        size = size if known is None else known[0].joined(size)
+        scratch = new_scratch(self._fixed.chain, self._fixed.statics, self._host, size)
+        self._scratch[key] = (size, scratch)
+        return scratch
 
     def _rows_of(self, schedule: Schedule) -> list[int]:
         row = self._rows.row

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -42,12 +42,10 @@ class Size:
     depth: int
     window: int
 
-    def covers(self, other: Size) -> bool:
-        """Whether a scratch of this size serves plans of another."""
-        same = ("stages", "copies", "ranks", "micro_batches")
-        return all(getattr(self, name) == getattr(other, name) for name in same) and (
-            self.depth >= other.depth and self.window >= other.window
-        )
+    def joined(self, other: Size) -> Size:
+        """The size that serves plans of both, which have equal stages, copies and ranks."""
+        depth, window = max(self.depth, other.depth), max(self.window, other.window)
+        return replace(self, depth=depth, window=window)
 
 
 class Scratch(NamedTuple):
