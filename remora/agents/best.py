@@ -34,6 +34,7 @@ DEFAULT_MEMBERS = (
     "greedy",
     "partition",
     "milp",
+    "recompute_offload",
     "weight_streaming",
     "balanced",
     "megatron",

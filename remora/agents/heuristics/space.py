@@ -25,7 +25,11 @@ from remora.simulator.floor import floor_schedule
 
 __all__ = ["Choice", "Space"]
 
-_WHOLE = (frozenset(), frozenset({Action.KEEP}), frozenset({Action.RECOMPUTE}))
+_WHOLE: tuple[frozenset[Action], ...] = (
+    frozenset(),
+    frozenset({Action.KEEP}),
+    frozenset({Action.RECOMPUTE}),
+)
 """Actions of options that a unit inside a group may have."""
 
 _DEFAULT = MemoryPlan(())
