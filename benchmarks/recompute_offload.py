@@ -27,7 +27,7 @@ LIMITS = (100, None)
 
 def random_problem(stages: int, link: float) -> Any:
     """An uneven chain of which every set and every input can move."""
-    from remora.agents.exact.offload_chain import OffloadChain, StageOption
+    from remora.agents.exact.chains.offload_chain import OffloadChain, StageOption
 
     chain = random_chain(stages, seed=stages)
     inputs = [0.0, *chain.boundary_size[1:-1]]
@@ -39,8 +39,8 @@ def random_problem(stages: int, link: float) -> Any:
 
 def measure(link: float, limit: int | None) -> dict[str, Any]:
     """Median seconds of a table and of a plan, and optimum over ideal time at memory shares."""
-    from remora.agents.exact.offload_table import build_offload_table
-    from remora.agents.exact.rotor_chain import keep_all_need
+    from remora.agents.exact.chains.offload_table import build_offload_table
+    from remora.agents.exact.chains.rotor_chain import keep_all_need
 
     problem = random_problem(STAGES, link)
     chain = problem.chain
@@ -72,7 +72,7 @@ def measure(link: float, limit: int | None) -> dict[str, Any]:
 def compile_seconds() -> float:
     """Seconds until the first answer in this process: loading numba, compiling or its cache."""
     begin = time.perf_counter()
-    from remora.agents.exact.offload_table import solve_offload_chain
+    from remora.agents.exact.chains.offload_table import solve_offload_chain
 
     solve_offload_chain(random_problem(3, 1.0), 12.0, slots=10)
     return time.perf_counter() - begin

@@ -23,7 +23,7 @@ SHARES = (0.15, 0.25, 0.40, 0.50)
 
 def random_chain(stages: int, seed: int) -> Any:
     """A chain with uneven times and sizes, as a network that narrows and widens has."""
-    from remora.agents.exact.rotor import Chain
+    from remora.agents.exact.chains.rotor import Chain
 
     draw = random.Random(seed).uniform
     forward_time = [draw(1.0, 5.0) for _ in range(stages)]
@@ -40,7 +40,7 @@ def random_chain(stages: int, seed: int) -> Any:
 
 def measure(stages: int) -> dict[str, Any]:
     """Median seconds over `REPETITIONS`, and optimum over ideal time at each memory share."""
-    from remora.agents.exact.rotor import build_table, solve_chain
+    from remora.agents.exact.chains.rotor import build_table, solve_chain
 
     chain = random_chain(stages, seed=stages)
     full = build_table(chain, budget=1e9, slots=1)
@@ -74,7 +74,7 @@ def measure(stages: int) -> dict[str, Any]:
 def compile_seconds() -> float:
     """Seconds until the first answer in this process: loading numba, compiling or its cache."""
     begin = time.perf_counter()
-    from remora.agents.exact.rotor import solve_chain
+    from remora.agents.exact.chains.rotor import solve_chain
 
     solve_chain(random_chain(3, seed=0), 12.0, slots=10)
     return time.perf_counter() - begin

@@ -36,9 +36,9 @@ SCHEDULERS: Mapping[str, str] = MappingProxyType(
         "random": "remora.agents.heuristics.random_plans:RandomPlans",
         "rank_greedy": "remora.agents.heuristics.rank_greedy:RankGreedy",
         "recompute_all": "remora.agents.heuristics.recompute_all:RecomputeAll",
-        "recompute_offload": "remora.agents.exact.recompute_offload:RecomputeOffload",
+        "recompute_offload": "remora.agents.exact.chains.offload_scheduler:RecomputeOffload",
         "recompute_only": "remora.agents.heuristics.single_lever:RecomputeOnly",
-        "rotor": "remora.agents.exact.planner:Rotor",
+        "rotor": "remora.agents.exact.chains.rotor_scheduler:Rotor",
         "selective": "remora.agents.heuristics.selective:Selective",
         "weight_streaming": "remora.agents.exact.weights.scheduler:WeightStreaming",
     }

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remora.agents.exact.rotor_chain import Chain
+from remora.agents.exact.chains.rotor_chain import Chain
 from remora.simulator.bounds.chains import RecomputeChain, chain_lower_bound
 from tests.agents.exact.chain_replay import cheapest
 

@@ -12,9 +12,9 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from remora.agents.exact.offload_chain import OffloadChain
-from remora.agents.exact.offload_table import Block
-from remora.agents.exact.rotor import Chain, Group, Segment
+from remora.agents.exact.chains.offload_chain import OffloadChain
+from remora.agents.exact.chains.offload_table import Block
+from remora.agents.exact.chains.rotor import Chain, Group, Segment
 
 INFINITE = float("inf")
 

@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remora.agents.exact.offload_chain import OffloadChain, StageOption
-from remora.agents.exact.offload_table import (
+from remora.agents.exact.chains.offload_chain import OffloadChain, StageOption
+from remora.agents.exact.chains.offload_table import (
     Block,
     OffloadSolution,
     build_offload_table,
     solve_offload_chain,
 )
-from remora.agents.exact.rotor import Chain, Segment, build_table, solve_chain
+from remora.agents.exact.chains.rotor import Chain, Segment, build_table, solve_chain
 from remora.errors import InvalidInputError
 from tests.agents.exact.offload_replay import INFINITE, cheapest, replay
 

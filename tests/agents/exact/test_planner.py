@@ -5,9 +5,9 @@ import itertools
 import pytest
 
 from remora.agents.evaluation import Evaluator, score_of
-from remora.agents.exact.chain_of_problem import rotor_chain
-from remora.agents.exact.planner import Rotor, plan_of, rotor_search
-from remora.agents.exact.rotor import Segment
+from remora.agents.exact.chains.rotor import Segment
+from remora.agents.exact.chains.rotor_of_problem import rotor_chain
+from remora.agents.exact.chains.rotor_scheduler import Rotor, plan_of, rotor_search
 from remora.agents.heuristics.space import Space
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Group

@@ -6,11 +6,11 @@ from itertools import product
 import pytest
 
 from remora.agents.evaluation import Evaluator, score_of, uses_host
-from remora.agents.exact.offload_of_problem import offload_chain, schedule_of
-from remora.agents.exact.offload_table import Block
-from remora.agents.exact.planner import Rotor
-from remora.agents.exact.recompute_offload import RecomputeOffload, recompute_offload_search
-from remora.agents.exact.rotor import Segment
+from remora.agents.exact.chains.offload_of_problem import offload_chain, schedule_of
+from remora.agents.exact.chains.offload_scheduler import RecomputeOffload, recompute_offload_search
+from remora.agents.exact.chains.offload_table import Block
+from remora.agents.exact.chains.rotor import Segment
+from remora.agents.exact.chains.rotor_scheduler import Rotor
 from remora.agents.heuristics.space import Space
 from remora.errors import InvalidInputError
 from remora.schedule.option_prices import price_option

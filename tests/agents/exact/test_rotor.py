@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remora.agents.exact.rotor import (
+from remora.agents.exact.chains.rotor import (
     Chain,
     ChainSolution,
     Instruction,

@@ -7,7 +7,7 @@ does not have weigh more than M slots.
 import numpy as np
 import numpy.typing as npt
 
-from remora.agents.exact.rotor_kernel import _compiled
+from remora.agents.exact.chains.rotor_kernel import _compiled
 
 __all__ = ["best_cuts", "fill_knapsack", "fill_stage", "trace_knapsack"]
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from remora.agents.evaluation import Evaluator, SearchEnded, check_one_device
-from remora.agents.exact.chain_of_problem import rotor_chain
-from remora.agents.exact.rotor import ChainTable, Group, Segment, build_table
-from remora.agents.exact.rotor_chain import keep_all_need
+from remora.agents.exact.chains.rotor import ChainTable, Group, Segment, build_table
+from remora.agents.exact.chains.rotor_chain import keep_all_need
+from remora.agents.exact.chains.rotor_of_problem import rotor_chain
 from remora.agents.heuristics.space import Space
 from remora.agents.heuristics.spans import Span, without_units
 from remora.errors import InvalidInputError

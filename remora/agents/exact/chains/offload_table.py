@@ -1,6 +1,6 @@
 """Least-time plans of recomputation and host copies on a chain: the dynamic program's face.
 
-The class of plans, its source and its rules stand in `remora.agents.exact.offload_chain`.
+The class of plans, its source and its rules stand in `remora.agents.exact.chains.offload_chain`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,15 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
-from remora.agents.exact.offload_chain import OffloadChain, SlotMoves, to_moves
-from remora.agents.exact.rotor import MAX_TABLE_BYTES, ChainTable, Group, Segment, build_table
-from remora.agents.exact.rotor_chain import keep_all_need
+from remora.agents.exact.chains.offload_chain import OffloadChain, SlotMoves, to_moves
+from remora.agents.exact.chains.rotor import (
+    MAX_TABLE_BYTES,
+    ChainTable,
+    Group,
+    Segment,
+    build_table,
+)
+from remora.agents.exact.chains.rotor_chain import keep_all_need
 from remora.errors import InvalidInputError
 
 __all__ = ["Block", "OffloadSolution", "OffloadTable", "build_offload_table", "solve_offload_chain"]
@@ -103,8 +109,8 @@ class OffloadTable:
 
     def _blocks(self, slots: int) -> tuple[Block, ...]:
         # Imported here because numba is slow to load and a solved table may never be asked.
-        from remora.agents.exact.offload_blocks import block_of
-        from remora.agents.exact.offload_kernel import best_block
+        from remora.agents.exact.chains.offload_blocks import block_of
+        from remora.agents.exact.chains.offload_kernel import best_block
 
         chain, moves = self.rotor.slots, self.moves
         blocks: list[Block] = []
@@ -129,7 +135,7 @@ class OffloadTable:
 
 def nested_groups(table: ChainTable, start: int, last: int, slots: int) -> tuple[Group, ...]:
     """Rotor's plan of stages ``start`` to ``last`` with ``slots`` at hand; these must suffice."""
-    from remora.agents.exact.rotor_kernel import best_split
+    from remora.agents.exact.chains.rotor_kernel import best_split
 
     groups: list[Group] = []
     while start <= last:
@@ -168,7 +174,7 @@ def build_offload_table(
     Raises:
         InvalidInputError: a bad argument, or a table that would be too large.
     """
-    from remora.agents.exact.offload_kernel import fill_times
+    from remora.agents.exact.chains.offload_kernel import fill_times
 
     for name, value in (("parts_per_slot", parts_per_slot), ("most_slots", most_slots)):
         if value is not None and value < 1:

@@ -43,7 +43,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from remora.agents.exact.rotor_chain import Chain
+from remora.agents.exact.chains.rotor_chain import Chain
 from remora.errors import InvalidInputError
 
 __all__ = ["OffloadChain", "SlotMoves", "StageOption", "to_moves"]
@@ -72,7 +72,7 @@ class OffloadChain:
     """A chain of stages, what else can be done with them, and how fast copies are.
 
     Attributes:
-        chain: the stages; see `remora.agents.exact.rotor_chain.Chain`.
+        chain: the stages; see `remora.agents.exact.chains.rotor_chain.Chain`.
         options: other ways to save each stage than to keep all of its set.  # [L][any number]
         moved_input: copied one way where the input of a segment that begins here is moved, 0 where
             it cannot be; what the input has more than that stays.  # [L]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
-from remora.agents.exact.chain_of_problem import rotor_chain
-from remora.agents.exact.offload_chain import OffloadChain, StageOption
-from remora.agents.exact.offload_table import Block
-from remora.agents.exact.rotor import Group, Segment
+from remora.agents.exact.chains.offload_chain import OffloadChain, StageOption
+from remora.agents.exact.chains.offload_table import Block
+from remora.agents.exact.chains.rotor import Group, Segment
+from remora.agents.exact.chains.rotor_of_problem import rotor_chain
 from remora.agents.heuristics.space import Choice, Space
 from remora.agents.heuristics.spans import Span, without_units
 from remora.schedule.chain import Chain

@@ -19,7 +19,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from remora.agents.exact.rotor_chain import SlotChain
+from remora.agents.exact.chains.rotor_chain import SlotChain
 
 __all__ = ["best_split", "fill_costs", "row_of"]
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from remora.agents.evaluation import Evaluator, SearchEnded, check_one_device
-from remora.agents.exact.offload_chain import OffloadChain
-from remora.agents.exact.offload_of_problem import offload_chain, schedule_of
-from remora.agents.exact.offload_table import Block, OffloadTable, build_offload_table
-from remora.agents.exact.rotor_chain import keep_all_need
+from remora.agents.exact.chains.offload_chain import OffloadChain
+from remora.agents.exact.chains.offload_of_problem import offload_chain, schedule_of
+from remora.agents.exact.chains.offload_table import Block, OffloadTable, build_offload_table
+from remora.agents.exact.chains.rotor_chain import keep_all_need
 from remora.agents.heuristics.least_memory import find_fitting
 from remora.agents.heuristics.space import Space
 from remora.errors import InvalidInputError
@@ -56,11 +56,12 @@ _LINKS = tuple(_Link(slowness, most_share) for slowness, most_share in _VIEWS)
 class RecomputeOffload:
     """Options of units, groups and moved checkpoints by dynamic programming over the chain.
 
-    The program is exact in the class of plans that `remora.agents.exact.offload_chain` describes,
-    under its own model of memory and copies. It is solved for many budgets, with no copies and
-    under several views of the link, and every plan is replayed in the simulator at several paces
-    of copies; the fastest that fits the problem's budget is then moved to neighbouring budgets and
-    paces. Where none fits, the schedule of least memory that the heuristics know is the answer.
+    The program is exact in the class of plans that
+    `remora.agents.exact.chains.offload_chain` describes, under its own model of memory and copies.
+    It is solved for many budgets, with no copies and under several views of the link, and every
+    plan is replayed in the simulator at several paces of copies; the fastest that fits the
+    problem's budget is then moved to neighbouring budgets and paces. Where none fits, the schedule
+    of least memory that the heuristics know is the answer.
 
     Attributes:
         slots: memory slots that sizes are rounded up to; fewer are used where the time limit

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from remora.agents.exact.rotor_chain import Chain as RotorChain
+from remora.agents.exact.chains.rotor_chain import Chain as RotorChain
 from remora.schedule.chain import Chain, ChainUnit
 from remora.schedule.problem import Problem
 

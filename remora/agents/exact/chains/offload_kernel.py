@@ -20,7 +20,7 @@ Shapes: L = stages, A = parts on their way, M = slots, R = L (L + 1) / 2 rows of
 import numpy as np
 import numpy.typing as npt
 
-from remora.agents.exact.offload_blocks import (
+from remora.agents.exact.chains.offload_blocks import (
     BlockNeeds,
     backward_s,
     block_of,
@@ -29,9 +29,9 @@ from remora.agents.exact.offload_blocks import (
     num_ways,
     slots_of,
 )
-from remora.agents.exact.offload_chain import SlotMoves
-from remora.agents.exact.rotor_chain import SlotChain
-from remora.agents.exact.rotor_kernel import _compiled
+from remora.agents.exact.chains.offload_chain import SlotMoves
+from remora.agents.exact.chains.rotor_chain import SlotChain
+from remora.agents.exact.chains.rotor_kernel import _compiled
 
 __all__ = ["best_block", "fill_times"]
 

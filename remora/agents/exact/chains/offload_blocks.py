@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from remora.agents.exact.offload_chain import SlotMoves
-from remora.agents.exact.rotor_chain import SlotChain
-from remora.agents.exact.rotor_kernel import _compiled, row_of
+from remora.agents.exact.chains.offload_chain import SlotMoves
+from remora.agents.exact.chains.rotor_chain import SlotChain
+from remora.agents.exact.chains.rotor_kernel import _compiled, row_of
 
 __all__ = [
     "BlockNeeds",

@@ -14,7 +14,7 @@ from typing import TypeAlias, Union
 import numpy as np
 import numpy.typing as npt
 
-from remora.agents.exact.rotor_chain import (
+from remora.agents.exact.chains.rotor_chain import (
     Chain,
     SlotChain,
     common_unit,
@@ -158,7 +158,7 @@ class ChainTable:
 
     def _groups(self, start: int, last: int, slots: int) -> tuple[Group, ...]:
         # Imported here because numba is slow to load and a solved table may never be asked.
-        from remora.agents.exact.rotor_kernel import best_split
+        from remora.agents.exact.chains.rotor_kernel import best_split
 
         groups: list[Group] = []
         while start <= last:
@@ -189,7 +189,7 @@ def build_table(chain: Chain, budget: float, slots: int | None = None) -> ChainT
     Raises:
         InvalidInputError: a bad budget or number of slots, or a table that would be too large.
     """
-    from remora.agents.exact.rotor_kernel import fill_costs
+    from remora.agents.exact.chains.rotor_kernel import fill_costs
 
     _check_budget(budget)
     if slots is not None and slots < 1:

@@ -1,0 +1,1 @@
+"""Dynamic programs over the chain of units: recomputation, and recomputation with offload."""
