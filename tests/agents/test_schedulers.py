@@ -107,7 +107,8 @@ def test_too_little_host_memory_makes_offload_infeasible() -> None:
 
 @pytest.mark.parametrize("name", ["greedy", "rotor", "local_search", "best"])
 def test_searches_keep_everything_where_it_fits(name: str) -> None:
-    problem = problem_named("everything_fits")
+    # With the optimizer on the host, which costs nothing here, the step would be faster still.
+    problem = dataclasses.replace(problem_named("everything_fits"), state_on_device=True)
     found = answer(name, problem)
     kept = answer("keep_all", problem)
     assert isinstance(found, Schedule)

@@ -12,9 +12,13 @@ from tests.zoo.model_files import CONF, FULL, TINY, load, names
 
 HARDWARE = (
     "4xa100",
+    "8xa100_pcie",
     "8xh100",
+    "8xl4",
+    "8xrtx4090",
     "a100_40g",
     "a100_80g",
+    "gh200",
     "h100_sxm",
     "h200",
     "laptop_8g",

@@ -49,7 +49,8 @@ def operations(solution: ChainSolution):
 def check_plan(sizes, budget: float, solution: ChainSolution) -> None:
     makespan, peak = replay(sizes, operations(solution))
     assert solution.makespan == pytest.approx(makespan, abs=1e-9)
-    assert peak <= budget
+    # Sums of sizes in another order differ in the last digit.
+    assert peak <= budget * (1 + 1e-12)
 
 
 @st.composite
