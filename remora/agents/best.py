@@ -11,8 +11,9 @@ from remora.agents.candidates import Candidate, candidate_of, run_member
 from remora.agents.evaluation import Evaluator, SearchEnded
 from remora.agents.heuristics.annealing import RACE_SHARE, anneal, first_plans
 from remora.agents.heuristics.least_memory import find_fitting
-from remora.agents.heuristics.local_search import check_evaluations, improve
+from remora.agents.heuristics.local_search import improve
 from remora.agents.heuristics.race import race
+from remora.agents.heuristics.seeded_search import check_evaluations
 from remora.agents.heuristics.shapes import Shape, shape_of
 from remora.agents.heuristics.space import Space
 from remora.agents.heuristics.stretch import Stretch

@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 from remora.agents.evaluation import Evaluator, Score, SearchEnded
 from remora.agents.heuristics.greedy import greedy_search
-from remora.agents.heuristics.local_search import check_evaluations
 from remora.agents.heuristics.moves import random_move
 from remora.agents.heuristics.race import race
 from remora.agents.heuristics.rank_greedy import contestants
+from remora.agents.heuristics.seeded_search import SeededSearch
 from remora.agents.heuristics.space import Space
 from remora.agents.heuristics.stretch import Stretch
 from remora.schedule.problem import Problem
@@ -52,22 +52,8 @@ _SAME_TIME = 1e-9
 
 
 @dataclass(frozen=True)
-class Annealing:
-    """Anneal from the greedy plan; on several ranks from the winner of a race of pipelines.
-
-    Attributes:
-        evaluations: schedules to simulate after the first plan, None to use all the time there
-            is; the same number and seed give the same schedule, unless the time limit ends the
-            search earlier.
-        seed: of the random changes.
-    """
-
-    evaluations: int | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Check the number of evaluations."""
-        check_evaluations(self.evaluations)
+class Annealing(SeededSearch):
+    """Anneal from the greedy plan; on several ranks from the winner of a race of pipelines."""
 
     @property
     def name(self) -> str:

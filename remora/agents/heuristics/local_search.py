@@ -9,14 +9,14 @@ from random import Random
 from remora.agents.evaluation import Evaluator, SearchEnded
 from remora.agents.heuristics.moves import random_move
 from remora.agents.heuristics.rank_greedy import rank_greedy_search
+from remora.agents.heuristics.seeded_search import SeededSearch
 from remora.agents.heuristics.space import Space
 from remora.agents.heuristics.stretch import Stretch
-from remora.errors import InvalidInputError
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Schedule
 from remora.simulator.bounds import lower_bound_s
 
-__all__ = ["LocalSearch", "check_evaluations", "improve"]
+__all__ = ["LocalSearch", "improve"]
 
 # Changes in a row that lead nowhere new before a walk ends, relative to the number of units.
 _PATIENCE_PER_UNIT = 60
@@ -26,22 +26,8 @@ _SAME_TIME = 1e-9
 
 
 @dataclass(frozen=True)
-class LocalSearch:
-    """Improve the greedy plan, on several ranks the rank-aware one, by changes that help.
-
-    Attributes:
-        evaluations: schedules to simulate after the greedy plan, None to use all the time there
-            is; the same number and seed give the same schedule, unless the time limit ends the
-            search earlier.
-        seed: of the random changes.
-    """
-
-    evaluations: int | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Check the number of evaluations."""
-        check_evaluations(self.evaluations)
+class LocalSearch(SeededSearch):
+    """Improve the greedy plan, on several ranks the rank-aware one, by changes that help."""
 
     @property
     def name(self) -> str:
@@ -58,16 +44,6 @@ class LocalSearch:
                 stretch = Stretch(evaluator, self.evaluations)
                 improve(space, evaluator, start, stretch, Random(self.seed))
         return evaluator.answer(self.name)
-
-
-def check_evaluations(evaluations: int | None) -> None:
-    """Refuse a number of evaluations that is no count.
-
-    Raises:
-        InvalidInputError: it is negative.
-    """
-    if evaluations is not None and evaluations < 0:
-        raise InvalidInputError(f"evaluations is {evaluations}; allowed: 0 or more, or null")
 
 
 def improve(

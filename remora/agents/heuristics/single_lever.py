@@ -10,8 +10,8 @@ from typing import ClassVar
 
 from remora.agents.evaluation import Evaluator, SearchEnded
 from remora.agents.heuristics.annealing import anneal
-from remora.agents.heuristics.local_search import check_evaluations
 from remora.agents.heuristics.rank_greedy import rank_greedy_search
+from remora.agents.heuristics.seeded_search import SeededSearch
 from remora.agents.heuristics.shapes import Shape
 from remora.agents.heuristics.space import Space
 from remora.agents.heuristics.stretch import Stretch
@@ -22,25 +22,12 @@ __all__ = ["OffloadOnly", "PipelineOnly", "RecomputeOnly"]
 
 
 @dataclass(frozen=True)
-class _SingleLever:
-    """Greedy, then annealing, over a part of the language; the state stays on the device.
-
-    Attributes:
-        evaluations: schedules to simulate after the greedy plan, None to use all the time there
-            is.
-        seed: of the random changes.
-    """
-
-    evaluations: int | None = None
-    seed: int = 0
+class _SingleLever(SeededSearch):
+    """Greedy, then annealing, over a part of the language; the state stays on the device."""
 
     name: ClassVar[str]
     allowed: ClassVar[Collection[Action]] = ()
     shapes: ClassVar[tuple[Shape, ...] | None] = ()
-
-    def __post_init__(self) -> None:
-        """Check the number of evaluations."""
-        check_evaluations(self.evaluations)
 
     def propose(self, problem: Problem, time_limit_s: float) -> Schedule:
         """Search; see :class:`remora.agents.scheduler.Scheduler`."""

@@ -124,31 +124,13 @@ class OffloadTable:
                 blocks[-1] = replace(blocks[-1], waited=blocks[-1].waited + 1)
                 continue
             flight = -(-parts // moves.parts_per_slot)
-            inside = nested_groups(self.rotor, start, end - 1, slots - flight) if segment else ()
+            inside = self.rotor.groups(start, end - 1, slots - flight) if segment else ()
             group: Group = Segment(start, end, inside) if segment else start
             blocks.append(Block(group, way, copied))
             needs = block_of(chain, moves, start, end, segment, way)
             start, parts, slots = end, parts - copied + needs.added, slots + needs.shift
         blocks[-1] = replace(blocks[-1], waited=parts)
         return tuple(blocks)
-
-
-def nested_groups(table: ChainTable, start: int, last: int, slots: int) -> tuple[Group, ...]:
-    """Rotor's plan of stages ``start`` to ``last`` with ``slots`` at hand; these must suffice."""
-    from remora.agents.exact.chains.rotor_kernel import best_split
-
-    groups: list[Group] = []
-    while start <= last:
-        split = best_split(table.slots, table.costs, start, last, slots)
-        if split == start:
-            groups.append(start)
-            slots -= int(table.slots.saved[start])
-            start += 1
-        else:
-            groups.append(Segment(start, split, nested_groups(table, start, split - 1, slots)))
-            slots -= int(table.slots.held[split])
-            start = split
-    return tuple(groups)
 
 
 def build_offload_table(

@@ -141,7 +141,7 @@ class ChainTable:
         slots = math.floor(available / self.unit)
         if slots < 0 or not math.isfinite(self.costs[stages - 1, slots]):
             return ChainSolution(None, (), exact=self.exact)
-        return _solution(self.chain, self._groups(0, stages - 1, slots), self.exact)
+        return _solution(self.chain, self.groups(0, stages - 1, slots), self.exact)
 
     def smallest_budget(self) -> float | None:
         """Smallest budget that `solve` can meet, or None where even the table's is too small."""
@@ -156,7 +156,8 @@ class ChainTable:
         rounded = float(smallest)
         return rounded if Fraction(rounded) >= smallest else math.nextafter(rounded, math.inf)
 
-    def _groups(self, start: int, last: int, slots: int) -> tuple[Group, ...]:
+    def groups(self, start: int, last: int, slots: int) -> tuple[Group, ...]:
+        """The plan of stages ``start`` to ``last`` with ``slots`` at hand; these must suffice."""
         # Imported here because numba is slow to load and a solved table may never be asked.
         from remora.agents.exact.chains.rotor_kernel import best_split
 
@@ -168,7 +169,7 @@ class ChainTable:
                 slots -= int(self.slots.saved[start])
                 start += 1
                 continue
-            children = self._groups(start, split - 1, slots)
+            children = self.groups(start, split - 1, slots)
             groups.append(Segment(start, split, children))
             slots -= int(self.slots.held[split])
             start = split
