@@ -187,20 +187,19 @@ def check_time_limit(time_limit_s: float) -> None:
         )
 
 
-def check_one_device(name: str, problem: Problem) -> None:
-    """Refuse a problem of several ranks.
+def check_one_device(name: str, world_size: int) -> None:
+    """Refuse several ranks.
 
     Args:
         name: the scheduler that plans one device.
-        problem: what it was given.
+        world_size: of the problem that it was given.
 
     Raises:
-        InvalidInputError: the problem has more than one rank.
+        InvalidInputError: there is more than one rank.
     """
-    if problem.world_size != 1:
+    if world_size != 1:
         raise InvalidInputError(
-            f"world_size is {problem.world_size} and scheduler {name!r} plans one device; "
-            "allowed: 1"
+            f"world_size is {world_size} and scheduler {name!r} plans one device; allowed: 1"
         )
 
 

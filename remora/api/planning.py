@@ -255,13 +255,16 @@ def make_plan(
 
 def check_request(request: Request) -> None:
     """Refuse what can be refused before the model is traced."""
-    from remora.agents.registry import create
+    from remora.agents.evaluation import check_one_device
+    from remora.agents.registry import create, plans_one_device
 
     parse_budget(request.memory)
     find_optimizer(request.optimizer)
     check_ranks(request.world_size, request.micro_batches)
     pick_cost_model(request.cost_model, is_local(request.hardware))
     create(request.agent, **request.agent_settings)
+    if plans_one_device(request.agent):
+        check_one_device(request.agent, request.world_size)
     if isinstance(request.hardware, str) and not is_local(request.hardware):
         find_hardware(request.hardware, request.host_pool)
 

@@ -12,7 +12,7 @@ from remora.agents.evaluation import Evaluator, score_of
 from remora.agents.heuristics.shapes import shapes_of
 from remora.agents.heuristics.space import Space
 from remora.agents.registry import create, plans_one_device, scheduler_names
-from remora.errors import InfeasibleError, InvalidInputError
+from remora.errors import InfeasibleError, InvalidInputError, TimeLimitError
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Schedule
 from remora.simulator.simulate import simulate
@@ -21,7 +21,7 @@ from tests.agents.test_schedulers import PARTIAL, SMALL
 
 LONG_S = 120.0
 SINGLE = tuple(n for n in scheduler_names() if plans_one_device(n))
-SEVERAL = tuple(n for n in scheduler_names() if n not in (*SINGLE, "learned", "cp_sat"))
+SEVERAL = tuple(n for n in scheduler_names() if n not in (*SINGLE, "cp_sat"))
 
 
 @functools.cache
@@ -103,3 +103,13 @@ def test_deciding_jointly_is_never_worse_than_one_lever_alone() -> None:
         alone = answer(name, problem)
         if isinstance(alone, Schedule):
             assert mine.step_time_s <= score_of(problem, alone).step_time_s * 1.0001
+
+
+@pytest.mark.parametrize("name", [n for n in SEVERAL if n not in PARTIAL])
+def test_almost_no_time_still_ends_in_an_answer_or_says_so(name: str) -> None:
+    problem = problem_at(0.0)
+    try:
+        result = create(name, **SMALL.get(name, {})).propose(problem, 1e-3)
+    except (InfeasibleError, TimeLimitError):
+        return
+    assert simulate(problem, result).max_peak_bytes <= problem.budget_bytes

@@ -50,7 +50,7 @@ class Dtr:
     def propose(self, problem: Problem, time_limit_s: float) -> Schedule:
         """Search; see :class:`remora.agents.scheduler.Scheduler`."""
         evaluator = Evaluator(problem, time_limit_s)
-        check_one_device(self.name, problem)
+        check_one_device(self.name, problem.world_size)
         with suppress(SearchEnded):
             dtr_search(Space(problem), evaluator)
         return evaluator.answer(self.name)

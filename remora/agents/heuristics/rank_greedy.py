@@ -89,7 +89,10 @@ def contestants(space: Space, evaluator: Evaluator) -> list[Schedule]:
 
 def _partitioned(space: Space, evaluator: Evaluator) -> list[Schedule]:
     """The best plan of the partition program, and its cuts filled greedily, as far as they fit."""
-    program = Evaluator(space.problem, _PROGRAM_SHARE * evaluator.remaining_s)
+    left_s = _PROGRAM_SHARE * evaluator.remaining_s
+    if left_s <= 0:
+        raise SearchEnded
+    program = Evaluator(space.problem, left_s)
     with suppress(SearchEnded):
         partition_search(space, program, space.shapes, _PROGRAM_SLOTS)
     if program.best is None:

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
-from remora.agents.evaluation import Evaluator, SearchEnded
+from remora.agents.evaluation import Evaluator, SearchEnded, check_one_device
 from remora.errors import InvalidInputError
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Schedule
@@ -33,6 +34,7 @@ class Learned:
     policy: str = "default"
     samples: int = 8
     seed: int = 0
+    one_device: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Check the number of samples."""
@@ -52,6 +54,7 @@ class Learned:
             UnknownNameError: no policy of that name ships with the package.
             FileFormatError: the policy cannot be read.
         """
+        check_one_device(self.name, problem.world_size)
         evaluator = Evaluator(problem, time_limit_s)
         with suppress(SearchEnded):
             for schedule in self._plans(problem, evaluator):

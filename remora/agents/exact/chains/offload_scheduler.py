@@ -83,7 +83,7 @@ class RecomputeOffload:
 
     def propose(self, problem: Problem, time_limit_s: float) -> Schedule:
         """Solve and replay; see :class:`remora.agents.scheduler.Scheduler`."""
-        check_one_device(self.name, problem)
+        check_one_device(self.name, problem.world_size)
         evaluator = Evaluator(problem, time_limit_s)
         with suppress(SearchEnded):
             space = Space(problem)

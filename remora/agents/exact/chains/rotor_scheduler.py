@@ -52,7 +52,7 @@ class Rotor:
 
     def propose(self, problem: Problem, time_limit_s: float) -> Schedule:
         """Solve and replay; see :class:`remora.agents.scheduler.Scheduler`."""
-        check_one_device(self.name, problem)
+        check_one_device(self.name, problem.world_size)
         evaluator = Evaluator(problem, time_limit_s)
         with suppress(SearchEnded):
             rotor_search(Space(problem), evaluator, self.slots)

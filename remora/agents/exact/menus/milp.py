@@ -78,7 +78,7 @@ class Milp:
     def propose(self, problem: Problem, time_limit_s: float) -> Schedule:
         """Solve and replay; see :class:`remora.agents.scheduler.Scheduler`."""
         evaluator = Evaluator(problem, time_limit_s)
-        check_one_device(self.name, problem)
+        check_one_device(self.name, problem.world_size)
         paces = tuple(zip(self.windows, self.distances, strict=True))
         with suppress(SearchEnded):
             milp_search(evaluator, paces, self.mixed)
@@ -106,7 +106,7 @@ def solve(
         MissingExtraError: the solver is not installed.
     """
     evaluator = Evaluator(problem, time_limit_s)
-    check_one_device("milp", problem)
+    check_one_device("milp", problem.world_size)
     bound_s = milp_search(evaluator, paces, mixed)
     if evaluator.best is None:
         return Solved(None, math.inf, bound_s)

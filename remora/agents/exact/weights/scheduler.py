@@ -68,7 +68,7 @@ class WeightStreaming:
     def propose(self, problem: Problem, time_limit_s: float) -> Schedule:
         """Search; see :class:`remora.agents.scheduler.Scheduler`."""
         evaluator = Evaluator(problem, time_limit_s)
-        check_one_device(self.name, problem)
+        check_one_device(self.name, problem.world_size)
         with suppress(SearchEnded):
             weight_search(Space(problem), evaluator, self.solve_s)
         return evaluator.answer(self.name)
@@ -161,7 +161,10 @@ class _Search:
     def _side(self) -> Evaluator:
         if self._evaluator.remaining_s <= 0:
             raise SearchEnded
-        return Evaluator(self._problem, self._evaluator.remaining_s * _SHARE_OF_TIME)
+        left_s = self._evaluator.remaining_s * _SHARE_OF_TIME
+        if left_s <= 0:
+            raise SearchEnded
+        return Evaluator(self._problem, left_s)
 
     def _take(self, side: Evaluator) -> None:
         if side.best is not None:
