@@ -3,7 +3,7 @@
 Run `python -m benchmarks.exact_optima [out=FOLDER] [seconds=20]`, about a quarter of an hour. One
 device: every choice of options, mixed ones included, nested groups with their checkpoints kept or
 moved, and several paces. Two ranks: every pipeline with every cut and every choice of plain
-options of single units, without longer groups.
+options of single units, without longer groups. The state stays on the device.
 """
 
 from __future__ import annotations
@@ -69,7 +69,9 @@ def problem_of(hidden: Sequence[int], world_size: int) -> Any:
     graphs = {n: trace(Blocks(), (torch.randn(BATCH // n, WIDTH),)) for n in counts}
     hardware = find_hardware(HARDWARE)
     costs = {n: roofline_costs(graph, hardware) for n, graph in graphs.items()}
-    return Problem(graphs, costs, hardware, OPTIMIZERS["adamw"], 2**60, world_size)
+    problem = Problem(graphs, costs, hardware, OPTIMIZERS["adamw"], 2**60, world_size)
+    # The brute force knows no other place of the state.
+    return dataclasses.replace(problem, state_on_device=True)
 
 
 def groups_of(start: int, end: int, inner: bool = False) -> Iterator[tuple[Any, ...]]:
