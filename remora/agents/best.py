@@ -30,10 +30,10 @@ DEFAULT_MEMBERS = (
     "offload_all",
     "chen_sqrt",
     "floor",
-    "selective",
-    "greedy_variants",
     "greedy",
     "partition",
+    "selective",
+    "greedy_variants",
     "milp",
     "recompute_offload",
     "weight_streaming",
@@ -55,7 +55,7 @@ LEAST_MEMORY = "least_memory"
 _NUM_STARTS = 3
 
 # A member may use this part of the time left, so that the ones after it get their turn.
-_SHARE_OF_TIME = 0.15
+_SHARE_OF_TIME = 0.25
 
 # The pool ends where this part of the time is left, if it has found anything by then.
 _LEFT_TO_POLISH = 0.6
@@ -170,7 +170,9 @@ class Best:
         # An interrupt here only ends the polishing: what it found so far still counts.
         with suppress(SearchEnded, KeyboardInterrupt):
             evaluator.score_all(starts)
-            plans = [*starts, *first_plans(space, evaluator)]
+            # On one device these are the greedy plan, which the pool has.
+            more = first_plans(space, evaluator) if problem.world_size > 1 else []
+            plans = [*starts, *more]
             whole = Stretch(evaluator, self.evaluations)
             race(space, evaluator, leaders(evaluator, plans), whole.part(RACE_SHARE), rng)
             best = evaluator.best or starts[0]
