@@ -232,7 +232,9 @@ def main(words: list[str]) -> int:
             plans = one_device_plans(problem) if ranks == 1 else two_rank_plans(problem)
             rows += measure(f"{label} on {ranks}", problem, plans, names, seconds)
             print(f"{label} on {ranks}: {len(rows)} rows so far", file=sys.stderr)
-    about = context("python -m benchmarks.exact_optima", ("numpy", "highspy", "ortools"))
+    about = context(
+        f"python -m benchmarks.exact_optima seconds={seconds:g}", ("numpy", "highspy", "ortools")
+    )
     record = {"context": about, "rows": rows}
     write(Path(values["out"]), "exact_optima", record, "Proven optima", summary(rows))
     return 0
