@@ -53,6 +53,7 @@ class Space:
         allowed: actions that options may take besides keeping; all by default.
         shapes: pipelines that a search may change to; all that the problem allows by default.
             Without any, kind and cuts stay as they are.
+        state: the only place of the state; None for all that the problem allows.
         mixed: whether menus hold options that treat the tensors of a unit differently, which
             take a while to find.
 
@@ -70,9 +71,11 @@ class Space:
         pipeline: PipelinePlan | None = None,
         allowed: Collection[Action] = tuple(Action),
         shapes: Sequence[Shape] | None = None,
+        state: StatePlan | None = None,
         mixed: bool = True,
     ) -> None:
         self.problem = problem
+        self._state = state
         self._find_menu = unit_menu if mixed else plain_menu
         self.shapes = shapes_of(problem) if shapes is None else tuple(shapes)
         self.pipeline = pipeline or default_pipeline(problem)
@@ -106,8 +109,8 @@ class Space:
 
         Sharded ones are there if some shape has replicas.
         """
-        if not self.shapes:
-            return (StatePlan(),)
+        if self._state is not None or not self.shapes:
+            return (self._state or StatePlan(),)
         replicated = min(self.shapes, key=lambda shape: shape.num_ranks)
         cuts = tuple(range(1, replicated.num_stages))
         return states_of(self.problem, replicated.cut(cuts))
@@ -161,13 +164,17 @@ class Space:
             self._recompute[unit] if is_recompute(option) else kept[unit]
             for unit, option in enumerate(found.memory.options)
         ]
-        return self.with_parts(found, options=again)
+        return self.with_parts(found, options=again, state=self._state)
 
     def within(self, shape: Shape) -> Space:
         """The same space without other pipelines to change to; cuts still move."""
         found = copy(self)
         found.shapes = (shape,)
         return found
+
+    def in_state(self, state: StatePlan) -> Space:
+        """The same space with the state in one place alone."""
+        return Space(self.problem, self.pipeline, self.allowed, self.shapes, state)
 
     def with_action(self, action: Action) -> list[UnitOption]:
         """For every unit the option that takes ``action`` for most of it, else keep."""
@@ -199,7 +206,7 @@ class Space:
             distance: prefetch distance, None for the default.
             pipeline: None for that of the space.
             paces: window and distance of every stage; none to use the above for all.
-            state: None for everything on the device.
+            state: None for that of the space, or else everything on the device.
         """
         pipeline = pipeline or self.pipeline
         spans = split_at(spans, pipeline.cuts)
@@ -213,7 +220,7 @@ class Space:
             _DEFAULT.prefetch_distance if distance is None else distance,
             tuple(paces) if len(paces) == pipeline.num_stages else (),
         )
-        state = state or StatePlan()
+        state = state or self._state or StatePlan()
         if state.zero_stage and pipeline.num_ranks == self.problem.world_size:
             state = replace(state, zero_stage=0)  # no replicas to spread it over
         return Schedule(self.problem.graph.content_hash, memory, pipeline, state)

@@ -24,7 +24,6 @@ from remora.agents.exact.weights.program import Limits, choose_streamed
 from remora.agents.exact.weights.reading import stream_tables, streamable_units
 from remora.agents.exact.weights.solver import solve_streaming
 from remora.agents.exact.weights.states import (
-    StatedSpace,
     host_gradients,
     plain_states,
     streaming,
@@ -96,7 +95,7 @@ def weight_search(space: Space, evaluator: Evaluator, solve_s: float) -> None:
         evaluator.score(replace(evaluator.best, state=StatePlan()))
         return
     for state in search.states():
-        if find_fitting(StatedSpace(space, state), evaluator) is not None:
+        if find_fitting(space.in_state(state), evaluator) is not None:
             return
 
 
@@ -127,7 +126,7 @@ class _Search:
     def try_state(self, state: StatePlan) -> None:
         """Plan activations for a state, then the streamed units for that plan."""
         # With the state on the device this is the greedy scheduler, so it is never worse than that.
-        space = self._space if state == StatePlan() else StatedSpace(self._space, state)
+        space = self._space if state == StatePlan() else self._space.in_state(state)
         best = self._evaluator.best
         least_s = self._evaluator.score(space.keep_all).step_time_s
         if best is not None and least_s >= self._evaluator.score(best).step_time_s:
@@ -148,7 +147,7 @@ class _Search:
         best = self._evaluator.best or before
         side = self._side()
         with suppress(SearchEnded):
-            clean_up(StatedSpace(self._space, best.state), side, best)
+            clean_up(self._space.in_state(best.state), side, best)
         self._take(side)
         return self._evaluator.best != before
 
