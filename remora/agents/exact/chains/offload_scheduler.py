@@ -12,9 +12,9 @@ from remora.agents.exact.chains.offload_chain import OffloadChain
 from remora.agents.exact.chains.offload_of_problem import offload_chain, schedule_of
 from remora.agents.exact.chains.offload_table import Block, OffloadTable, build_offload_table
 from remora.agents.exact.chains.rotor_chain import keep_all_need
+from remora.agents.exact.slots import check_slots
 from remora.agents.heuristics.least_memory import find_fitting
 from remora.agents.heuristics.space import Space
-from remora.errors import InvalidInputError
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Schedule
 
@@ -73,8 +73,7 @@ class RecomputeOffload:
 
     def __post_init__(self) -> None:
         """Check the number of slots."""
-        if self.slots < 1:
-            raise InvalidInputError(f"slots is {self.slots}; allowed: 1 or more")
+        check_slots(self.slots)
 
     @property
     def name(self) -> str:

@@ -11,9 +11,9 @@ from remora.agents.evaluation import Evaluator, SearchEnded, check_one_device
 from remora.agents.exact.chains.rotor import ChainTable, Group, Segment, build_table
 from remora.agents.exact.chains.rotor_chain import keep_all_need
 from remora.agents.exact.chains.rotor_of_problem import rotor_chain
+from remora.agents.exact.slots import check_slots
 from remora.agents.heuristics.space import Space
 from remora.agents.heuristics.spans import Span, without_units
-from remora.errors import InvalidInputError
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Schedule
 
@@ -42,8 +42,7 @@ class Rotor:
 
     def __post_init__(self) -> None:
         """Check the number of slots."""
-        if self.slots < 1:
-            raise InvalidInputError(f"slots is {self.slots}; allowed: 1 or more")
+        check_slots(self.slots)
 
     @property
     def name(self) -> str:

@@ -11,6 +11,7 @@ from remora.agents.exact.partition.ranges import RangeTables, range_tables
 from remora.agents.exact.partition.search import ShapeSearch
 from remora.agents.exact.partition.shape import ShapeProgram
 from remora.agents.exact.partition.stage_menu import StageMenu, stage_menu
+from remora.agents.exact.slots import check_slots
 from remora.agents.heuristics.least_memory import find_fitting
 from remora.agents.heuristics.shapes import Shape
 from remora.agents.heuristics.space import Space
@@ -48,8 +49,7 @@ class PartitionPlanner:
             raise InvalidInputError(
                 f"kind is {self.kind!r}; allowed: null for all, or one of {', '.join(kinds)}"
             )
-        if self.slots < 1:
-            raise InvalidInputError(f"slots is {self.slots}; allowed: 1 or more")
+        check_slots(self.slots)
 
     @property
     def name(self) -> str:
