@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import signal
-import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from remora.api.model_source import ModelSource
 from remora.api.plan_files import verification_from_values
+from remora.api.rank_processes import Ended, run_ranks
 from remora.errors import ModelRunError, RemoraError, UsageError
 from remora.report.files import write_json
 from remora.schedule.schedule import Schedule
 from remora.schedule.serialize import schedule_to_json
 from remora.simulator.records import Estimate, Measurement, Verification
 
-__all__ = ["VerifyJob", "verify_in_process"]
+__all__ = ["VerifyJob", "request_values", "verify_in_process"]
 
 _WORKER = "remora.api.verify_worker"
-_KEPT_LINES = 20
 
 
 @dataclass(frozen=True)
@@ -40,6 +36,7 @@ class VerifyJob:
         device_type: where the model runs.
         units: module paths that begin units, if they were given.
         allow_lossy: whether the schedule may compress saved tensors.
+        world_size: number of ranks, each a process of its own.
     """
 
     source: ModelSource
@@ -50,17 +47,18 @@ class VerifyJob:
     device_type: str = "cpu"
     units: tuple[str, ...] | None = None
     allow_lossy: bool = False
+    world_size: int = 1
 
 
 def verify_in_process(job: VerifyJob, time_limit_s: float) -> Verification:
-    """Run a verification in a fresh process.
+    """Run a verification in fresh processes, one for every rank.
 
     Args:
         job: what to run.
-        time_limit_s: seconds after which the process is ended.
+        time_limit_s: seconds after which the processes are ended.
 
     Returns:
-        The verdict; ``run_failed`` with a detail if the process died or took too long.
+        The verdict; ``run_failed`` with a detail if a process died or took too long.
 
     Raises:
         UsageError: the process refused the schedule or the model's values.
@@ -68,29 +66,19 @@ def verify_in_process(job: VerifyJob, time_limit_s: float) -> Verification:
     """
     with tempfile.TemporaryDirectory(prefix="remora-") as folder:
         request, answer = Path(folder) / "request.json", Path(folder) / "answer.json"
-        write_json(request, _request_values(job))
-        command = [sys.executable, "-m", _WORKER, str(request), str(answer)]
-        process = subprocess.Popen(
-            command,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=_environment(),
-        )
-        try:
-            _, errors = process.communicate(timeout=time_limit_s)
-        except subprocess.TimeoutExpired:
-            _end(process)
-            return _died("timed_out", f"the run took longer than {time_limit_s:g} s")
-        except BaseException:
-            _end(process)
-            raise
-        if process.returncode != 0 or not answer.exists():
-            return _died(*_reason(process.returncode, errors))
-        return _read_answer(json.loads(answer.read_text(encoding="utf-8")))
+        write_json(request, request_values(job))
+        ended = run_ranks(_WORKER, [str(request), str(answer)], job.world_size, time_limit_s)
+        values = json.loads(answer.read_text(encoding="utf-8")) if answer.exists() else None
+    if values is not None and values["kind"] != "verification":
+        # The other ranks met the same error and could only die of it.
+        _raise_error(values)
+    if ended.status != "ok" or values is None:
+        return _died(ended)
+    return verification_from_values(values["verification"])
 
 
-def _request_values(job: VerifyJob) -> dict[str, Any]:
+def request_values(job: VerifyJob) -> dict[str, Any]:
+    """Return what the processes are told, as plain values."""
     return {
         "source": {
             "name": job.source.name,
@@ -104,18 +92,11 @@ def _request_values(job: VerifyJob) -> dict[str, Any]:
         "device_type": job.device_type,
         "units": job.units,
         "allow_lossy": job.allow_lossy,
+        "world_size": job.world_size,
     }
 
 
-def _environment() -> dict[str, str]:
-    # A module of the user's own is found in the same places as in this process.
-    paths = [path for path in sys.path if path] + [str(Path.cwd())]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-
-
-def _read_answer(answer: dict[str, Any]) -> Verification:
-    if answer["kind"] == "verification":
-        return verification_from_values(answer["verification"])
+def _raise_error(answer: dict[str, Any]) -> NoReturn:
     error: RemoraError
     if answer["kind"] == "usage":
         error = UsageError(answer["message"])
@@ -126,17 +107,9 @@ def _read_answer(answer: dict[str, Any]) -> Verification:
     raise error
 
 
-def _reason(return_code: int, errors: str) -> tuple[str, str]:
-    """Status and detail of a process that died."""
-    last = " | ".join(errors.strip().splitlines()[-_KEPT_LINES:][-1:])
-    if return_code == -signal.SIGKILL:
-        return "out_of_memory", "the process was killed, as the system does for lack of memory"
-    if return_code < 0:
-        return "crashed", f"the process died of {signal.Signals(-return_code).name}: {last}"
-    return "crashed", f"the process ended with code {return_code}: {last}"
-
-
-def _died(status: str, detail: str) -> Verification:
+def _died(ended: Ended) -> Verification:
+    detail = ended.detail or "the process ended without an answer"
+    status = "crashed" if ended.status == "ok" else ended.status
     measurement = Measurement(0.0, (), 0, "", status=status, detail=detail)
     return Verification(
         loss_differs=False,
@@ -152,8 +125,3 @@ def _died(status: str, detail: str) -> Verification:
         measurement=measurement,
         detail=detail,
     )
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    process.kill()
-    process.communicate()

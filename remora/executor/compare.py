@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,7 @@ __all__ = [
     "Outcome",
     "differ",
     "gradient_distance",
+    "largest_difference",
     "largest_gradient_difference",
     "run_once",
 ]
@@ -40,11 +42,11 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """The gradient that differs most.
+    """The parameter whose gradient, or that itself, differs most.
 
     Attributes:
         parameter: its name; empty if none differs.
-        relative: largest absolute difference over the gradient's largest entry.
+        relative: largest absolute difference over the largest entry.
     """
 
     parameter: str
@@ -88,9 +90,16 @@ def differ(a: Tensor, b: Tensor, tolerance: float) -> bool:
 
 def largest_gradient_difference(a: Outcome, b: Outcome) -> Difference:
     """Find the gradient that differs most; infinitely if only one of the two has it."""
+    return largest_difference(a.gradients, b.gradients)
+
+
+def largest_difference(
+    a: Mapping[str, Tensor | None], b: Mapping[str, Tensor | None]
+) -> Difference:
+    """Find the tensor that differs most; infinitely if only one of the two has it."""
     worst = Difference("", 0.0)
-    for name, first in a.gradients.items():
-        second = b.gradients[name]
+    for name, first in a.items():
+        second = b[name]
         if first is None or second is None:
             relative = 0.0 if first is second else float("inf")
         else:

@@ -10,7 +10,14 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-__all__ = ["CACHE_FOLDER_VARIABLE", "cache_folder", "cache_key", "read_json", "write_json"]
+__all__ = [
+    "CACHE_FOLDER_VARIABLE",
+    "cache_folder",
+    "cache_key",
+    "read_json",
+    "user_cache_folder",
+    "write_json",
+]
 
 CACHE_FOLDER_VARIABLE = "REMORA_CACHE_DIR"
 
@@ -20,8 +27,16 @@ def cache_folder() -> Path:
     override = os.environ.get(CACHE_FOLDER_VARIABLE)
     if override:
         return Path(override)
-    import platformdirs
+    return user_cache_folder()
 
+
+def user_cache_folder() -> Path:
+    """Return the user's cache; the one of the XDG standard where platformdirs is missing."""
+    try:
+        import platformdirs
+    except ImportError:
+        root = os.environ.get("XDG_CACHE_HOME")
+        return (Path(root) if root else Path.home() / ".cache") / "remora"
     return Path(platformdirs.user_cache_dir("remora"))
 
 

@@ -18,9 +18,7 @@ _LIMIT_FILES = (
 
 def host_memory_bytes() -> int:
     """Return the memory that processes of this machine (or container) may use together."""
-    import psutil
-
-    total = int(psutil.virtual_memory().total)
+    total, _ = _machine_memory_bytes()
     limits = _container_limit_and_usage()
     return total if limits is None else min(total, limits[0])
 
@@ -31,11 +29,21 @@ def free_memory_bytes(device_type: str = "cpu") -> int:
         import torch
 
         return int(torch.cuda.mem_get_info()[0])
-    import psutil
-
-    available = int(psutil.virtual_memory().available)
+    _, available = _machine_memory_bytes()
     limits = _container_limit_and_usage()
     return available if limits is None else max(0, min(available, limits[0] - limits[1]))
+
+
+def _machine_memory_bytes() -> tuple[int, int]:
+    """Return total and available bytes; where psutil is not installed, as Linux tells them."""
+    try:
+        import psutil
+    except ImportError:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        kib = {line.partition(":")[0]: int(line.split()[1]) for line in lines}
+        return kib["MemTotal"] * 1024, kib["MemAvailable"] * 1024
+    memory = psutil.virtual_memory()
+    return int(memory.total), int(memory.available)
 
 
 def _container_limit_and_usage() -> tuple[int, int] | None:

@@ -116,14 +116,24 @@ def busy_cells(content: ReportContent) -> Cells:
 def verdict_sentence(verification: Verification) -> str:
     """Return the verdict in one sentence."""
     if verification.passed:
-        same = "verified: loss, gradients, buffers and random state equal the plain model's"
+        same = (
+            "verified: loss, gradients, buffers, random state, and the parameters after optimizer "
+            "steps equal the plain model's"
+        )
         if verification.max_gradient_difference:
             same += f" (largest relative difference {verification.max_gradient_difference:.1e})"
         late = "; the step time is outside the tolerance" if verification.time_off else ""
         remark = f" Note: {verification.detail}." if verification.detail else ""
         return f"{same}, and the peak is within the budget{late}.{remark}"
     names = ", ".join(flag.replace("_", " ") for flag in verification.failures)
-    worst = f" (worst: {verification.worst_gradient})" if verification.worst_gradient else ""
+    worst = "".join(
+        f" (worst {what}: {name}, by {difference:.1e})"
+        for what, name, difference in (
+            ("gradient", verification.worst_gradient, verification.max_gradient_difference),
+            ("parameter", verification.worst_parameter, verification.max_parameter_difference),
+        )
+        if name
+    )
     detail = f": {verification.detail}" if verification.detail else ""
     return f"FAILED: {names}{worst}{detail}."
 

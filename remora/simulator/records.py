@@ -74,6 +74,9 @@ class Verification:
         measurement: the run of the schedule.
         plain: the run of the unscheduled model; None if it was not measured.
         detail: message of a failure.
+        parameters_differ: after optimizer steps from the same state, against the plain model.
+        worst_parameter: name of the parameter that differs most then; empty if none differs.
+        max_parameter_difference: its largest absolute difference, relative to its largest entry.
     """
 
     loss_differs: bool
@@ -89,6 +92,9 @@ class Verification:
     measurement: Measurement
     plain: Measurement | None = field(default=None)
     detail: str = ""
+    parameters_differ: bool = False
+    worst_parameter: str = ""
+    max_parameter_difference: float = 0.0
 
     @property
     def failures(self) -> tuple[str, ...]:
@@ -96,6 +102,7 @@ class Verification:
         flags = (
             "loss_differs",
             "gradients_differ",
+            "parameters_differ",
             "buffers_differ",
             "random_state_differs",
             "over_budget",

@@ -16,7 +16,7 @@ from remora.executor.memory.buffers import BufferSlot, snapshot
 from remora.executor.memory.call_log import CallLog
 from remora.executor.memory.call_recorder import CallRecorder
 from remora.executor.memory.nesting import output_leaves
-from remora.executor.memory.offload import OffloadedTensor, OffloadTimeline
+from remora.executor.memory.offload import ForwardClock, OffloadedTensor, OffloadTimeline
 from remora.executor.memory.partial import PartialHandle, PartialUnit
 from remora.executor.memory.plan import RegionSpec, RuntimePlan
 from remora.executor.memory.region import Region, Replay, SavedHandle
@@ -34,8 +34,9 @@ class ForwardPass:
 
     Args:
         plan: what happens to which unit.
-        slots: buffers that each unit changes.  # [num_units]
+        slots: buffers that each unit of the model changes.  # [num_units]
         device: of the model.
+        clock: counts the forwards of units on the rank.
         timeline: program points of the host copies.
         replay: runs a region again.
         recorder: shows the calls of units that recompute a part; None if there are none.
@@ -47,6 +48,7 @@ class ForwardPass:
         plan: RuntimePlan,
         slots: tuple[tuple[BufferSlot, ...], ...],
         device: torch.device,
+        clock: ForwardClock,
         timeline: OffloadTimeline,
         replay: Replay,
         recorder: CallRecorder | None,
@@ -55,12 +57,13 @@ class ForwardPass:
         self._plan = plan
         self._slots = slots
         self._device = device
+        self._clock = clock
         self._timeline = timeline
         self._replay = replay
         self._recorder = recorder
         self._errors = errors
         self._partial: PartialUnit | None = None
-        self._unit = -1
+        self._unit = plan.start - 1
         self._packed = 0
         self._tape = Tape()
         self._open: list[tuple[RegionSpec, Region]] = []
@@ -87,7 +90,7 @@ class ForwardPass:
                 self._recorder.stop()
 
     def enter_unit(self, unit: int, arguments: Any = ()) -> None:
-        """Note that ``unit`` begins; ``num_units`` stands for the end of the forward.
+        """Note that ``unit`` begins; the plan's ``end`` stands for the end of the forward.
 
         Args:
             unit: index.
@@ -102,14 +105,14 @@ class ForwardPass:
                 f"unit {self._plan.unit_names[unit]!r} began after a later one: the model does "
                 "not run as it was traced"
             )
-        if self._plan.offloads and unit > 0:
+        if self._plan.offloads and unit > self._plan.start:
             self._timeline.watch(_tensors(arguments), unit - 1)
         for index in range(self._unit + 1, unit + 1):
             self._cross_border(index)
 
     def finish(self, output: Any) -> None:
-        """Note that the forward of the root model returned ``output``."""
-        self.enter_unit(self._plan.num_units)
+        """Note that the forward of the root model or stage returned ``output``."""
+        self.enter_unit(self._plan.end)
         if self._plan.offloads:
             self._timeline.watch(_tensors(output), self._plan.last_inner_unit)
 
@@ -126,6 +129,12 @@ class ForwardPass:
             self._tape.append(function, arguments, output, self._unit, ambient)
         return output
 
+    def note_seed(self, plant: Callable[[int], None], seed: int) -> None:
+        """Let a replay of the running regions plant a seed where the forward has just done so."""
+        if self._open:
+            ambient = current_ambient(self._device.type)
+            self._tape.append(plant, flatten((seed,), {}), None, self._unit, ambient)
+
     def _cross_border(self, unit: int) -> None:
         """End unit ``unit - 1`` and begin ``unit``."""
         if self._open:
@@ -136,9 +145,9 @@ class ForwardPass:
         self._close_partial()
         self._unit = unit
         self._packed = 0
-        if unit == self._plan.num_units:
+        if unit == self._plan.end:
             return
-        self._timeline.start_unit(unit)
+        self._clock.start_forward()
         self._first_sequence.append(torch._C._autograd._get_sequence_nr())
         for spec in self._plan.starting.get(unit, ()):
             self._open_region(spec)
@@ -196,8 +205,8 @@ class ForwardPass:
                 )
 
     def _key(self, held: HeldTensor) -> tuple[int, int]:
-        unit = bisect.bisect_right(self._first_sequence, held.sequence) - 1
-        return unit, held.tensor.untyped_storage().nbytes()
+        position = bisect.bisect_right(self._first_sequence, held.sequence) - 1
+        return self._plan.start + position, held.tensor.untyped_storage().nbytes()
 
     def _packer(self) -> Callable[[Tensor], SavedHandle]:
         """Make the pack hook of one call of the innermost region."""
@@ -217,7 +226,7 @@ class ForwardPass:
         index, self._packed = self._packed, self._packed + 1
         if self._partial is not None:
             return self._pack_partial(self._partial, tensor, index)
-        if self._unit < self._plan.num_units and index in self._plan.offloaded[self._unit]:
+        if index in self._plan.offloaded.get(self._unit, ()):
             return self._timeline.offload(tensor, self._unit, self._unit)
         # As it is, the result of a node would hold the node that holds it.
         return tensor.detach()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -18,7 +19,7 @@ from remora.executor.memory.call_recorder import CallRecorder
 from remora.executor.memory.forward import ForwardPass, Function
 from remora.executor.memory.glue import GlueMode
 from remora.executor.memory.mover import Mover, mover_for
-from remora.executor.memory.offload import OffloadTimeline
+from remora.executor.memory.offload import ForwardClock, OffloadTimeline
 from remora.executor.memory.plan import RuntimePlan, runtime_plan
 from remora.executor.memory.region import Region
 from remora.executor.memory.replay import replay
@@ -26,7 +27,7 @@ from remora.graph.model_graph import ModelGraph, ModuleCall
 from remora.hardware.hardware import Hardware
 from remora.schedule.schedule import Schedule
 
-__all__ = ["Handle", "apply"]
+__all__ = ["Handle", "apply", "wrapped_forwards"]
 
 
 def apply(
@@ -154,6 +155,7 @@ class _Runtime:
     ) -> None:
         self.mover: Mover = mover_for(device)
         self.errors: dict[str, float] = {}
+        self._clock = ForwardClock()
         self._model = model
         self._plan = plan
         self._device = device
@@ -184,12 +186,13 @@ class _Runtime:
         if self._pass is not None or not torch.is_grad_enabled():
             return forward(*args, **kwargs)
         timeline = OffloadTimeline(
-            self.mover, self._plan.num_units, self._plan.window, self._plan.distance
+            self.mover, self._clock, self._plan.end, self._plan.window, self._plan.distance
         )
         current = ForwardPass(
             self._plan,
             self._slots,
             self._device,
+            self._clock,
             timeline,
             self._replay,
             self._recorder,
@@ -262,6 +265,28 @@ def _wrap(
 
     module.forward = wrapped
     return _Wrapper(module, path, own, wrapped)
+
+
+@contextlib.contextmanager
+def wrapped_forwards(
+    model: nn.Module,
+    paths: Iterable[str],
+    run: Callable[[str, Function, tuple[Any, ...], dict[str, Any]], Any],
+) -> Iterator[None]:
+    """Let ``run(path, forward, args, kwargs)`` stand for the forward of some modules meanwhile.
+
+    Raises:
+        InvalidInputError: the model lacks a module.
+    """
+    wrappers: list[_Wrapper] = []
+    try:
+        for path in sorted(paths):
+            module = _module_at(model, path)
+            wrappers.append(_wrap(module, path, functools.partial(run, path)))
+        yield
+    finally:
+        for wrapper in wrappers:
+            wrapper.remove()
 
 
 def _module_at(model: nn.Module, path: str) -> nn.Module:

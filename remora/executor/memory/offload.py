@@ -19,7 +19,7 @@ from remora.executor.memory.host_pool import HostBlock
 from remora.executor.memory.layout import bytes_of, layout_of
 from remora.executor.memory.mover import Event, Mover
 
-__all__ = ["HostCopy", "OffloadTimeline", "OffloadedTensor"]
+__all__ = ["ForwardClock", "HostCopy", "OffloadTimeline", "OffloadedTensor"]
 
 
 class HostCopy:
@@ -106,28 +106,63 @@ class OffloadedTensor:
         return self._layout.over(self.storage()).requires_grad_(self._requires_grad)
 
 
+class ForwardClock:
+    """Counts the forwards of units on one rank, of all its stages and micro-batches.
+
+    A copy to the host that the k-th of them issued is waited for, and its device memory released,
+    before forward k + window starts.
+    """
+
+    def __init__(self) -> None:
+        self._forwards = 0
+        self._pending: list[tuple[int, weakref.ref[HostCopy], OffloadTimeline]] = []
+
+    def add(self, copy: HostCopy, timeline: OffloadTimeline, window: int) -> None:
+        """Note a copy that the running forward issued."""
+        self._pending.append((self._forwards + window, weakref.ref(copy), timeline))
+
+    def start_forward(self) -> None:
+        """Count a forward; release what is due before it."""
+        self._forwards += 1
+        self._release([entry for entry in self._pending if entry[0] <= self._forwards])
+
+    def flush(self, timeline: OffloadTimeline) -> None:
+        """Release everything of one forward pass, whose backward begins."""
+        self._release([entry for entry in self._pending if entry[2] is timeline])
+
+    def _release(self, entries: list[tuple[int, weakref.ref[HostCopy], OffloadTimeline]]) -> None:
+        for entry in entries:
+            self._pending.remove(entry)
+            copy = entry[1]()
+            if copy is not None:
+                copy.release()
+
+
 class OffloadTimeline:
     """Releases and prefetches the offloaded storages of one forward at their program points.
 
-    Point ``i`` of the forward is the start of unit ``i``, point ``i`` of the backward the start of
-    its backward; point ``num_units`` of both is the start of the whole backward.
+    Point ``i`` is the start of the backward of unit ``i``; point ``end`` the start of the whole
+    backward.
 
     Args:
         mover: issues the copies.
-        num_units: units of the model.
-        window: unit i waits before it starts for the copies of unit i - window.
+        clock: of the rank.
+        end: unit after the last of the stage.
+        window: a copy is waited for before so many more forwards of units have started.
         distance: copies back for unit i are issued with the backward of unit i + distance.
     """
 
-    def __init__(self, mover: Mover, num_units: int, window: int, distance: int) -> None:
+    def __init__(
+        self, mover: Mover, clock: ForwardClock, end: int, window: int, distance: int
+    ) -> None:
         self._mover = mover
-        self._num_units = num_units
+        self._clock = clock
+        self._end = end
         self._window = window
         self._distance = distance
-        self._release_at: dict[int, list[weakref.ref[HostCopy]]] = {}
         self._prefetch_at: dict[int, list[weakref.ref[HostCopy]]] = {}
         self._copies: dict[tuple[int, int], tuple[StorageWeakRef, weakref.ref[HostCopy]]] = {}
-        self._reached = num_units + 1
+        self._reached = end + 1
 
     def offload(self, tensor: Tensor, unit: int, last_unit: int) -> OffloadedTensor:
         """Start copying the storage of ``tensor`` to the host, once per storage and unit.
@@ -144,16 +179,10 @@ class OffloadTimeline:
             copy = HostCopy(self._mover, bytes_of(storage))
             reference = weakref.ref(copy)
             self._copies[unit, storage._cdata] = (StorageWeakRef(storage), reference)
-            release_point = min(unit + self._window, self._num_units)
-            self._release_at.setdefault(release_point, []).append(reference)
-            prefetch_point = min(last_unit + self._distance, self._num_units)
+            self._clock.add(copy, self, self._window)
+            prefetch_point = min(last_unit + self._distance, self._end)
             self._prefetch_at.setdefault(prefetch_point, []).append(reference)
         return OffloadedTensor(self, copy, tensor, last_unit)
-
-    def start_unit(self, unit: int) -> None:
-        """Wait for the copies of unit ``unit - window`` and release their device memory."""
-        for copy in _living(self._release_at.pop(unit, [])):
-            copy.release()
 
     def watch(self, tensors: Iterable[Tensor], unit: int) -> None:
         """Call :meth:`reach` when the backward of the latest-made of ``tensors`` begins."""
@@ -166,8 +195,8 @@ class OffloadTimeline:
         """Note that the backward of ``unit`` begins; issue the copies that are due by then."""
         while self._reached > unit:
             self._reached -= 1
-            if self._reached == self._num_units:
-                self.start_unit(self._num_units)
+            if self._reached == self._end:
+                self._clock.flush(self)
             for copy in _living(self._prefetch_at.pop(self._reached, [])):
                 copy.prefetch()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,10 +14,17 @@ from remora.graph.model_graph import ModelGraph, Unit
 from remora.schedule.closure import RELABELLING
 from remora.schedule.recompute import effective_actions, is_recompute, partial_closure
 from remora.schedule.regions import Region, region_tree
-from remora.schedule.schedule import Action, PipelineKind, Schedule, StatePlan, UnitOption
+from remora.schedule.schedule import (
+    Action,
+    MemoryPlan,
+    PipelineKind,
+    Schedule,
+    StatePlan,
+    UnitOption,
+)
 from remora.schedule.validate import validate_for_graph
 
-__all__ = ["PartialSpec", "RegionSpec", "RuntimePlan", "runtime_plan"]
+__all__ = ["PartialSpec", "RegionSpec", "RuntimePlan", "runtime_plan", "stage_runtime_plan"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,22 +64,23 @@ class PartialSpec:
 
 @dataclass(frozen=True)
 class RuntimePlan:
-    """A memory plan, looked up by unit.
+    """A memory plan for the units of one stage, looked up by unit.
 
     Attributes:
-        num_units: units of the model.
+        start, end: half-open range of units of the stage.
         regions: outer before inner, in order.
         partial: by unit, those that compress or that recompute a part.
-        offloaded: for every other unit, positions in its order of packing that go to the host.
+        offloaded: by other unit, positions in its order of packing that go to the host.
         window, distance: pace of the host copies.
-        unit_names: for messages.
-        last_inner_unit: the last unit that runs inside the model's forward.
+        unit_names: of all units of the model, for messages.
+        last_inner_unit: the last unit of the stage that runs inside the wrapped forward.
     """
 
-    num_units: int
+    start: int
+    end: int
     regions: tuple[RegionSpec, ...]
     partial: Mapping[int, PartialSpec]
-    offloaded: tuple[frozenset[int], ...]
+    offloaded: Mapping[int, frozenset[int]]
     window: int
     distance: int
     unit_names: tuple[str, ...]
@@ -88,7 +96,7 @@ class RuntimePlan:
         """Whether anything goes to the host."""
         checkpoints = any(region.offloaded_inputs for region in self.regions)
         mixed = any(Action.OFFLOAD in spec.actions for spec in self.partial.values())
-        return checkpoints or mixed or any(self.offloaded)
+        return checkpoints or mixed or any(self.offloaded.values())
 
     @property
     def packs(self) -> bool:
@@ -111,10 +119,10 @@ class RuntimePlan:
     def marker_units(self) -> frozenset[int]:
         """Units whose beginning the runtime has to notice."""
         if self.offloads:
-            return frozenset(range(self.num_units))
+            return frozenset(range(self.start, self.end))
         borders = {border for region in self.regions for border in (region.start, region.end)}
         borders |= {border for unit in self.partial for border in (unit, unit + 1)}
-        return frozenset(border for border in borders if border < self.num_units)
+        return frozenset(border for border in borders if border < self.end)
 
 
 def runtime_plan(graph: ModelGraph, schedule: Schedule, allow_lossy: bool = False) -> RuntimePlan:
@@ -138,26 +146,48 @@ def runtime_plan(graph: ModelGraph, schedule: Schedule, allow_lossy: bool = Fals
             f"{_unlike_default(schedule.state)}; allowed where a schedule is run: the default, "
             "all state on the device and whole"
         )
-    memory = schedule.memory
+    plan = stage_runtime_plan(graph, schedule.memory, 0, (0, len(graph.units)))
+    return dataclasses.replace(plan, last_inner_unit=_last_inner_unit(graph.units))
+
+
+def stage_runtime_plan(
+    graph: ModelGraph, memory: MemoryPlan, stage: int, span: tuple[int, int]
+) -> RuntimePlan:
+    """Look up what a valid memory plan means for the units of one stage.
+
+    Args:
+        graph: of one micro-batch.
+        memory: of the whole model; no group crosses the stage's borders.
+        stage: its number.
+        span: half-open range of its units.
+    """
+    start, end = span
+    units = graph.units[start:end]
+    window, distance = memory.pace_of(stage)
     partial = {
         unit.index: spec
-        for unit, option in zip(graph.units, memory.options, strict=True)
-        if (spec := _partial_spec(graph, unit, option)) is not None
+        for unit in units
+        if (spec := _partial_spec(graph, unit, memory.options[unit.index])) is not None
     }
     return RuntimePlan(
-        num_units=len(graph.units),
+        start=start,
+        end=end,
         regions=tuple(
-            _region_spec(graph, region) for tree in region_tree(memory) for region in tree.walk()
+            _region_spec(graph, region, start)
+            for tree in region_tree(memory)
+            if start <= tree.start < end
+            for region in tree.walk()
         ),
         partial=partial,
-        offloaded=tuple(
-            frozenset() if unit.index in partial else _offloaded(graph, unit, option)
-            for unit, option in zip(graph.units, memory.options, strict=True)
-        ),
-        window=memory.offload_window,
-        distance=memory.prefetch_distance,
+        offloaded={
+            unit.index: _offloaded(graph, unit, memory.options[unit.index])
+            for unit in units
+            if unit.index not in partial
+        },
+        window=window,
+        distance=distance,
         unit_names=tuple(unit.name for unit in graph.units),
-        last_inner_unit=_last_inner_unit(graph),
+        last_inner_unit=end - 1,
     )
 
 
@@ -170,12 +200,14 @@ def _unlike_default(state: StatePlan) -> str:
     return "state is the default"
 
 
-def _region_spec(graph: ModelGraph, region: Region) -> RegionSpec:
+def _region_spec(graph: ModelGraph, region: Region, first_unit: int) -> RegionSpec:
     first, last = graph.units[region.start], graph.units[region.end - 1]
     label = f"unit {first.name!r}" if first is last else f"units {first.name!r} to {last.name!r}"
     keys: frozenset[StorageKey] = frozenset()
     if region.offload_checkpoint:
-        keys = private_input_keys(graph, region.start, region.end)
+        # What other stages made lies in receive buffers, which nothing frees.
+        private = private_input_keys(graph, region.start, region.end)
+        keys = frozenset(key for key in private if key[0] >= first_unit)
     return RegionSpec(region.start, region.end, label, keys)
 
 
@@ -224,7 +256,7 @@ def _expected(graph: ModelGraph, unit: Unit, option: UnitOption) -> tuple[Expect
     return tuple(expected)
 
 
-def _last_inner_unit(graph: ModelGraph) -> int:
+def _last_inner_unit(units: Sequence[Unit]) -> int:
     """A loss computed outside of the model is a unit without a module call at its beginning."""
-    last = len(graph.units) - 1
-    return last - 1 if last > 0 and graph.units[last].marker is None else last
+    last = units[-1]
+    return last.index - 1 if last.index > units[0].index and last.marker is None else last.index

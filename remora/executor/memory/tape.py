@@ -204,6 +204,10 @@ class Tape:
         self._known.clear()
         self.inputs = {}
 
+    def number_of(self, tensor: Tensor) -> int | None:
+        """Number of a tensor that the tape knows, as it is now; None if it knows none."""
+        return self._number_of(tensor, tensor.requires_grad)
+
     def inputs_of(self, first: int, end: int) -> frozenset[int]:
         """Numbers that calls ``first`` to ``end - 1`` read and none of them makes."""
         made: set[int] = set()

@@ -12,6 +12,8 @@ from typing import Any, ParamSpec, TypeVar
 from numba import njit
 from numba.core import config as numba_config
 
+from remora.hardware.cache import user_cache_folder
+
 __all__ = ["kernel"]
 
 _CONFIG: Any = numba_config
@@ -53,7 +55,5 @@ def _cache_folder(given: str) -> str:
     elif os.access(here, os.W_OK):
         root = here / "__pycache__"
     else:
-        import platformdirs
-
-        root = Path(platformdirs.user_cache_dir("remora"))
+        root = user_cache_folder()
     return str(root / f"kernels-{version.hexdigest()[:12]}")

@@ -12,7 +12,7 @@ from remora.executor.cpu_memory import cpu_peak_bytes
 from remora.executor.memory.host_pool import HostPool, size_class_bytes
 from remora.executor.memory.install import apply
 from remora.executor.memory.mover import CpuMover
-from remora.executor.memory.offload import OffloadTimeline
+from remora.executor.memory.offload import ForwardClock, OffloadTimeline
 from remora.schedule.schedule import Action, Group
 from tests.executor.memory.plans import differences, run_steps, schedule
 from tests.executor.memory.toys import chain
@@ -36,9 +36,14 @@ class CountingMover(CpuMover):
         return super().to_device(block, written)
 
 
-def _timeline(window: int, distance: int) -> tuple[OffloadTimeline, CountingMover]:
-    mover = CountingMover()
-    return OffloadTimeline(mover, NUM_UNITS, window, distance), mover
+def _timeline(window: int, distance: int) -> tuple[OffloadTimeline, CountingMover, ForwardClock]:
+    mover, clock = CountingMover(), ForwardClock()
+    return OffloadTimeline(mover, clock, NUM_UNITS, window, distance), mover, clock
+
+
+def _forwards(clock: ForwardClock, count: int) -> None:
+    for _ in range(count):
+        clock.start_forward()
 
 
 def _on_device(reference: torch.multiprocessing.reductions.StorageWeakRef) -> bool:
@@ -50,14 +55,14 @@ def _saved(tensor: Tensor) -> torch.multiprocessing.reductions.StorageWeakRef:
 
 
 def test_device_memory_is_released_where_the_window_ends() -> None:
-    timeline, mover = _timeline(window=2, distance=1)
+    timeline, mover, clock = _timeline(window=2, distance=1)
     tensor = torch.randn(8, 3)
     values, storage = tensor.clone(), _saved(tensor)
     saved = timeline.offload(tensor, unit=1, last_unit=1)
     del tensor
-    timeline.start_unit(2)
+    clock.start_forward()
     assert _on_device(storage)
-    timeline.start_unit(3)
+    clock.start_forward()
     assert not _on_device(storage)
     assert mover.log == ["down"]
     assert torch.equal(saved.open(), values)
@@ -65,12 +70,12 @@ def test_device_memory_is_released_where_the_window_ends() -> None:
 
 
 def test_the_last_units_are_released_when_the_backward_begins() -> None:
-    timeline, _ = _timeline(window=2, distance=1)
+    timeline, _, clock = _timeline(window=2, distance=1)
     tensor = torch.randn(8, 3)
     storage = _saved(tensor)
     saved = timeline.offload(tensor, unit=2, last_unit=2)
     del tensor
-    timeline.start_unit(3)
+    clock.start_forward()
     assert _on_device(storage)
     timeline.reach(3)
     assert not _on_device(storage)
@@ -78,11 +83,10 @@ def test_the_last_units_are_released_when_the_backward_begins() -> None:
 
 
 def test_copies_back_are_issued_at_their_distance() -> None:
-    timeline, mover = _timeline(window=1, distance=2)
+    timeline, mover, clock = _timeline(window=1, distance=2)
     first = timeline.offload(torch.randn(5), unit=0, last_unit=0)
     second = timeline.offload(torch.randn(5), unit=3, last_unit=3)
-    for unit in range(NUM_UNITS):
-        timeline.start_unit(unit)
+    _forwards(clock, NUM_UNITS)
     timeline.reach(3)
     assert mover.log == ["down", "down", "up"]
     second.open()
@@ -93,21 +97,21 @@ def test_copies_back_are_issued_at_their_distance() -> None:
 
 
 def test_a_tensor_that_nobody_fetched_early_is_fetched_when_needed() -> None:
-    timeline, mover = _timeline(window=1, distance=1)
+    timeline, mover, clock = _timeline(window=1, distance=1)
     saved = timeline.offload(torch.arange(6.0), unit=0, last_unit=0)
-    timeline.start_unit(1)
+    clock.start_forward()
     assert saved.open().tolist() == [0, 1, 2, 3, 4, 5]
     assert mover.log == ["down", "up"]
 
 
 def test_views_of_one_storage_share_a_copy() -> None:
-    timeline, mover = _timeline(window=1, distance=1)
+    timeline, mover, clock = _timeline(window=1, distance=1)
     base = torch.randn(4, 6)
     views = [base.t(), base[1:, ::2], torch.view_as_complex(base.view(4, 3, 2)).conj()]
     expected = [view.clone() for view in views]
     saved = [timeline.offload(view, unit=0, last_unit=0) for view in views]
     del base, views
-    timeline.start_unit(1)
+    clock.start_forward()
     assert mover.log == ["down"]
     for one, value in zip(saved, expected, strict=True):
         assert torch.equal(one.open(), value)
@@ -115,7 +119,7 @@ def test_views_of_one_storage_share_a_copy() -> None:
 
 
 def test_host_memory_is_reused() -> None:
-    timeline, mover = _timeline(window=1, distance=1)
+    timeline, mover, _ = _timeline(window=1, distance=1)
     for _ in range(3):
         saved = timeline.offload(torch.randn(100), unit=0, last_unit=0)
         del saved

@@ -1,0 +1,1 @@
+"""Runs schedules with micro-batches and stages, one process per rank."""

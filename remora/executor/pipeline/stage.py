@@ -1,0 +1,120 @@
+"""A stage on its rank: PyTorch's own, with messages of ours.
+
+PyTorch's :class:`~torch.distributed.pipelining.PipelineStage` runs forwards, backwards and their
+halves and keeps what lies between them. It sends only to the next stage; ours sends an activation
+to every stage that reads it, however far, as schedules are priced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.pipelining import PipelineStage
+
+from remora.executor.pipeline.exchange import Exchange
+from remora.executor.pipeline.forward_tape import ForwardTape
+from remora.executor.pipeline.parts import StagePart
+from remora.executor.pipeline.stage_module import StageModule
+
+__all__ = ["RankStage"]
+
+
+class RankStage(PipelineStage):
+    """One stage.
+
+    Args:
+        module: plays it.
+        part: what it is.
+        number: in the order of tasks; chimera counts the stages of both directions.
+        num_stages: of one copy of the model.
+        tape: of the whole model.
+        exchange: messages of the rank.
+        device: where it runs.
+        micro_batches: of one step.
+        group: the ranks of the pipeline.
+    """
+
+    def __init__(
+        self,
+        module: StageModule,
+        part: StagePart,
+        number: int,
+        num_stages: int,
+        tape: ForwardTape,
+        exchange: Exchange,
+        device: torch.device,
+        micro_batches: int,
+        group: dist.ProcessGroup,
+    ) -> None:
+        super().__init__(
+            module,
+            part.index,
+            num_stages,
+            device,
+            input_args=_examples(tape, part.received),
+            output_args=_examples(tape, part.exported),
+            group=group,
+        )
+        # A schedule of PyTorch's would set these; ours has an order of its own.
+        self.has_backward = True
+        self.chunks = micro_batches
+        self._stage_meta.inputs = self._user_meta.inputs
+        self._part = part
+        self._number = number
+        self._exchange = exchange
+        self._micro_batches = micro_batches
+        self._losses: dict[int, Tensor] = {}
+
+    def run_forward(self, micro_batch: int) -> Tensor | None:
+        """Receive, run the forward, send.
+
+        Returns:
+            the loss of the micro-batch, without a graph, on the last stage.
+        """
+        outputs = self.forward_one_chunk(
+            micro_batch, (), {"micro_batch": micro_batch}, save_forward_output=False
+        )
+        if not self.is_last:
+            self._exchange.send(self._number, micro_batch, self._part.exported, outputs)
+            return None
+        (loss,) = outputs
+        self._losses[micro_batch] = loss / self._micro_batches
+        value: Tensor = loss.detach()
+        return value
+
+    def run_backward(self, micro_batch: int, last: bool, whole: bool = True) -> None:
+        """Receive gradients, run the backward or its first half, send.
+
+        Args:
+            micro_batch: its number.
+            last: no later micro-batch adds to the gradients of the stage.
+            whole: weights too, else leave those to :meth:`run_backward_weight`.
+        """
+        loss = self._losses.pop(micro_batch, None)
+        self.backward_one_chunk(micro_batch, loss=loss, full_backward=whole, last_backward=last)
+        gradients = self.bwd_cache.pop(micro_batch)
+        self._exchange.send_gradients(self._number, micro_batch, self._part.received, gradients)
+
+    def run_backward_weight(self, micro_batch: int, last: bool) -> None:
+        """Run the second half of a backward."""
+        self.backward_weight_one_chunk(micro_batch, last_backward=last)
+
+    def _retrieve_recv_activations(self, fwd_chunk_id: int) -> tuple[Tensor, ...]:
+        received = self._part.received
+        return tuple(self._exchange.received(self._number, fwd_chunk_id, received))
+
+    def _retrieve_recv_grads(self, bwd_chunk_id: int) -> tuple[Tensor | None, ...]:
+        exported = self._part.exported
+        return tuple(self._exchange.received_gradients(self._number, bwd_chunk_id, exported))
+
+
+def _examples(tape: ForwardTape, numbers: Sequence[int]) -> tuple[Tensor, ...]:
+    """Tensors without memory of the same shapes."""
+    layouts = [tape.values[number].layout for number in numbers]
+    return tuple(
+        torch.empty_strided(layout.size, layout.stride, dtype=layout.dtype, device="meta")
+        for layout in layouts
+    )
