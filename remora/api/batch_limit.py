@@ -3,51 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeGuard
 
-import torch
-from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map
-
-from remora.errors import InvalidInputError
-from remora.graph.loss import ExampleInputs
-
-__all__ = ["batch_of", "largest_batch", "with_batch"]
+__all__ = ["largest_batch"]
 
 _LINE_TRIALS = 6
 _MOST_GROWTH = 8
 _MOST = 2**20
-
-
-def batch_of(example_inputs: ExampleInputs) -> int:
-    """Return the leading dimension that most tensors of the example batch share.
-
-    Raises:
-        InvalidInputError: no tensor has a leading dimension.
-    """
-    sizes: list[int] = [leaf.shape[0] for leaf in tree_leaves(example_inputs) if _has_batch(leaf)]
-    if not sizes:
-        raise InvalidInputError("example_inputs holds no tensor with a batch dimension")
-    return max(sizes, key=sizes.count)
-
-
-def with_batch(example_inputs: ExampleInputs, batch: int) -> ExampleInputs:
-    """Return the example batch with its samples repeated or cut to another size.
-
-    Args:
-        example_inputs: tensors whose leading dimension is the batch are resized, others stay.
-        batch: new size, at least 1.
-    """
-    old = batch_of(example_inputs)
-    index = torch.arange(batch) % old  # [batch]
-
-    def resize(leaf: object) -> object:
-        if _has_batch(leaf) and leaf.shape[0] == old:
-            return leaf[index.to(leaf.device)]
-        return leaf
-
-    resized: ExampleInputs = tree_map(resize, example_inputs)
-    return resized
 
 
 def largest_batch(peak_bytes: Callable[[int], int], budget_bytes: int, start: int) -> int:
@@ -90,7 +51,3 @@ def _line(known: dict[int, int], budget_bytes: int) -> int:
     if slope <= 0:
         return high * 2
     return int(low + (budget_bytes - known[low]) / slope)
-
-
-def _has_batch(leaf: object) -> TypeGuard[Tensor]:
-    return isinstance(leaf, Tensor) and leaf.dim() > 0

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from remora.agents.candidates import run_member
 from remora.agents.registry import create
-from remora.api.batch_limit import batch_of, largest_batch, with_batch
+from remora.api.batch_limit import largest_batch
 from remora.api.planning import Progress, Request, state_problem
+from remora.graph.batch import batch_of, with_batch
 from remora.graph.loss import ExampleInputs, LossFunction
 from remora.graph.model_graph import ModelGraph
 from remora.graph.trace import trace

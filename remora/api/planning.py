@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from remora.api.batch_limit import batch_of, with_batch
 from remora.api.budget import parse_budget
 from remora.api.costs import make_costs, pick_cost_model
 from remora.api.hardware import find_hardware, is_local
@@ -14,6 +13,7 @@ from remora.api.micro_batches import check_ranks, graphs_at
 from remora.api.plan import Plan
 from remora.api.problem import find_optimizer, make_problem
 from remora.api.search import search
+from remora.graph.batch import batch_of, with_batch
 from remora.graph.loss import ExampleInputs, LossFunction
 from remora.graph.model_graph import ModelGraph
 from remora.graph.trace import trace

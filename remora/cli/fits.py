@@ -8,13 +8,13 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from remora.api.batch_limit import batch_of, with_batch
 from remora.api.fitting import Fit, make_fit
 from remora.api.placement import build_to_trace
 from remora.api.planning import check_request
 from remora.cli.console import output, print_files, print_line, progress_shown
 from remora.cli.request import local_device, make_request, model_source, units_of
 from remora.errors import InfeasibleError
+from remora.graph.batch import batch_of, with_batch
 from remora.graph.model_graph import ModelGraph
 from remora.graph.trace import trace
 from remora.report.files import write_json

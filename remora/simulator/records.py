@@ -42,10 +42,11 @@ class Measurement:
     Attributes:
         step_time_s: median over repetitions.
         step_times_s: all repetitions.
-        peak_memory_bytes: largest number of live device bytes within a step.
+        peak_memory_bytes: largest number of live device bytes within a step, on the fullest rank.
         device: name of the device.
         status: ``ok``, ``out_of_memory``, ``crashed`` or ``timed_out``.
         detail: message of a failed run.
+        peak_by_rank_bytes: peak of every rank, where there are several.  # [num_ranks]
     """
 
     step_time_s: float
@@ -54,6 +55,7 @@ class Measurement:
     device: str
     status: str = "ok"
     detail: str = ""
+    peak_by_rank_bytes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

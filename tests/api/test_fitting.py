@@ -25,7 +25,7 @@ def test_the_largest_batches_are_largest(fit: Fit) -> None:
     assert alone is not None
     assert scheduled is not None
     assert alone < scheduled
-    from remora.api.batch_limit import with_batch
+    from remora.graph.batch import with_batch
 
     model, inputs = make_stack()
     for batch, expected in ((alone, True), (alone + 1, False)):

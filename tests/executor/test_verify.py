@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from remora.errors import InvalidInputError
 from remora.executor.memory import install
 from remora.executor.memory.region import SavedHandle
-from remora.executor.verify import BUDGET_SLACK, verify
+from remora.executor.verdict import BUDGET_SLACK
+from remora.executor.verify import verify
 from remora.schedule.schedule import Action, PipelinePlan
 from remora.simulator.records import Estimate, Verification
 from tests.executor.memory.plans import schedule

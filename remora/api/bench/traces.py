@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import remora
-from remora.api.batch_limit import batch_of, with_batch
 from remora.api.model_source import ModelSource, named_source
 from remora.errors import FileFormatError, InvalidInputError
+from remora.graph.batch import batch_of, with_batch
 from remora.graph.model_graph import ModelGraph
 from remora.graph.serialize import graph_from_json, graph_to_json
 from remora.graph.trace import trace

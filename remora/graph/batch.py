@@ -1,0 +1,74 @@
+"""The batch dimension of a model's inputs: reading it, changing it, cutting it up."""
+
+from __future__ import annotations
+
+from typing import TypeGuard
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
+
+from remora.errors import InvalidInputError
+from remora.graph.loss import ExampleInputs
+
+__all__ = ["batch_of", "split_batch", "with_batch"]
+
+
+def batch_of(example_inputs: ExampleInputs) -> int:
+    """Return the leading dimension that most tensors of the example batch share.
+
+    Raises:
+        InvalidInputError: no tensor has a leading dimension.
+    """
+    sizes: list[int] = [leaf.shape[0] for leaf in tree_leaves(example_inputs) if _has_batch(leaf)]
+    if not sizes:
+        raise InvalidInputError("example_inputs holds no tensor with a batch dimension")
+    return max(sizes, key=sizes.count)
+
+
+def with_batch(example_inputs: ExampleInputs, batch: int) -> ExampleInputs:
+    """Return the example batch with its samples repeated or cut to another size.
+
+    Args:
+        example_inputs: tensors whose leading dimension is the batch are resized, others stay.
+        batch: new size, at least 1.
+    """
+    old = batch_of(example_inputs)
+    index = torch.arange(batch) % old  # [batch]
+
+    def resize(leaf: object) -> object:
+        if _has_batch(leaf) and leaf.shape[0] == old:
+            return leaf[index.to(leaf.device)]
+        return leaf
+
+    resized: ExampleInputs = tree_map(resize, example_inputs)
+    return resized
+
+
+def split_batch(example_inputs: ExampleInputs, count: int) -> list[ExampleInputs]:
+    """Cut a batch into micro-batches of equal size, as views.
+
+    Args:
+        example_inputs: tensors whose leading dimension is the batch are cut, others are shared.
+        count: number of micro-batches.
+
+    Raises:
+        InvalidInputError: the number does not divide the batch.
+    """
+    batch = batch_of(example_inputs)
+    if count < 1 or batch % count:
+        raise InvalidInputError(
+            f"pipeline.micro_batches is {count}; allowed: divisors of the batch of {batch}"
+        )
+    size = batch // count
+
+    def part(leaf: object, index: int) -> object:
+        if _has_batch(leaf) and leaf.shape[0] == batch:
+            return leaf[index * size : (index + 1) * size]
+        return leaf
+
+    return [tree_map(lambda leaf, i=index: part(leaf, i), example_inputs) for index in range(count)]
+
+
+def _has_batch(leaf: object) -> TypeGuard[Tensor]:
+    return isinstance(leaf, Tensor) and leaf.dim() > 0

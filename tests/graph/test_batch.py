@@ -1,0 +1,38 @@
+"""Batches read, resized and cut into micro-batches."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from remora.errors import InvalidInputError
+from remora.graph.batch import batch_of, split_batch, with_batch
+
+
+def test_batches_are_repeated_and_cut() -> None:
+    inputs = {"x": torch.arange(6.0).reshape(3, 2), "scale": torch.tensor(2.0), "flag": True}
+    assert batch_of(inputs) == 3
+    larger = with_batch(inputs, 5)
+    assert larger["x"][:, 0].tolist() == [0, 2, 4, 0, 2]
+    assert with_batch(inputs, 1)["x"].shape == (1, 2)
+    assert larger["scale"].item() == 2.0
+    assert larger["flag"] is True
+
+
+def test_inputs_without_a_batch_are_refused() -> None:
+    with pytest.raises(InvalidInputError, match="no tensor with a batch dimension"):
+        batch_of((torch.tensor(1.0), 3))
+
+
+def test_micro_batches_are_views_in_order() -> None:
+    inputs = {"x": torch.arange(8.0).reshape(4, 2), "scale": torch.tensor(2.0), "flag": True}
+    first, second = split_batch(inputs, 2)
+    assert torch.equal(torch.cat([first["x"], second["x"]]), inputs["x"])
+    assert first["x"].untyped_storage().data_ptr() == inputs["x"].untyped_storage().data_ptr()
+    assert second["scale"] is inputs["scale"]
+
+
+@pytest.mark.parametrize("count", [0, 3, 5])
+def test_a_number_that_does_not_divide_is_refused(count: int) -> None:
+    with pytest.raises(InvalidInputError, match=f"micro_batches is {count}; allowed: divisors"):
+        split_batch((torch.zeros(4, 2),), count)
