@@ -12,11 +12,13 @@ from collections.abc import Sequence
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.distributed.pipelining import PipelineStage
 
 from remora.executor.pipeline.exchange import Exchange
 from remora.executor.pipeline.forward_tape import ForwardTape
 from remora.executor.pipeline.parts import StagePart
+from remora.executor.pipeline.split_backward import SplitBackward
 from remora.executor.pipeline.stage_module import StageModule
 
 __all__ = ["RankStage"]
@@ -67,6 +69,8 @@ class RankStage(PipelineStage):
         self._exchange = exchange
         self._micro_batches = micro_batches
         self._losses: dict[int, Tensor] = {}
+        self._borders: dict[int, list[GradientEdge]] = {}
+        self._halves: dict[int, SplitBackward] = {}
 
     def run_forward(self, micro_batch: int) -> Tensor | None:
         """Receive, run the forward, send.
@@ -85,22 +89,51 @@ class RankStage(PipelineStage):
         value: Tensor = loss.detach()
         return value
 
-    def run_backward(self, micro_batch: int, last: bool, whole: bool = True) -> None:
-        """Receive gradients, run the backward or its first half, send.
+    def run_backward(self, micro_batch: int, last: bool) -> None:
+        """Receive gradients, run the backward, send.
 
         Args:
             micro_batch: its number.
             last: no later micro-batch adds to the gradients of the stage.
-            whole: weights too, else leave those to :meth:`run_backward_weight`.
         """
         loss = self._losses.pop(micro_batch, None)
-        self.backward_one_chunk(micro_batch, loss=loss, full_backward=whole, last_backward=last)
-        gradients = self.bwd_cache.pop(micro_batch)
-        self._exchange.send_gradients(self._number, micro_batch, self._part.received, gradients)
+        self._borders.pop(micro_batch, None)
+        self.backward_one_chunk(micro_batch, loss=loss, last_backward=last)
+        self._send_gradients(micro_batch, self.bwd_cache.pop(micro_batch))
 
-    def run_backward_weight(self, micro_batch: int, last: bool) -> None:
+    def run_backward_input(self, micro_batch: int) -> None:
+        """Receive gradients, run the first half of a backward, send."""
+        outputs, inputs = self.fwd_cache.pop(micro_batch)
+        # The number of the micro-batch is an argument of the module, too.
+        received = inputs[: len(self._part.received)]
+        border = self._borders.pop(micro_batch, [])
+        wanted = [position for position, tensor in enumerate(received) if tensor.requires_grad]
+        targets = _edges([received[position] for position in wanted]) or border
+        if self.is_last:
+            half = SplitBackward([self._losses.pop(micro_batch)], None, targets, not wanted)
+        else:
+            gradients = self._retrieve_recv_grads(micro_batch)
+            half = SplitBackward(outputs, gradients, targets, not wanted)
+        del outputs, inputs
+        made = half.run_inputs()
+        self._halves[micro_batch] = half
+        found = dict(zip(wanted, made, strict=True)) if wanted else {}
+        self._send_gradients(micro_batch, [found.get(p) for p in range(len(received))])
+
+    def run_backward_weight(self, micro_batch: int) -> None:
         """Run the second half of a backward."""
-        self.backward_weight_one_chunk(micro_batch, last_backward=last)
+        self._halves.pop(micro_batch).run_weights()
+
+    def note_border(self, micro_batch: int, values: Sequence[Tensor]) -> None:
+        """Note what the first unit of the stage hands on.
+
+        Where nothing that the stage received wants a gradient, the first half ends there.
+        """
+        self._borders[micro_batch] = _edges([value for value in values if value.requires_grad])
+
+    def _send_gradients(self, micro_batch: int, gradients: Sequence[Tensor | None]) -> None:
+        received = self._part.received
+        self._exchange.send_gradients(self._number, micro_batch, received, gradients)
 
     def _retrieve_recv_activations(self, fwd_chunk_id: int) -> tuple[Tensor, ...]:
         received = self._part.received
@@ -109,6 +142,10 @@ class RankStage(PipelineStage):
     def _retrieve_recv_grads(self, bwd_chunk_id: int) -> tuple[Tensor | None, ...]:
         exported = self._part.exported
         return tuple(self._exchange.received_gradients(self._number, bwd_chunk_id, exported))
+
+
+def _edges(tensors: Sequence[Tensor]) -> list[GradientEdge]:
+    return [get_gradient_edge(tensor) for tensor in tensors]
 
 
 def _examples(tape: ForwardTape, numbers: Sequence[int]) -> tuple[Tensor, ...]:

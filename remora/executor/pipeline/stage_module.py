@@ -31,6 +31,8 @@ class StageModule(nn.Module):
         new_pass: begins a forward under the memory plan; None where everything is kept.
         batch: gives the inputs.
         seeds: of the random operators.
+        on_border: called with the micro-batch and what the first unit hands to the others of the
+            stage, where somebody wants to know it.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class StageModule(nn.Module):
         new_pass: Callable[[], ForwardPass] | None,
         batch: BatchLeaves,
         seeds: UnitSeeds,
+        on_border: Callable[[int, list[Tensor]], None] | None = None,
     ) -> None:
         super().__init__()
         calls = part.all_calls
@@ -49,6 +52,8 @@ class StageModule(nn.Module):
         self._new_pass = new_pass
         self._batch = batch
         self._seeds = seeds
+        self._on_border = on_border
+        self._border = _border(part)
         self._owners: dict[int, tuple[nn.Module, str]] = {}
         self._constants: dict[int, Tensor] = {}
         self._inputs: dict[int, int] = {}
@@ -63,6 +68,11 @@ class StageModule(nn.Module):
             elif origin.constant is not None:
                 self._constants[number] = origin.constant
         self._expiring = _expiring(calls, frozenset(part.exported))
+
+    @property
+    def batch_positions(self) -> frozenset[int]:
+        """Positions of the leaves of the batch that the stage reads."""
+        return frozenset(self._inputs.values())
 
     def forward(self, *received: Tensor, micro_batch: int) -> tuple[Tensor, ...]:
         """Play the stage for one micro-batch.
@@ -111,6 +121,8 @@ class StageModule(nn.Module):
     ) -> None:
         if current is not None:
             current.enter_unit(unit, [values[number] for number in call.reads])
+        if self._on_border is not None and unit == self._part.span[0] + 1:
+            self._on_border(micro_batch, [values[number] for number in self._border])
         seed = self._seeds.of(unit, micro_batch)
         if seed is None:
             return
@@ -164,6 +176,14 @@ class StageModule(nn.Module):
         persistent = name not in model.get_submodule(owner)._non_persistent_buffers_set
         self._direct.register_buffer(f"value_{number}", buffer, persistent=persistent)
         self._owners[number] = (self._direct, f"value_{number}")
+
+
+def _border(part: StagePart) -> tuple[int, ...]:
+    """Values that the first unit of a stage makes and others of the stage read, by number."""
+    first = part.span[0]
+    made = {n for call in part.calls if call.unit == first for n in call.outputs if n is not None}
+    read = {n for call in part.calls if call.unit > first for n in call.reads}
+    return tuple(sorted(made & read))
 
 
 def _call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

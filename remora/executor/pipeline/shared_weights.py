@@ -1,0 +1,74 @@
+"""Weights that stages of several ranks read: their gradients are summed over those ranks.
+
+Tied weights are such, and all weights of a pipeline that runs copies of the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from remora.executor.pipeline.parts import StagePart
+from remora.executor.pipeline.world import World
+
+__all__ = ["SharedWeights", "parameters_of_part"]
+
+
+def parameters_of_part(model: nn.Module, part: StagePart) -> dict[str, nn.Parameter]:
+    """Return the parameters that a stage reads, by their first name in the model."""
+    read = {
+        id(parameter)
+        for call in part.all_calls
+        if isinstance(call.function, nn.Module)
+        for parameter in call.function.parameters()
+    }
+    names = {o.parameter for o in part.origins.values() if o.parameter is not None}
+    return {
+        name: parameter
+        for name, parameter in model.named_parameters()
+        if id(parameter) in read or name in names
+    }
+
+
+class SharedWeights:
+    """The weights that this rank shares with others.
+
+    Args:
+        names: parameters of every rank of the pipeline.  # [num_ranks]
+        parameters: of this rank, by name.
+        world: of this process; all its processes make this object alike.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[Sequence[str]],
+        parameters: Mapping[str, nn.Parameter],
+        world: World,
+    ) -> None:
+        holders: dict[str, tuple[int, ...]] = {}
+        for rank, own in enumerate(names):
+            for name in own:
+                holders[name] = (*holders.get(name, ()), rank)
+        shared = sorted({ranks for ranks in holders.values() if len(ranks) > 1})
+        self._groups: list[tuple[dist.ProcessGroup, list[nn.Parameter]]] = []
+        for ranks in shared:
+            group = world.group_of(ranks)
+            if group is not None:
+                own = [name for name in sorted(holders) if holders[name] == ranks]
+                self._groups.append((group, [parameters[name] for name in own]))
+
+    def sum_gradients(self) -> None:
+        """Add up the gradients of this step; a rank that made none adds nothing."""
+        for group, parameters in self._groups:
+            for parameter in parameters:
+                if parameter.requires_grad:
+                    dist.all_reduce(_gradient(parameter), group=group)
+
+
+def _gradient(parameter: nn.Parameter) -> Tensor:
+    if parameter.grad is None:
+        parameter.grad = torch.zeros_like(parameter)
+    return parameter.grad

@@ -1,0 +1,118 @@
+"""The ranks of a run: which pipeline and replica a process belongs to, and its groups.
+
+Replica j of pipeline rank r is global rank r * replicas + j, as schedules are priced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+
+from remora.errors import InvalidInputError
+from remora.executor.pipeline.exchange import Links
+
+__all__ = ["World", "join_world", "joined_ranks", "started_ranks"]
+
+
+@dataclass(frozen=True)
+class World:
+    """Where this process stands.
+
+    Attributes:
+        num_ranks: ranks of one pipeline.
+        replicas: pipelines side by side.
+        rank: of this process in its pipeline.
+        replica: number of its pipeline.
+        pipeline: the ranks of its pipeline.
+        replica_group: the processes of the same rank in all pipelines.
+        links: to the other ranks of its pipeline.
+    """
+
+    num_ranks: int
+    replicas: int
+    rank: int
+    replica: int
+    pipeline: dist.ProcessGroup
+    replica_group: dist.ProcessGroup
+    links: Links
+
+    def group_of(self, ranks: Sequence[int]) -> dist.ProcessGroup | None:
+        """Make a group of some ranks of every pipeline; all processes must call it alike.
+
+        Returns:
+            the one of this pipeline; None if this rank is not in it.
+        """
+        groups = [
+            dist.new_group([rank * self.replicas + replica for rank in ranks])
+            for replica in range(self.replicas)
+        ]
+        return groups[self.replica] if self.rank in ranks else None
+
+
+def started_ranks() -> int | None:
+    """Return how many ranks torchrun started; None if this process is not one of them."""
+    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
+        return int(os.environ["WORLD_SIZE"])
+    return None
+
+
+@contextlib.contextmanager
+def joined_ranks(device: torch.device, timeout_s: float) -> Iterator[None]:
+    """Join the ranks that torchrun started, or be the only rank.
+
+    Args:
+        device: of this rank; messages between CUDA devices go by NCCL, others by Gloo.
+        timeout_s: seconds after which a message that does not come is an error.
+    """
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    timeout = datetime.timedelta(seconds=timeout_s)
+    if started_ranks() is None:
+        store = torch._C._distributed_c10d.HashStore()
+        dist.init_process_group(backend, store=store, rank=0, world_size=1, timeout=timeout)
+    else:
+        dist.init_process_group(backend, timeout=timeout)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def join_world(num_ranks: int) -> World:
+    """Make the groups that a pipeline needs, inside of :func:`joined_ranks`.
+
+    Args:
+        num_ranks: ranks of one pipeline.
+
+    Raises:
+        InvalidInputError: the number of processes is no multiple of it.
+    """
+    world_size = dist.get_world_size()
+    if world_size % num_ranks:
+        raise InvalidInputError(
+            f"world_size is {world_size}; allowed for a pipeline of {num_ranks} ranks: multiples "
+            f"of {num_ranks}"
+        )
+    replicas = world_size // num_ranks
+    rank, replica = divmod(dist.get_rank(), replicas)
+    pipelines = [[r * replicas + j for r in range(num_ranks)] for j in range(replicas)]
+    pipeline, upward, downward = (
+        [dist.new_group(members) for members in pipelines][replica] for _ in range(3)
+    )
+    same_rank = [
+        dist.new_group([r * replicas + j for j in range(replicas)]) for r in range(num_ranks)
+    ]
+    return World(
+        num_ranks=num_ranks,
+        replicas=replicas,
+        rank=rank,
+        replica=replica,
+        pipeline=pipeline,
+        replica_group=same_rank[rank],
+        links=Links(rank, pipelines[replica], upward, downward),
+    )
