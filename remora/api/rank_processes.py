@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,13 +22,11 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-import psutil
+from remora.api.marked_processes import MARK, end_marked
 
 __all__ = ["Ended", "run_ranks"]
 
 _LAUNCHER = "remora.api.rank_launcher"
-_MARK = "REMORA_RUN"
-_ENDED_WITHIN_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +80,7 @@ def run_ranks(module: str, arguments: Sequence[str], world_size: int, time_limit
         except subprocess.TimeoutExpired:
             return Ended("timed_out", f"the run took longer than {time_limit_s:g} s")
         finally:
-            _end_marked(mark)
+            end_marked(mark)
             if process is not None:
                 process.wait()
         return _ended(code, world_size, folder)
@@ -93,7 +90,7 @@ def _environment(mark: str, world_size: int) -> dict[str, str]:
     # A module of the user's own is found in the same places as in this process.
     paths = [path for path in sys.path if path] + [str(Path.cwd())]
     threads = {"OMP_NUM_THREADS": "1"} if world_size > 1 else {}
-    own = {"PYTHONPATH": os.pathsep.join(paths), _MARK: mark}
+    own = {"PYTHONPATH": os.pathsep.join(paths), MARK: mark}
     return {**threads, **os.environ, **own}
 
 
@@ -126,29 +123,6 @@ def _exit_on_terminate() -> Iterator[None]:
 
 def _exit(number: int, frame: FrameType | None) -> NoReturn:
     sys.exit(128 + number)
-
-
-def _end_marked(mark: str) -> None:
-    """Kill every process with the mark; more than once, since one may have been starting another.
-
-    A process that the system cannot end, as one in an uninterruptible call, is given up on.
-    """
-    deadline_s = time.monotonic() + _ENDED_WITHIN_S
-    while (living := _marked(mark)) and time.monotonic() < deadline_s:
-        for process in living:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-        psutil.wait_procs(living, timeout=1.0)
-
-
-def _marked(mark: str) -> list[psutil.Process]:
-    found = []
-    for process in psutil.process_iter():
-        # Processes of others, zombies, and those that just went away show no environment.
-        with contextlib.suppress(psutil.Error, OSError):
-            if process.environ().get(_MARK) == mark:
-                found.append(process)
-    return found
 
 
 def _ended(code: int, world_size: int, folder: Path) -> Ended:

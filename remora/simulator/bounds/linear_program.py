@@ -59,8 +59,12 @@ class LinearProgram:
         """
         if not self._bound:
             return 0.0
-        from scipy.sparse import csr_array
-
+        try:
+            from scipy.sparse import csr_array
+        except ImportError:
+            # Scipy is not needed to plan: multipliers of 0 make a bound too, if a weak one.
+            self.unsolved = True
+            return float(np.minimum(self._cost, 0.0) @ np.asarray(self._upper))
         shape = (len(self._bound), len(self._upper))
         matrix = csr_array((self._value, (self._row, self._column)), shape=shape)
         multipliers = self._multipliers(matrix)
