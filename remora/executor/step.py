@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 from remora.errors import UnknownNameError
 from remora.graph.loss import ExampleInputs, LossFunction, call_model, resolve_loss
 
-__all__ = ["TrainingStep", "make_optimizer", "model_device", "preserved"]
+__all__ = ["TrainingStep", "make_optimizer", "model_device", "preserved", "storage_bytes"]
 
 _LEARNING_RATE = 1e-4
 _OPTIMIZERS = ("adamw", "adam", "sgd", "sgd_momentum", "none")
@@ -57,7 +57,7 @@ class TrainingStep:
         state = self._optimizer.state.values() if self._optimizer is not None else ()
         held = (self._inputs, list(state))
         tensors = [leaf for leaf in pytree.tree_leaves(held) if isinstance(leaf, Tensor)]
-        return _storage_bytes([*self._model.parameters(), *self._model.buffers(), *tensors])
+        return storage_bytes([*self._model.parameters(), *self._model.buffers(), *tensors])
 
 
 def make_optimizer(model: nn.Module, name: str) -> torch.optim.Optimizer | None:
@@ -141,6 +141,7 @@ class State:
             parameter.grad = gradient
 
 
-def _storage_bytes(tensors: Iterable[Tensor]) -> int:
+def storage_bytes(tensors: Iterable[Tensor]) -> int:
+    """Return the bytes of the storages of some tensors, each counted once."""
     storages = {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in tensors}
     return sum(storages.values())

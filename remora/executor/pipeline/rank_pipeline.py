@@ -26,9 +26,10 @@ from remora.executor.pipeline.forward_tape import ForwardTape
 from remora.executor.pipeline.letters import Post
 from remora.executor.pipeline.parts import cut_tape
 from remora.executor.pipeline.seeds import UnitSeeds
-from remora.executor.pipeline.shared_weights import SharedWeights, parameters_of_part
+from remora.executor.pipeline.shared_weights import SharedWeights
 from remora.executor.pipeline.stage import RankStage
 from remora.executor.pipeline.stage_module import StageModule
+from remora.executor.pipeline.stage_tensors import StageTensors
 from remora.executor.pipeline.world import World
 from remora.graph.loss import ExampleInputs
 from remora.graph.model_graph import ModelGraph
@@ -52,6 +53,7 @@ class RankPipeline:
 
     Attributes:
         parameters: of this rank's stages, by name in the model.
+        buffers: of the same.
         names: parameters of every rank.  # [num_ranks]
         modules: the stages, in the order of their numbers.
         compression_errors: of saved tensors in the first step, by name.
@@ -82,13 +84,16 @@ class RankPipeline:
         self.compression_errors: dict[str, float] = {}
         self._memory = _StageMemory(model, graph, device, self.compression_errors)
         on_rank = [_stages_on(order, rank) for rank in range(world.num_ranks)]
-        of_part = [parameters_of_part(model, part) for part in parts]
+        tensors = StageTensors(model, graph)
+        of_part = [tensors.parameters(part) for part in parts]
         per_rank = [
             {name: p for stage in stages for name, p in of_part[stage % len(parts)].items()}
             for stages in on_rank
         ]
         self.names = tuple(tuple(sorted(own)) for own in per_rank)
         self.parameters = per_rank[world.rank]
+        own = [parts[number % len(parts)] for number in on_rank[world.rank]]
+        self.buffers = {n: b for part in own for n, b in tensors.buffers(part).items()}
         self._exchange = Exchange(post, tape.values, world.links, device)
         numbers = on_rank[world.rank]
         plans = {

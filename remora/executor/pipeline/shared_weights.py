@@ -11,26 +11,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from remora.executor.pipeline.parts import StagePart
 from remora.executor.pipeline.world import World
 
-__all__ = ["SharedWeights", "parameters_of_part"]
-
-
-def parameters_of_part(model: nn.Module, part: StagePart) -> dict[str, nn.Parameter]:
-    """Return the parameters that a stage reads, by their first name in the model."""
-    read = {
-        id(parameter)
-        for call in part.all_calls
-        if isinstance(call.function, nn.Module)
-        for parameter in call.function.parameters()
-    }
-    names = {o.parameter for o in part.origins.values() if o.parameter is not None}
-    return {
-        name: parameter
-        for name, parameter in model.named_parameters()
-        if id(parameter) in read or name in names
-    }
+__all__ = ["SharedWeights"]
 
 
 class SharedWeights:
