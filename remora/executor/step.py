@@ -135,6 +135,15 @@ class State:
         if self._device_random is not None:
             torch.cuda.set_rng_state(self._device_random, self._device)
 
+    def restore_buffers(self) -> None:
+        """Go back to the buffers of this state; everything else stays."""
+        for table, entries in self._tables:
+            table.update(entries)
+        with torch.no_grad():
+            for tensor, value in self._values:
+                if not isinstance(tensor, nn.Parameter):
+                    tensor.copy_(value)
+
     def restore_gradients(self) -> None:
         """Give the parameters the gradients back that they had."""
         for parameter, gradient in self._gradients:

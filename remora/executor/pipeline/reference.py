@@ -6,61 +6,75 @@ It runs the model's own ``forward``; nothing of the recorded calls is used.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from remora.executor.compare import Outcome
 from remora.executor.memory.ambient import random_state, random_state_of
 from remora.executor.memory.install import wrapped_forwards
+from remora.executor.pipeline.job import RanksJob, copied
 from remora.executor.pipeline.seeds import UnitSeeds
-from remora.executor.step import model_device
+from remora.executor.step import State, make_optimizer
+from remora.executor.training import TRAINED_STEPS
+from remora.executor.verdict import TrainedOutcome
 from remora.graph.loss import ExampleInputs, LossFunction, call_model, resolve_loss
 from remora.graph.model_graph import ModelGraph, ModuleCall
 
-__all__ = ["run_reference"]
+__all__ = ["reference_outcome"]
 
 
-def run_reference(
-    model: nn.Module,
-    replicas: Sequence[Sequence[ExampleInputs]],
-    loss: LossFunction | None,
-    graph: ModelGraph,
-    seed: int,
-    step: int,
-) -> list[list[Tensor]]:
-    """Run forwards and backwards of one step; the loss is the mean over all micro-batches.
+def reference_outcome(job: RanksJob, state: State, device: torch.device) -> TrainedOutcome:
+    """Run a step, and from the same state again a few optimizer steps.
 
     Args:
-        model: gradients are added to its parameters'.
-        replicas: micro-batches of every replica.  # [replicas][micro_batches]
-        loss: of the output; None for the default.
-        graph: of one micro-batch.
-        seed: of the random operators.
-        step: number of the step.
-
-    Returns:
-        loss of every micro-batch, scalars.  # [replicas][micro_batches]
+        job: its model is on the device.
+        state: of the model at the beginning, to which it is put back between the two.
+        device: of the model.
     """
-    device = model_device(model)
-    losses: list[list[Tensor]] = []
+    torch.manual_seed(job.seed)
+    losses: list[Tensor] = []
+    buffers: dict[str, Tensor] = {}
+    for replica in range(len(job.replicas)):
+        state.restore_buffers()
+        losses += _run_replica(job, replica, 0, device)
+        buffers = buffers or {n: b.detach().cpu().clone() for n, b in job.model.named_buffers()}
+    gradients = {name: copied(p.grad) for name, p in job.model.named_parameters()}
+    loss = torch.stack(losses).mean().cpu()
+    outcome = Outcome(loss, gradients, buffers, (torch.get_rng_state(),))
+    state.restore()
+    return TrainedOutcome(outcome, _trained(job, device))
+
+
+def _trained(job: RanksJob, device: torch.device) -> dict[str, Tensor]:
+    stepping = "sgd" if job.optimizer_name == "none" else job.optimizer_name
+    optimizer = make_optimizer(job.model, stepping)
+    for step in range(TRAINED_STEPS):
+        for replica in range(len(job.replicas)):
+            _run_replica(job, replica, step, device)
+        if optimizer is not None:
+            optimizer.step()
+        job.model.zero_grad(set_to_none=True)
+    return {name: p.detach().to("cpu", copy=True) for name, p in job.model.named_parameters()}
+
+
+def _run_replica(job: RanksJob, replica: int, step: int, device: torch.device) -> list[Tensor]:
+    """Forwards and backwards of one replica; the loss is the mean over all micro-batches."""
+    seeds = UnitSeeds(job.graph, job.seed, replica)
+    seeds.step = step
+    micro_batches = job.batch_on(device, replica)
+    share = 1 / (len(micro_batches) * len(job.replicas))
     with random_state_of(random_state(device), device):
-        for replica, micro_batches in enumerate(replicas):
-            seeds = UnitSeeds(graph, seed, replica)
-            seeds.step = step
-            share = 1 / (len(micro_batches) * len(replicas))
-            losses.append(
-                [
-                    _run(model, inputs, loss, graph, _Planter(seeds, number), share)
-                    for number, inputs in enumerate(micro_batches)
-                ]
-            )
-    return losses
+        return [
+            _run(job.model, inputs, job.loss, job.graph, _Planter(seeds, number), share)
+            for number, inputs in enumerate(micro_batches)
+        ]
 
 
 class _Planter:
-    """Plants the seed of a unit where its first module is called."""
+    """Plants the seed of a unit for one micro-batch."""
 
     def __init__(self, seeds: UnitSeeds, micro_batch: int) -> None:
         self._seeds = seeds
@@ -100,6 +114,5 @@ def _run(
         planter.plant(last.index)
     value = resolve_loss(loss)(output)
     del output
-    with torch.enable_grad():
-        (value * share).backward()
+    (value * share).backward()
     return value.detach()

@@ -39,7 +39,9 @@ class StageTensors:
 
     def buffers(self, part: StagePart) -> dict[str, Tensor]:
         """Return the buffers of a stage, by name."""
-        return {name: self._buffers[name] for name in self._read(part, BUFFER)}
+        # A constant that the model's code holds counts as a buffer, and is nobody's attribute.
+        names = [name for name in self._read(part, BUFFER) if name in self._buffers]
+        return {name: self._buffers[name] for name in names}
 
     def _read(self, part: StagePart, role: str) -> list[str]:
         entries = self._statics.of_units(range(*part.span))

@@ -1,0 +1,127 @@
+"""What the ranks of a pipeline did in a step, brought together on rank 0."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from remora.executor.compare import Outcome, largest_difference
+from remora.executor.pipeline.job import RanksJob, copied
+from remora.executor.pipeline.rank_pipeline import RankPipeline
+from remora.executor.pipeline.training import PipelineStep
+from remora.executor.pipeline.world import World
+from remora.executor.step import State
+from remora.executor.training import TRAINED_STEPS
+from remora.executor.verdict import TrainedOutcome
+
+__all__ = ["RankOutcome", "gathered", "joined_outcome", "run_ranks"]
+
+
+@dataclass(frozen=True)
+class RankOutcome:
+    """One rank's part, in host memory.
+
+    Attributes:
+        replica: of the rank.
+        losses: of the micro-batches that end there.
+        gradients, buffers, parameters: of its stages, by name in the model.
+        random_state: of the CPU generator after the step.
+        errors: of compressed tensors, by name.
+    """
+
+    replica: int
+    losses: list[Tensor]
+    gradients: dict[str, Tensor | None]
+    buffers: dict[str, Tensor]
+    parameters: dict[str, Tensor]
+    random_state: Tensor
+    errors: dict[str, float]
+
+
+def run_ranks(
+    job: RanksJob, pipeline: RankPipeline, state: State, world: World, device: torch.device
+) -> RankOutcome:
+    """Run a step on this rank, and from the same state again a few optimizer steps."""
+    batch = job.batch_on(device, world.replica)
+    torch.manual_seed(job.seed)
+    losses = pipeline.run(batch, 0)
+    gradients = {name: copied(p.grad) for name, p in pipeline.parameters.items()}
+    buffers = {name: b.detach().to("cpu", copy=True) for name, b in pipeline.buffers.items()}
+    random_state = torch.get_rng_state()
+    state.restore()
+    step = PipelineStep(
+        pipeline, batch, "sgd" if job.optimizer_name == "none" else job.optimizer_name
+    )
+    for _ in range(TRAINED_STEPS):
+        step.run()
+    parameters = {n: p.detach().to("cpu", copy=True) for n, p in pipeline.parameters.items()}
+    state.restore()
+    return RankOutcome(
+        world.replica,
+        [loss.cpu() for loss in losses.values()],
+        gradients,
+        buffers,
+        parameters,
+        random_state,
+        dict(pipeline.compression_errors),
+    )
+
+
+def gathered(own: RankOutcome) -> list[RankOutcome]:
+    """Bring the parts of all ranks to rank 0, in order; nothing elsewhere."""
+    if dist.get_rank() != 0:
+        dist.gather_object(own, None)
+        return []
+    parts: list[RankOutcome] = [own] * dist.get_world_size()
+    dist.gather_object(own, parts)
+    return parts
+
+
+def joined_outcome(parts: Sequence[RankOutcome], plain: TrainedOutcome) -> TrainedOutcome:
+    """Join the parts of all ranks into one outcome.
+
+    Where several ranks have a weight, the copy counts that is farthest from the plain one.
+
+    Args:
+        parts: of all ranks.
+        plain: what they are compared with.
+    """
+    losses = [loss for part in parts for loss in part.losses]
+    gradients: dict[str, Tensor | None] = {}
+    parameters: dict[str, Tensor | None] = {}
+    buffers: dict[str, Tensor] = {}
+    for part in parts:
+        _join(gradients, part.gradients, plain.outcome.gradients)
+        _join(parameters, part.parameters, plain.parameters)
+        if part.replica == 0:
+            buffers.update(part.buffers)
+    before = plain.outcome.random_states[0]
+    changed = [p.random_state for p in parts if not torch.equal(p.random_state, before)]
+    outcome = Outcome(
+        loss=torch.stack(losses).mean(),
+        gradients=gradients,
+        # A buffer that no unit reads does not change.
+        buffers={**plain.outcome.buffers, **buffers},
+        random_states=(changed[0] if changed else before,),
+    )
+    return TrainedOutcome(outcome, {n: p for n, p in parameters.items() if p is not None})
+
+
+def _join(
+    joined: dict[str, Tensor | None],
+    own: dict[str, Tensor | None] | dict[str, Tensor],
+    plain: object,
+) -> None:
+    assert isinstance(plain, dict)
+    for name, value in own.items():
+        if name not in joined:
+            joined[name] = value
+            continue
+        wanted = {name: plain[name]}
+        here = largest_difference(wanted, {name: value}).relative
+        if here > largest_difference(wanted, {name: joined[name]}).relative:
+            joined[name] = value
