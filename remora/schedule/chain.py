@@ -114,6 +114,7 @@ class Chain:
         )
         self._made = _made_by_op(graph)
         self._dropped = _dropped_at(graph)
+        self._added = _added_at(graph)
         self.units = tuple(self._unit(unit) for unit in graph.units)
         self._peaks: dict[tuple[object, ...], int] = {}
         self._splits: dict[int, BackwardSplit] = {}
@@ -162,6 +163,13 @@ class Chain:
         """Storages that an operator makes."""
         return tuple(self._made.get(op, ()))
 
+    def added_at(self, storage: int) -> int:
+        """Operator count at which a storage goes that its unit does not leave behind.
+
+        A weight's gradient goes once it is added to that of an earlier micro-batch.
+        """
+        return self._added.get(storage, self.graph.storages[storage].dropped)
+
     def split(self, index: int) -> BackwardSplit:
         """The halves of a unit's backward."""
         if index not in self._splits:
@@ -197,7 +205,8 @@ class Chain:
         Args:
             ops: operators, ascending, all of the unit's forward or all of its backward.
             unit: the unit they belong to.
-            survivors: storages made by them that outlive them.
+            survivors: storages made by them that outlive them; a weight's gradient that is not
+                among them is added to an earlier one at once.
             deaths: storages from before them that are freed while they run, and the operator
                 count at which they are.
             arrivals: bytes that come up beside them, by operator count.
@@ -248,7 +257,6 @@ class Chain:
             (operator, bytes), workspace included; what arrives after the last operator counts
             once more for it.
         """
-        storages = self.graph.storages
         changes = [(death, -self.num_bytes(storage)) for storage, death in deaths]
         changes += list(arrivals.items())
         heapq.heapify(changes)
@@ -263,7 +271,7 @@ class Chain:
                 size = self.num_bytes(storage)
                 level += size
                 if storage not in survivors:
-                    end = ends.get(storage, storages[storage].dropped)
+                    end = ends.get(storage, self.added_at(storage))
                     heapq.heappush(changes, (max(end, op + 1), -size))
             levels.append((op, level + self.costs.op_workspace_bytes[op]))
         rest = sum(size for _, size in changes if size > 0)
@@ -342,6 +350,17 @@ def _made_by_op(graph: ModelGraph) -> dict[int, list[int]]:
         if storage.created >= 0:
             made.setdefault(storage.created, []).append(index)
     return made
+
+
+def _added_at(graph: ModelGraph) -> dict[int, int]:
+    """Operator counts at which a gradient is added to that of an earlier micro-batch, and goes."""
+    added: dict[int, int] = {}
+    for index, op in enumerate(graph.ops):
+        for tensor in (*op.inputs, *op.outputs):
+            storage = graph.tensors[tensor].storage
+            if graph.storages[storage].role == GRADIENT:
+                added[storage] = index + 1
+    return added
 
 
 def _dropped_at(graph: ModelGraph) -> dict[int, list[int]]:

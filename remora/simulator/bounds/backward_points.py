@@ -26,10 +26,12 @@ class BackwardPoint:
     Attributes:
         num_bytes: what is there for sure, and what the unit's operators take at least beyond it;
             weights, optimizer and finished gradients not counted.
+        later_bytes: the same in a micro-batch whose gradients are added to those of an earlier one.
         present: the storages among it that are there when the backward begins.
     """
 
     num_bytes: int
+    later_bytes: int
     present: frozenset[int]
 
 
@@ -47,6 +49,8 @@ class _Storages:
         records = graph.storages
         self._created = np.array([s.created for s in records], dtype=np.int64)
         self._dropped = np.array([s.dropped for s in records], dtype=np.int64)
+        added = [chain.added_at(index) for index in range(len(records))]
+        self._added = np.array(added, dtype=np.int64)
         sizes = [chain.num_bytes(index) for index in range(len(records))]
         self._size = np.array(sizes, dtype=np.int64)
         held = [s.created >= 0 and s.role != GRADIENT for s in records]
@@ -63,11 +67,14 @@ class _Storages:
         ends |= {s: max(count, ends.get(s, 0)) for s, count in released.items()}
         present = np.array(list(ends), dtype=np.int64)
         level = int(self._size[present].sum())
+        counts = list(ends.values())
         return BackwardPoint(
-            level + self._rise(unit, present, list(ends.values())), frozenset(ends)
+            level + self._rise(unit, present, counts, self._dropped),
+            level + self._rise(unit, present, counts, self._added),
+            frozenset(ends),
         )
 
-    def _rise(self, unit: ChainUnit, present: IntArray, ends: list[int]) -> int:
+    def _rise(self, unit: ChainUnit, present: IntArray, ends: list[int], dropped: IntArray) -> int:
         """Largest rise of the level while the backward runs, all that can die dying in it."""
         start, end = unit.backward
         count = end - start
@@ -76,7 +83,7 @@ class _Storages:
         change = np.zeros(count + 1, dtype=np.int64)
         made = np.array(unit.created_backward, dtype=np.int64)
         np.add.at(change, self._created[made] - start, self._size[made])
-        gone = np.maximum(self._dropped[made], self._created[made] + 1)
+        gone = np.maximum(dropped[made], self._created[made] + 1)
         np.subtract.at(change, np.minimum(gone - start, count), self._size[made])
         freed = np.clip(np.array(ends, dtype=np.int64) - start, 0, count)
         np.subtract.at(change, freed, self._size[present])

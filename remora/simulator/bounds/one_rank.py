@@ -139,7 +139,7 @@ class OneRank:
         always = self._resident_bytes - self._problem.budget_bytes
         return [
             always
-            + point.num_bytes
+            + (point.num_bytes if first else point.later_bytes)
             + tables.pinned.beside_bytes[unit]
             + tables.free_bytes[unit]
             + gathered[unit]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from remora.agents.exact.chains.rotor_chain import Chain as RotorChain
+from remora.graph.model_graph import GRADIENT
 from remora.schedule.chain import Chain, ChainUnit
 from remora.schedule.problem import Problem
 
@@ -26,7 +27,7 @@ def rotor_chain(problem: Problem) -> RotorChain:
     forward_workspace, backward_workspace = [], []
     for unit in units:
         forward = chain.transient_bytes(range(*unit.forward), unit, _lasting(chain, unit), ())
-        backward = chain.transient_bytes(range(*unit.backward), unit, (), ())
+        backward = chain.transient_bytes(range(*unit.backward), unit, _gradients(chain, unit), ())
         both_gradients = boundary[unit.index] + boundary[unit.index + 1]
         forward_workspace.append(max(0, forward - saved[unit.index]))
         backward_workspace.append(max(0, backward - both_gradients))
@@ -38,6 +39,12 @@ def rotor_chain(problem: Problem) -> RotorChain:
         forward_workspace=forward_workspace,
         backward_workspace=backward_workspace,
     )
+
+
+def _gradients(chain: Chain, unit: ChainUnit) -> frozenset[int]:
+    """Gradients of weights, which stay."""
+    storages = chain.graph.storages
+    return frozenset(s for s in unit.created_backward if storages[s].role == GRADIENT)
 
 
 def _lasting(chain: Chain, unit: ChainUnit) -> frozenset[int]:

@@ -160,6 +160,8 @@ def _gradient_levels(choices: MenuChoices, ticks: Ticks, first: bool) -> IntArra
         for storage in unit.created_backward:
             if chain.graph.storages[storage].role == GRADIENT:
                 start, gone = _life(choices, ticks, storage)
+                if not first:
+                    gone = max(start + 1, ticks.after(chain.added_at(storage)))
                 change[start] += chain.num_bytes(storage)
                 change[end if stays else min(gone, end)] -= chain.num_bytes(storage)
         change[end if first else 0] += kept.get(unit.index, 0)
