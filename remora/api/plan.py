@@ -177,7 +177,7 @@ class Plan:
 
 
 def check_runs_here(schedule: Schedule, world_size: int = 1) -> None:
-    """Refuse to run a schedule that is only predicted so far.
+    """Refuse to run a schedule in this process that needs ranks or micro-batches.
 
     Args:
         schedule: the one to run.
@@ -191,8 +191,8 @@ def check_runs_here(schedule: Schedule, world_size: int = 1) -> None:
     if ranks > 1 or pipeline.micro_batches > 1:
         raise InvalidInputError(
             f"the schedule is for {ranks} devices and {pipeline.micro_batches} micro-batches "
-            f"(pipeline {pipeline.kind.value}); allowed to run: one device and the whole batch, "
-            "since other schedules are only predicted so far"
+            f"(pipeline {pipeline.kind.value}); allowed in this process: one device and the whole "
+            "batch; save the plan, and 'remora verify' starts a process for every rank"
         )
 
 

@@ -195,7 +195,8 @@ def _source(model: SavedModel | None) -> ModelSource | None:
 
 
 def _measurement(values: Mapping[str, Any]) -> Measurement:
-    return Measurement(**{**values, "step_times_s": tuple(values["step_times_s"])})
+    lists = {name: tuple(v) for name, v in values.items() if isinstance(v, list)}
+    return Measurement(**{**values, **lists})
 
 
 def _parsed(path: Path, parse: Callable[[], _T]) -> _T:

@@ -5,49 +5,20 @@ from __future__ import annotations
 import dataclasses
 import json
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from remora.api.model_source import ModelSource
 from remora.api.plan_files import verification_from_values
 from remora.api.rank_processes import Ended, run_ranks
+from remora.api.verify_here import VerifyJob
 from remora.errors import ModelRunError, RemoraError, UsageError
 from remora.report.files import write_json
-from remora.schedule.schedule import Schedule
 from remora.schedule.serialize import schedule_to_json
-from remora.simulator.records import Estimate, Measurement, Verification
+from remora.simulator.records import Measurement, Verification
 
 __all__ = ["VerifyJob", "request_values", "verify_in_process"]
 
 _WORKER = "remora.api.verify_worker"
-
-
-@dataclass(frozen=True)
-class VerifyJob:
-    """What the process shall run and hold it against.
-
-    Attributes:
-        source: builds the model.
-        schedule: to apply.
-        budget_bytes: limit of the measured peak.
-        estimate: the prediction.
-        optimizer: name of the optimizer of the measured steps.
-        device_type: where the model runs.
-        units: module paths that begin units, if they were given.
-        allow_lossy: whether the schedule may compress saved tensors.
-        world_size: number of ranks, each a process of its own.
-    """
-
-    source: ModelSource
-    schedule: Schedule
-    budget_bytes: int
-    estimate: Estimate
-    optimizer: str
-    device_type: str = "cpu"
-    units: tuple[str, ...] | None = None
-    allow_lossy: bool = False
-    world_size: int = 1
 
 
 def verify_in_process(job: VerifyJob, time_limit_s: float) -> Verification:
@@ -93,6 +64,7 @@ def request_values(job: VerifyJob) -> dict[str, Any]:
         "units": job.units,
         "allow_lossy": job.allow_lossy,
         "world_size": job.world_size,
+        "time_limit_s": job.time_limit_s,
     }
 
 

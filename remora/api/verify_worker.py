@@ -1,34 +1,34 @@
-"""The process of its own that builds a model and verifies a schedule on it.
+"""The process of its own that builds a model and verifies a schedule on it; one for every rank.
 
-Run as ``python -m remora.api.verify_worker REQUEST ANSWER``; both are JSON files.
+Run as ``python -m remora.api.verify_worker REQUEST ANSWER``; both are JSON files. Rank 0 answers.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 from remora.api.model_source import ModelSource, own_error_lines
-from remora.api.placement import build_on
-from remora.errors import FileFormatError, RemoraError, UsageError
-from remora.graph.trace import trace
+from remora.api.verify_here import VerifyJob, verify_here
+from remora.errors import RemoraError, UsageError
 from remora.report.files import write_json
 from remora.schedule.serialize import schedule_from_json
 from remora.simulator.records import Estimate
 
 __all__ = ["answer_request", "main"]
 
-_REPETITIONS = 5
-
 
 def main() -> None:
     """Read the request, write the answer."""
     request_path, answer_path = (Path(argument) for argument in sys.argv[1:3])
     request = json.loads(request_path.read_text(encoding="utf-8"))
-    write_json(answer_path, answer_request(request))
+    answer = answer_request(request)
+    if os.environ.get("RANK", "0") == "0":
+        write_json(answer_path, answer)
 
 
 def answer_request(request: dict[str, Any]) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def answer_request(request: dict[str, Any]) -> dict[str, Any]:
         request: as ``verify_process`` writes it.
     """
     try:
-        return {"kind": "verification", "verification": _verify(request)}
+        verification = verify_here(_job(request))
     except RemoraError as error:
         cause = error.__cause__
         return {
@@ -46,35 +46,23 @@ def answer_request(request: dict[str, Any]) -> dict[str, Any]:
             "message": str(error),
             "own_error": [] if cause is None else own_error_lines(cause),
         }
+    values = None if verification is None else dataclasses.asdict(verification)
+    return {"kind": "verification", "verification": values}
 
 
-def _verify(request: dict[str, Any]) -> dict[str, Any]:
-    from remora.executor.verify import verify
-
-    example = build_on(ModelSource(**request["source"]), request["device_type"])
-    model = example.model
-    graph = trace(model, example.example_inputs, example.loss, request["units"])
-    schedule = schedule_from_json(request["schedule"])
-    if schedule.graph_hash != graph.content_hash:
-        raise FileFormatError(
-            f"the schedule belongs to another model or batch: its graph is "
-            f"{schedule.graph_hash}, that of this model is {graph.content_hash}"
-        )
+def _job(request: dict[str, Any]) -> VerifyJob:
     estimate = dict(request["estimate"])
     estimate["peak_by_rank_bytes"] = tuple(estimate["peak_by_rank_bytes"])
-    verification = verify(
-        model,
-        example.example_inputs,
-        example.loss,
-        graph,
-        schedule,
-        budget_bytes=request["budget_bytes"],
-        estimate=Estimate(**estimate),
-        optimizer_name=request["optimizer"],
-        repetitions=_REPETITIONS,
-        allow_lossy=request["allow_lossy"],
+    units = request["units"]
+    return VerifyJob(
+        **{
+            **request,
+            "source": ModelSource(**request["source"]),
+            "schedule": schedule_from_json(request["schedule"]),
+            "estimate": Estimate(**estimate),
+            "units": None if units is None else tuple(units),
+        }
     )
-    return dataclasses.asdict(verification)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ COMMANDS: Mapping[str, Command] = {
             "memory": _MEMORY + "; sweep draws the Pareto front",
             "hardware": _HARDWARE,
             "optimizer": _OPTIMIZER,
-            "world_size": "number of devices; plans for several are predicted, not run",
+            "world_size": "number of devices",
             "micro_batches": "parts that the batch is cut into; null leaves the number open",
             "move_state": "whether weights and optimizer state may be sharded or wait on the host, "
             "which is predicted, not run; null: on several devices only",
@@ -80,6 +80,7 @@ COMMANDS: Mapping[str, Command] = {
             "memory": _MEMORY + "; default: the one in estimate.json",
             "hardware": "local",
             "optimizer": _OPTIMIZER + "; default: the one in estimate.json",
+            "world_size": "number of ranks, each a process; default: one pipeline of the schedule",
             "cost_model": _COST_MODEL,
             "units": _UNITS,
             "allow_lossy": "true runs a schedule that compresses saved tensors",

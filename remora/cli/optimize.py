@@ -77,12 +77,6 @@ def _plan(config: DictConfig, progress: Progress) -> Plan:
     request = make_request(config, plain(config.agent))
     check_request(request)
     device = local_device(request)
-    if config.verify and (request.world_size > 1 or request.micro_batches not in (None, 1)):
-        raise InvalidInputError(
-            f"verify is true, world_size is {request.world_size} and micro_batches is "
-            f"{request.micro_batches}; allowed with verify=true: one device and the whole batch, "
-            "since other schedules are only predicted so far"
-        )
     if config.verify and device is None:
         raise InvalidInputError(
             f"verify is true and hardware is {config.hardware.name!r}, allowed with verify=true: "

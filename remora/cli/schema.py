@@ -102,6 +102,7 @@ class VerifyConfig:
     cost_model: CostModelSection = field(default_factory=CostModelSection)
     memory: Any = None
     optimizer: str | None = None
+    world_size: int | None = None
     units: list[str] | None = None
     allow_lossy: bool = MISSING
     time_limit_s: float = MISSING

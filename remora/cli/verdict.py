@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
 
 from rich.console import Console
 
 from remora.api.model_source import ModelSource
 from remora.api.plan import Plan
-from remora.api.verify_process import VerifyJob, verify_in_process
+from remora.api.verify_here import VerifyJob, started_ranks, verify_here
+from remora.api.verify_process import verify_in_process
 from remora.cli.console import print_line
 from remora.errors import ModelRunError, VerificationError
 from remora.hardware.local import local_device_type
@@ -27,13 +29,15 @@ VERIFICATION_NAME = "verification.json"
 def run_verification(
     plan: Plan, source: ModelSource, folder: Path, time_limit_s: float
 ) -> tuple[Verification, Path]:
-    """Verify a plan in a process of its own and write ``verification.json``.
+    """Verify a plan in processes of its own and write ``verification.json``.
+
+    Under torchrun this process is itself one of the ranks, and only rank 0 comes back.
 
     Args:
         plan: what was planned.
         source: builds the model.
         folder: where the file goes.
-        time_limit_s: seconds after which the process is ended.
+        time_limit_s: seconds after which the processes are ended.
 
     Raises:
         UsageError: the schedule belongs to another model.
@@ -48,8 +52,10 @@ def run_verification(
         device_type=local_device_type(),
         units=plan.units,
         allow_lossy=plan.problem.allow_lossy,
+        world_size=plan.problem.world_size,
+        time_limit_s=time_limit_s,
     )
-    verification = verify_in_process(job, time_limit_s)
+    verification = _verified(job)
     path = folder / VERIFICATION_NAME
     values = {
         "version": 1,
@@ -59,6 +65,15 @@ def run_verification(
     }
     write_json(path, values)
     return verification, path
+
+
+def _verified(job: VerifyJob) -> Verification:
+    if started_ranks() is None:
+        return verify_in_process(job, job.time_limit_s)
+    verification = verify_here(job)
+    if verification is None:
+        sys.exit(0)
+    return verification
 
 
 def print_verdict(console: Console, content: ReportContent, verification: Verification) -> None:

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from remora.api.model_source import ModelSource
 from remora.api.placement import build_to_trace
-from remora.api.plan import Plan, check_runs_here
+from remora.api.plan import Plan
 from remora.api.plan_files import (
     ESTIMATE_NAME,
     SCHEDULE_NAME,
@@ -17,12 +17,12 @@ from remora.api.plan_files import (
     read_estimate,
     read_schedule,
 )
-from remora.api.planning import check_request, state_problem
+from remora.api.planning import Request, check_request, state_problem, traced_graphs
+from remora.api.verify_here import started_ranks
 from remora.cli.console import output, print_files, print_line, progress_shown
 from remora.cli.request import local_device, make_request, model_source, optimizer_name, units_of
 from remora.cli.verdict import print_verdict, raise_if_failed, run_verification
 from remora.errors import FileFormatError, InvalidInputError
-from remora.graph.trace import trace
 from remora.hardware.local import local_device_type
 from remora.schedule.schedule import Schedule
 from remora.simulator.bounds import lower_bound_s
@@ -37,7 +37,7 @@ def run(config: DictConfig) -> None:
     Raises:
         FileFormatError: the schedule is of another model, a newer version, or cut short; then
             nothing is run.
-        InvalidInputError: the schedule is for several devices.
+        InvalidInputError: the ranks do not fit the schedule.
         VerificationError: the run was not what it should be.
         ModelRunError: the model or the run died.
     """
@@ -46,7 +46,6 @@ def run(config: DictConfig) -> None:
     path = path / SCHEDULE_NAME if path.is_dir() else path
     saved = _saved(path.parent / ESTIMATE_NAME)
     schedule = read_schedule(path)
-    check_runs_here(schedule)
     source = _source(config, saved)
     with progress_shown() as progress:
         progress.stage(f"tracing {source.name}")
@@ -90,16 +89,18 @@ def _plan(
     if config.optimizer is None:
         name = saved.optimizer if saved is not None else "adamw"
         request = replace(request, optimizer=optimizer_name(name))
+    request = _with_ranks(request, config, schedule)
     check_request(request)
     units = units_of(config) or (saved.units if saved is not None else None)
     example = build_to_trace(source, local_device_type())
-    graph = trace(example.model, example.example_inputs, example.loss, units, source.name)
+    graphs = traced_graphs(example, request, units, source.name)
+    graph = graphs[1]
     if graph.content_hash != schedule.graph_hash:
         raise FileFormatError(
             f"{config.schedule} was made for another model or batch: its graph is "
             f"{schedule.graph_hash}, that of {source.name} is {graph.content_hash}"
         )
-    problem = state_problem({1: graph}, request)
+    problem = replace(state_problem(graphs, request), state_on_device=False)
     predicted = estimate(problem, schedule, problem.cost.source)
     if saved is not None and saved.hardware == problem.hardware.name:
         predicted = saved.estimate
@@ -114,3 +115,16 @@ def _plan(
         loss=example.loss,
         source=source,
     )
+
+
+def _with_ranks(request: Request, config: DictConfig, schedule: Schedule) -> Request:
+    """Add the ranks of the command, of torchrun, or those that the schedule needs."""
+    ranks = schedule.pipeline.num_ranks
+    world_size = config.world_size or started_ranks() or ranks
+    if world_size % ranks:
+        raise InvalidInputError(
+            f"world_size is {world_size}; allowed for a schedule of {ranks} ranks: multiples of "
+            f"{ranks}"
+        )
+    count = schedule.pipeline.micro_batches
+    return replace(request, world_size=world_size, micro_batches=count if count > 1 else None)

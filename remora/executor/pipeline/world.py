@@ -17,7 +17,7 @@ import torch.distributed as dist
 from remora.errors import InvalidInputError
 from remora.executor.pipeline.exchange import Links
 
-__all__ = ["World", "join_world", "joined_ranks", "started_ranks"]
+__all__ = ["World", "join_world", "joined_ranks", "rank_device"]
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,23 @@ class World:
         return groups[self.replica] if self.rank in ranks else None
 
 
-def started_ranks() -> int | None:
-    """Return how many ranks torchrun started; None if this process is not one of them."""
-    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
-        return int(os.environ["WORLD_SIZE"])
-    return None
+def rank_device(device_type: str) -> torch.device:
+    """Return the device of this rank, and make it the current one.
+
+    Raises:
+        InvalidInputError: the node has fewer CUDA devices than ranks.
+    """
+    if device_type != "cuda":
+        return torch.device(device_type)
+    number = int(os.environ.get("LOCAL_RANK", "0"))
+    count = torch.cuda.device_count()
+    if number >= count:
+        raise InvalidInputError(
+            f"world_size is {os.environ.get('WORLD_SIZE', '1')}, and this node has {count} CUDA "
+            "devices; allowed: as many ranks on a node as it has devices"
+        )
+    torch.cuda.set_device(number)
+    return torch.device("cuda", number)
 
 
 @contextlib.contextmanager
@@ -67,12 +79,12 @@ def joined_ranks(device: torch.device, timeout_s: float) -> Iterator[None]:
     """Join the ranks that torchrun started, or be the only rank.
 
     Args:
-        device: of this rank; messages between CUDA devices go by NCCL, others by Gloo.
+        device: of this rank; what lies on CUDA devices goes by NCCL, the rest by Gloo.
         timeout_s: seconds after which a message that does not come is an error.
     """
-    backend = "nccl" if device.type == "cuda" else "gloo"
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     timeout = datetime.timedelta(seconds=timeout_s)
-    if started_ranks() is None:
+    if "RANK" not in os.environ:
         store = torch._C._distributed_c10d.HashStore()
         dist.init_process_group(backend, store=store, rank=0, world_size=1, timeout=timeout)
     else:

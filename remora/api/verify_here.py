@@ -1,0 +1,147 @@
+"""Verification in this process: on one device, or as one of the ranks that torchrun started."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from remora.api.model_source import ModelSource
+from remora.api.placement import build_on
+from remora.errors import FileFormatError, InvalidInputError
+from remora.graph.batch import batch_of, with_batch
+from remora.graph.model_graph import ModelGraph
+from remora.graph.trace import trace
+from remora.schedule.schedule import Schedule
+from remora.schedule.validate import validate_for_graph
+from remora.simulator.records import Estimate, Verification
+from remora.zoo import Example
+
+__all__ = ["VerifyJob", "needs_ranks", "started_ranks", "verify_here"]
+
+_REPETITIONS = 5
+
+
+@dataclass(frozen=True)
+class VerifyJob:
+    """What to verify.
+
+    Attributes:
+        source: builds the model and its batch.
+        schedule: to run.
+        budget_bytes: limit of the measured peak.
+        estimate: prediction to compare with.
+        optimizer: optimizer of the measured steps.
+        device_type: where the model runs.
+        units: module paths that begin units, if they were given.
+        allow_lossy: whether the schedule may compress saved tensors.
+        world_size: number of ranks, each a process of its own.
+        time_limit_s: seconds that ranks wait for each other.
+    """
+
+    source: ModelSource
+    schedule: Schedule
+    budget_bytes: int
+    estimate: Estimate
+    optimizer: str
+    device_type: str = "cpu"
+    units: tuple[str, ...] | None = None
+    allow_lossy: bool = False
+    world_size: int = 1
+    time_limit_s: float = 600.0
+
+
+def started_ranks() -> int | None:
+    """Return how many ranks torchrun started; None if this process is not one of them."""
+    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
+        return int(os.environ["WORLD_SIZE"])
+    return None
+
+
+def needs_ranks(schedule: Schedule, world_size: int) -> bool:
+    """Whether a schedule runs as a pipeline: on several ranks, or in micro-batches."""
+    return world_size > 1 or schedule.pipeline.micro_batches > 1
+
+
+def verify_here(job: VerifyJob) -> Verification | None:
+    """Build the model and verify.
+
+    Returns:
+        The verdict; None on ranks other than 0.
+
+    Raises:
+        FileFormatError: the schedule belongs to another model.
+        UsageError: it cannot be run.
+        ModelRunError: the model's own function failed.
+    """
+    if needs_ranks(job.schedule, job.world_size):
+        return _verify_as_rank(job)
+    from remora.executor.verify import verify
+
+    example = build_on(job.source, job.device_type)
+    graph = _graph(job, example)
+    return verify(
+        example.model,
+        example.example_inputs,
+        example.loss,
+        graph,
+        job.schedule,
+        budget_bytes=job.budget_bytes,
+        estimate=job.estimate,
+        optimizer_name=job.optimizer,
+        repetitions=_REPETITIONS,
+        allow_lossy=job.allow_lossy,
+    )
+
+
+def _verify_as_rank(job: VerifyJob) -> Verification | None:
+    from remora.executor.pipeline.limits import check_runs_on_ranks
+    from remora.executor.pipeline.verify import verify_on_ranks
+    from remora.executor.pipeline.world import joined_ranks, rank_device
+
+    started = started_ranks() or 1
+    if started != job.world_size:
+        raise InvalidInputError(
+            f"world_size is {job.world_size}; allowed here: {started}, since so many ranks run"
+        )
+    example = build_on(job.source, "cpu")
+    whole = _graph(job, example)
+    validate_for_graph(whole, job.schedule, job.allow_lossy)
+    graph = _micro_batch_graph(job, example, whole)
+    check_runs_on_ranks(example.model, graph, job.schedule, job.world_size)
+    device = rank_device(job.device_type)
+    with joined_ranks(device, job.time_limit_s):
+        return verify_on_ranks(
+            example.model,
+            example.example_inputs,
+            example.loss,
+            graph,
+            job.schedule,
+            device=device,
+            budget_bytes=job.budget_bytes,
+            estimate=job.estimate,
+            optimizer_name=job.optimizer,
+            repetitions=_REPETITIONS,
+        )
+
+
+def _graph(job: VerifyJob, example: Example) -> ModelGraph:
+    graph = trace(example.model, example.example_inputs, example.loss, job.units)
+    if job.schedule.graph_hash != graph.content_hash:
+        raise FileFormatError(
+            f"the schedule belongs to another model or batch: its graph is "
+            f"{job.schedule.graph_hash}, that of this model is {graph.content_hash}"
+        )
+    return graph
+
+
+def _micro_batch_graph(job: VerifyJob, example: Example, whole: ModelGraph) -> ModelGraph:
+    count = job.schedule.pipeline.micro_batches
+    if count == 1:
+        return whole
+    batch = batch_of(example.example_inputs)
+    if batch % count:
+        raise InvalidInputError(
+            f"pipeline.micro_batches is {count}; allowed: divisors of the batch of {batch}"
+        )
+    part = with_batch(example.example_inputs, batch // count)
+    return trace(example.model, part, example.loss, job.units)
