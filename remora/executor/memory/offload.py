@@ -33,8 +33,10 @@ class HostCopy:
     def __init__(self, mover: Mover, content: Tensor) -> None:
         self._mover = mover
         self._content: Tensor | None = content
+        # Set before the copy, which fails where the host has no memory left.
         self._arrived: Event = None
-        self._block: HostBlock | None
+        self._written: Event = None
+        self._block: HostBlock | None = None
         self._block, self._written = mover.to_host(content)
 
     def release(self) -> None:

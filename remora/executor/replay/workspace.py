@@ -15,6 +15,7 @@ from remora.executor.replay.operands import (
     make_storage,
     split_arguments,
     view_of,
+    without_dropout,
 )
 from remora.graph.model_graph import ModelGraph, Op
 from remora.graph.signature import op_signature
@@ -155,7 +156,9 @@ def _prepare(
             storage = graph.storages[view.storage]
             bases[view.storage] = make_storage(storage.num_bytes, view.dtype, storage.role, device)
         container[key] = view_of(bases[view.storage], view)
-    return find_operator(op.name), args, kwargs
+    function = find_operator(op.name)
+    without_dropout(function, args, kwargs)
+    return function, args, kwargs
 
 
 def _note(op: Op, error: Exception) -> str:
