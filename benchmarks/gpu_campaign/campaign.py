@@ -43,6 +43,10 @@ def run_campaign(
     """
     start_s = time.monotonic()
     deadline_s = start_s + seconds - _SAVING_S
+    for part in parts:
+        results.state(part.name)
+    # A folder that cannot be written to is found out before anything is measured.
+    results.save()
     with _fresh_measurements(), _one_device(device):
         if any(not results.state(part.name).ended for part in parts):
             _compile(deadline_s)

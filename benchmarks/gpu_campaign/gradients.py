@@ -29,6 +29,7 @@ from remora.simulator.records import Verification
 __all__ = ["gradients", "real_gradients"]
 
 _REAL_PLAN = "greedy at 0.2"
+_HALF_PLAN = "mixed options"
 
 
 def gradients(subject: Subject) -> Items:
@@ -39,11 +40,21 @@ def gradients(subject: Subject) -> Items:
     # A subject of its own, since kernels that are deterministic may make another trace.
     tested = Subject(small, batch, subject.device.type, subject.journal, {})
     yield from (Item(label, partial(_check, tested, label)) for label in _PLANS)
+    if part.small and part.library == "transformers":
+        # Half precision has attention kernels of its own.
+        half = Subject(
+            replace(small, values={"dtype": "bfloat16"}),
+            0,
+            subject.device.type,
+            subject.journal,
+            {},
+        )
+        yield Item(f"{_HALF_PLAN}, bfloat16", partial(_check, half, _HALF_PLAN))
 
 
 def real_gradients(subject: Subject) -> Items:
     """Check one plan at the real size."""
-    yield Item(_REAL_PLAN, partial(_check_real, subject), least_s=15.0)
+    yield Item(_REAL_PLAN, partial(_check_real, subject), least_s=30.0)
 
 
 def _check(subject: Subject, label: str) -> Mapping[str, Any]:
@@ -90,11 +101,12 @@ def deterministic() -> Iterator[None]:
     """Ask for kernels that repeat bit by bit; those that have none warn and go on."""
     before = torch.are_deterministic_algorithms_enabled()
     warn_before = torch.is_deterministic_algorithms_warn_only_enabled()
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    # The public function loads the compiler to tell it, which takes seconds.
+    torch._C._set_deterministic_algorithms(True, warn_only=True)
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before, warn_only=warn_before)
+        torch._C._set_deterministic_algorithms(before, warn_only=warn_before)
 
 
 def _everywhere(subject: Subject, action: Action) -> Schedule:

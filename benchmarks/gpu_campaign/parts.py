@@ -27,6 +27,8 @@ class Part:
         values: instead of those of its file.
         small: model of `conf/model` on which gradients are checked; empty for the model itself.
         sections: in order; names of :data:`benchmarks.gpu_campaign.sections.SECTIONS`.
+        plans: whose predictions are held against measurements; names of
+            :mod:`benchmarks.gpu_campaign.plans`, empty for all.
         block: class of the blocks that PyTorch's checkpointing is put around.
         library: package that the model needs.
         target: ``package.module:function`` that builds a model that is not in `conf/model`.
@@ -40,6 +42,7 @@ class Part:
     values: Mapping[str, Any] = field(default_factory=dict)
     small: str = ""
     sections: tuple[str, ...] = CORE
+    plans: tuple[str, ...] = ()
     block: str = ""
     library: str = "transformers"
     target: str = ""
@@ -104,7 +107,7 @@ _ORDER = (
     ("resnet50", "compiler"),
 )
 
-_OVERLAPPED = frozenset({"gpt2", "resnet50", "bert_base", "unet", "llama_1b"})
+_OVERLAPPED = frozenset({"gpt2", "resnet50", "bert_base", "unet", "vit_base", "llama_1b"})
 _VERIFIED = frozenset({"gpt2", "resnet50", "unet", "llama_1b"})
 """At their real size, too."""
 
@@ -114,6 +117,7 @@ _TINY_PROTOCOL_BATCH = 64
 """So that activations and not weights fill the memory."""
 
 _CPU_LEAST_S = 5.0
+_CPU_PLANS = ("keep_all", "offload_all", "rotor at 0.2", "greedy at 0.2", "mix 0")
 
 
 def parts_of(device: str, models: Sequence[str] = ()) -> list[Part]:
@@ -150,6 +154,7 @@ def _part(model: _Model, what: str, tiny: bool) -> Part:
         values=values,
         small=model.small,
         sections=sections,
+        plans=_CPU_PLANS if tiny else (),
         block=model.block,
         library=model.library,
         optimizer="sgd_momentum" if what == "protocol" else "adamw",

@@ -21,7 +21,9 @@ __all__ = ["prediction"]
 def prediction(subject: Subject) -> Items:
     """Measure the operators, then predict and run every plan."""
     yield Item("costs", partial(_costs, subject), least_s=15.0)
-    yield from (Item(label, partial(_run, subject, label)) for label in LABELS)
+    yield from (
+        Item(label, partial(_run, subject, label)) for label in subject.part.plans or LABELS
+    )
 
 
 def _costs(subject: Subject) -> Mapping[str, Any]:

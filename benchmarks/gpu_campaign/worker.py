@@ -6,6 +6,7 @@ left for another process, where the time is up or the device has to be freed.
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 import time
@@ -30,6 +31,8 @@ def main() -> None:
     from benchmarks.gpu_campaign.sections import SECTIONS
     from benchmarks.gpu_campaign.subject import Subject
 
+    # Garbage is collected around every item; what libraries loaded need not be looked at.
+    gc.freeze()
     journal = Journal(Path(sys.argv[2]))
     records = [Record(**values) for values in request["known"]]
     subject = Subject(
@@ -52,7 +55,8 @@ def main() -> None:
 
 
 def _part(values: dict[str, Any]) -> Part:
-    return Part(**{**values, "sections": tuple(values["sections"])})
+    lists = {name: tuple(values[name]) for name in ("sections", "plans")}
+    return Part(**{**values, **lists})
 
 
 def _run(subject: Any, section: str, item: Any, journal: Journal) -> bool:
