@@ -5,18 +5,30 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from torch._C._autograd import DeviceType
-from torch.profiler import ProfilerActivity, profile
+from torch.profiler import ProfilerActivity, profile, record_function
 
-__all__ = ["cpu_peak_bytes"]
+__all__ = ["cpu_peak_bytes", "work_on_host"]
+
+_HOST_WORK = "remora: work on the host"
+
+
+def work_on_host() -> AbstractContextManager[object]:
+    """Mark what a host would do beside its device: its memory is none of the device's.
+
+    Where the CPU is the device, its allocator sees both.
+    """
+    return record_function(_HOST_WORK)
 
 
 def cpu_peak_bytes(function: Callable[[], object]) -> int:
     """Return how far the live bytes rise above their level at the start while a function runs.
 
     The allocator's own events are summed, so memory that an operator takes only while it works is
-    seen too. Memory that NumPy or others allocate is not.
+    seen too. Memory that NumPy or others allocate is not, nor what is taken and given back inside
+    of :func:`work_on_host`.
 
     Args:
         function: called once.
@@ -31,10 +43,13 @@ def cpu_peak_bytes(function: Callable[[], object]) -> int:
     results = run.profiler.kineto_results if run.profiler is not None else None
     if results is None:
         return 0
+    events = [event for event in results.events() if event.device_type() == DeviceType.CPU]
+    on_host = [(e.start_ns(), e.end_ns()) for e in events if e.name() == _HOST_WORK]
     changes: list[tuple[int, int]] = [
         (event.start_ns(), event.nbytes())
-        for event in results.events()
-        if event.name() == "[memory]" and event.device_type() == DeviceType.CPU
+        for event in events
+        if event.name() == "[memory]"
+        and not any(start <= event.start_ns() <= end for start, end in on_host)
     ]
     changes.sort(key=lambda change: change[0])
     return max(itertools.accumulate((size for _, size in changes), initial=0))

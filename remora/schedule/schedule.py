@@ -152,6 +152,11 @@ class StatePlan:
     zero_stage: int = 0
     streamed_units: tuple[int, ...] = ()
 
+    @property
+    def moves_with_units(self) -> bool:
+        """Whether weights or gradients move to or from the host unit by unit."""
+        return Placement.HOST in (self.weights, self.gradients)
+
 
 @dataclass(frozen=True, slots=True)
 class Schedule:

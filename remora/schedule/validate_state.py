@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from remora.errors import InvalidInputError
+from remora.graph.model_graph import ModelGraph
+from remora.schedule.parameters import StaticStorages
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Placement, Schedule, StatePlan
 
-__all__ = ["check_host", "check_state_plan"]
+__all__ = ["check_host", "check_state_of_graph", "check_state_plan"]
 
 _ALLOWED = {
     "weights": (Placement.DEVICE, Placement.HOST),
@@ -28,6 +30,25 @@ def check_state_plan(problem: Problem, schedule: Schedule) -> None:
             f"state is {_words(state)}; allowed here: everything on the device, unsharded "
             "(state_on_device is true)"
         )
+    _check_placements(state)
+    _check_zero(problem, schedule)
+    _check_with_optimizer(state)
+    _check_optimizer(problem, state)
+    _check_streamed(problem.graph, problem.chain.statics, state)
+
+
+def check_state_of_graph(graph: ModelGraph, state: StatePlan) -> None:
+    """Check what can be checked without hardware and optimizer.
+
+    Raises:
+        InvalidInputError: names the field, its value and what is allowed.
+    """
+    _check_placements(state)
+    _check_with_optimizer(state)
+    _check_streamed(graph, StaticStorages(graph, 1), state)
+
+
+def _check_placements(state: StatePlan) -> None:
     for field, allowed in _ALLOWED.items():
         placement: Placement = getattr(state, field)
         if placement not in allowed:
@@ -35,9 +56,6 @@ def check_state_plan(problem: Problem, schedule: Schedule) -> None:
                 f"state.{field} is {placement.value!r}; allowed: "
                 f"{', '.join(repr(place.value) for place in allowed)}"
             )
-    _check_zero(problem, schedule)
-    _check_optimizer(problem, state)
-    _check_streamed(problem, state)
 
 
 def check_host(problem: Problem, what: str, allowed: str) -> None:
@@ -73,16 +91,19 @@ def _check_zero(problem: Problem, schedule: Schedule) -> None:
         )
 
 
-def _check_optimizer(problem: Problem, state: StatePlan) -> None:
+def _check_with_optimizer(state: StatePlan) -> None:
     on_host = state.optimizer is Placement.HOST
-    spec = problem.optimizer
     for field in ("weights", "gradients"):
         if getattr(state, field) is Placement.HOST and not on_host:
             raise InvalidInputError(
                 f"state.{field} is 'host' with state.optimizer={state.optimizer.value!r}; "
                 "allowed with state.optimizer='host' only, since the step runs where they are"
             )
-    if on_host:
+
+
+def _check_optimizer(problem: Problem, state: StatePlan) -> None:
+    spec = problem.optimizer
+    if state.optimizer is Placement.HOST:
         check_host(problem, "state.optimizer is 'host'", "'device', '8bit'")
     if state.optimizer is Placement.DEVICE or spec.counted:
         quantised = state.optimizer is Placement.EIGHT_BIT
@@ -94,7 +115,7 @@ def _check_optimizer(problem: Problem, state: StatePlan) -> None:
     )
 
 
-def _check_streamed(problem: Problem, state: StatePlan) -> None:
+def _check_streamed(graph: ModelGraph, statics: StaticStorages, state: StatePlan) -> None:
     units = state.streamed_units
     streamed = state.weights is Placement.HOST
     if streamed != bool(units):
@@ -102,17 +123,17 @@ def _check_streamed(problem: Problem, state: StatePlan) -> None:
             f"state.streamed_units is {list(units)} with state.weights={state.weights.value!r}; "
             "allowed: some units with 'host', none with 'device'"
         )
-    if list(units) != sorted({u for u in units if 0 <= u < len(problem.graph.units)}):
+    if list(units) != sorted({u for u in units if 0 <= u < len(graph.units)}):
         raise InvalidInputError(
             f"state.streamed_units is {list(units)}; allowed: ascending indices from 0 to "
-            f"{len(problem.graph.units) - 1}"
+            f"{len(graph.units) - 1}"
         )
     if streamed and state.zero_stage > 1:
         raise InvalidInputError(
             f"state.zero_stage is {state.zero_stage} with state.weights='host'; allowed: 0, 1"
         )
     for unit in units:
-        if not problem.chain.statics.weights_of((unit,)):
+        if not statics.weights_of((unit,)):
             raise InvalidInputError(
                 f"state.streamed_units holds {unit}, a unit without weights; allowed: units "
                 "with weights"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,7 +17,12 @@ from remora.executor.memory.buffers import BufferSlot, snapshot
 from remora.executor.memory.call_log import CallLog
 from remora.executor.memory.call_recorder import CallRecorder
 from remora.executor.memory.nesting import output_leaves
-from remora.executor.memory.offload import ForwardClock, OffloadedTensor, OffloadTimeline
+from remora.executor.memory.offload import (
+    ForwardClock,
+    OffloadedTensor,
+    OffloadTimeline,
+    WatchedHandle,
+)
 from remora.executor.memory.partial import PartialHandle, PartialUnit
 from remora.executor.memory.plan import RegionSpec, RuntimePlan
 from remora.executor.memory.region import Region, Replay, SavedHandle
@@ -26,7 +32,7 @@ from remora.schedule.schedule import Action
 __all__ = ["ForwardPass", "Function", "unpack"]
 
 Function = Callable[..., Any]
-Packed = Tensor | SavedHandle | OffloadedTensor | PartialHandle
+Packed = Tensor | SavedHandle | OffloadedTensor | PartialHandle | WatchedHandle
 
 
 class ForwardPass:
@@ -105,7 +111,7 @@ class ForwardPass:
                 f"unit {self._plan.unit_names[unit]!r} began after a later one: the model does "
                 "not run as it was traced"
             )
-        if self._plan.offloads and unit > self._plan.start:
+        if self._plan.follows_units and unit > self._plan.start:
             self._timeline.watch(_tensors(arguments), unit - 1)
         for index in range(self._unit + 1, unit + 1):
             self._cross_border(index)
@@ -113,7 +119,7 @@ class ForwardPass:
     def finish(self, output: Any) -> None:
         """Note that the forward of the root model or stage returned ``output``."""
         self.enter_unit(self._plan.end)
-        if self._plan.offloads:
+        if self._plan.follows_units:
             self._timeline.watch(_tensors(output), self._plan.last_inner_unit)
 
     def record(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -148,6 +154,8 @@ class ForwardPass:
         if unit == self._plan.end:
             return
         self._clock.start_forward()
+        if self._timeline.points is not None:
+            self._timeline.points.forward(unit)
         self._first_sequence.append(torch._C._autograd._get_sequence_nr())
         for spec in self._plan.starting.get(unit, ()):
             self._open_region(spec)
@@ -157,6 +165,7 @@ class ForwardPass:
     def _open_region(self, spec: RegionSpec) -> None:
         if not self._open:
             self._tape = Tape()
+        points = self._timeline.points
         slots = tuple(slot for unit in range(spec.start, spec.end) for slot in self._slots[unit])
         region = Region(
             label=spec.label,
@@ -166,6 +175,7 @@ class ForwardPass:
             buffers=snapshot(slots),
             slots=slots,
             replay=self._replay,
+            fill=functools.partial(points.fill, spec) if points is not None else None,
         )
         self._open.append((spec, region))
 
@@ -208,21 +218,24 @@ class ForwardPass:
         position = bisect.bisect_right(self._first_sequence, held.sequence) - 1
         return self._plan.start + position, held.tensor.untyped_storage().nbytes()
 
-    def _packer(self) -> Callable[[Tensor], SavedHandle]:
+    def _packer(self) -> Callable[[Tensor], Packed]:
         """Make the pack hook of one call of the innermost region."""
-        region = self._open[-1][1]
+        region, timeline, unit = self._open[-1][1], self._timeline, self._unit
         call = len(self._tape.calls)
         count = 0
 
-        def pack(tensor: Tensor) -> SavedHandle:
+        def pack(tensor: Tensor) -> Packed:
             nonlocal count
             position, count = count, count + 1
-            return region.handle(call, position, tensor)
+            return timeline.watched(region.handle(call, position, tensor), unit)
 
         return pack
 
     def _pack_outside(self, tensor: Tensor) -> Packed:
         """Pack a tensor that no region recomputes."""
+        return self._timeline.watched(self._packed_outside(tensor), self._unit)
+
+    def _packed_outside(self, tensor: Tensor) -> Packed:
         index, self._packed = self._packed, self._packed + 1
         if self._partial is not None:
             return self._pack_partial(self._partial, tensor, index)

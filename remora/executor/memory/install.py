@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -23,9 +23,12 @@ from remora.executor.memory.offload import ForwardClock, OffloadTimeline
 from remora.executor.memory.plan import RuntimePlan, runtime_plan
 from remora.executor.memory.region import Region
 from remora.executor.memory.replay import replay
+from remora.executor.state.host_optimizer import OptimizerFactory
+from remora.executor.state.model_state import ModelState
+from remora.executor.state.points import PassPoints
 from remora.graph.model_graph import ModelGraph, ModuleCall
 from remora.hardware.hardware import Hardware
-from remora.schedule.schedule import Schedule
+from remora.schedule.schedule import Placement, Schedule
 
 __all__ = ["Handle", "apply", "wrapped_forwards"]
 
@@ -37,10 +40,12 @@ def apply(
     hardware: Hardware | None = None,
     allow_lossy: bool = False,
 ) -> Handle:
-    """Make ``model`` run under the memory plan of ``schedule``.
+    """Make ``model`` run under the memory plan of ``schedule``, with its state where that says.
 
     Train as before; gradients, buffers and random state stay those of the plain model, except
     that compression changes gradients a little. A plan that keeps everything installs nothing.
+    Where the schedule says anything about the state, the handle's ``make_optimizer`` has to make
+    the optimizer, and weights that wait on the host are read through ``state_dict()``.
 
     Args:
         model: the module that ``graph`` was traced from.
@@ -58,34 +63,72 @@ def apply(
     """
     device = _device_of(model)
     plan = runtime_plan(graph, schedule, allow_lossy)
-    if plan.offloads and hardware is not None and not hardware.can_offload:
+    to_host = plan.offloads or schedule.state.optimizer is Placement.HOST
+    if to_host and hardware is not None and not hardware.can_offload:
         raise InvalidInputError(
-            f"the schedule offloads, and hardware {hardware.name!r} has host.pool="
-            f"{hardware.host.pool!r} with host.unified={hardware.host.unified}; offloading there "
-            "needs host.pool='emulated'"
+            f"the schedule uses the host, and hardware {hardware.name!r} has host.pool="
+            f"{hardware.host.pool!r} with host.unified={hardware.host.unified}; that needs "
+            "host.pool='emulated'"
         )
-    if plan.is_empty:
-        return Handle((), None)
-    runtime = _Runtime(model, graph, plan, device)
-    return Handle(tuple(runtime.install()), runtime)
+    mover = mover_for(device)
+    runtime = None if plan.is_empty else _Runtime(model, graph, plan, device, mover)
+    state = ModelState(model, graph, schedule.state, mover)
+    if runtime is None:
+        return Handle((), None, state, mover)
+    runtime.state = state
+    return Handle(tuple(runtime.install()), runtime, state, mover)
 
 
 class Handle:
-    """A memory plan in effect on a model; also a context manager that removes it at the end."""
+    """A plan in effect on a model; also a context manager that removes it at the end."""
 
-    def __init__(self, wrappers: tuple[_Wrapper, ...], runtime: _Runtime | None) -> None:
+    def __init__(
+        self,
+        wrappers: tuple[_Wrapper, ...],
+        runtime: _Runtime | None,
+        state: ModelState,
+        mover: Mover,
+    ) -> None:
         self._wrappers = wrappers
         self._runtime = runtime
+        self._state = state
+        self._mover = mover
+        self._removed = False
 
     @property
     def host_peak_bytes(self) -> int:
-        """Largest number of bytes that were on the host at one time."""
-        return self._runtime.mover.pool.peak_bytes if self._runtime is not None else 0
+        """Largest number of bytes that were on the host at one time, optimizer state left out."""
+        return self._mover.pool.peak_bytes
 
     @property
     def host_bytes(self) -> int:
-        """Number of bytes that are on the host now."""
-        return self._runtime.mover.pool.bytes_in_use if self._runtime is not None else 0
+        """Number of bytes that are on the host now, optimizer state left out."""
+        return self._mover.pool.bytes_in_use
+
+    @property
+    def optimizer_on_host(self) -> bool:
+        """Whether the optimizer keeps its state on the host."""
+        return self._state.optimizer_on_host
+
+    def make_optimizer(self, factory: OptimizerFactory) -> torch.optim.Optimizer:
+        """Make an optimizer whose state lives where the schedule says.
+
+        On the host its ``step()`` also moves gradients and weights, and takes the gradients away.
+        Make a new one after :meth:`remove`.
+
+        Args:
+            factory: makes one of PyTorch's for a list of weights, as
+                ``lambda weights: torch.optim.AdamW(weights, lr=1e-4)``.
+
+        Raises:
+            InvalidInputError: there is no such optimizer in eight bits.
+            MissingExtraError: torchao is needed and not installed.
+        """
+        return self._state.make_optimizer(factory)
+
+    def gradients(self) -> Mapping[str, torch.Tensor | None]:
+        """Gradients of this step by name of the weight, on the device or on the host."""
+        return self._state.gradients()
 
     @property
     def compression_error(self) -> dict[str, float]:
@@ -106,6 +149,9 @@ class Handle:
         for wrapper in self._wrappers:
             wrapper.remove()
         self._wrappers = ()
+        if not self._removed:
+            self._removed = True
+            self._state.close()
 
     def __enter__(self) -> Self:
         return self
@@ -146,14 +192,20 @@ class _Runtime:
     """What all forwards of one applied plan share.
 
     Attributes:
-        mover: copies to and from the host.
+        state: of the model; None if it is where it always was.
         errors: compression error of saved tensors by name.
     """
 
     def __init__(
-        self, model: nn.Module, graph: ModelGraph, plan: RuntimePlan, device: torch.device
+        self,
+        model: nn.Module,
+        graph: ModelGraph,
+        plan: RuntimePlan,
+        device: torch.device,
+        mover: Mover,
     ) -> None:
-        self.mover: Mover = mover_for(device)
+        self.state: ModelState | None = None
+        self._mover = mover
         self.errors: dict[str, float] = {}
         self._clock = ForwardClock()
         self._model = model
@@ -165,6 +217,7 @@ class _Runtime:
         self._glue = GlueMode(self._record)
         self._recorder = CallRecorder() if plan.records_calls else None
         self._pass: ForwardPass | None = None
+        self._without_gradients: PassPoints | None = None
         self._calls: Counter[str] = Counter()
         units = [graph.units[index] for index in sorted(plan.marker_units())]
         self._begins = {unit.marker: unit.index for unit in units if unit.marker is not None}
@@ -183,10 +236,17 @@ class _Runtime:
         return [*wrappers, _wrap(self._model, "", self._run_root)]
 
     def _run_root(self, forward: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if self._pass is not None or not torch.is_grad_enabled():
+        if self._pass is not None or self._without_gradients is not None:
             return forward(*args, **kwargs)
+        if not torch.is_grad_enabled():
+            return self._run_without_gradients(forward, args, kwargs)
         timeline = OffloadTimeline(
-            self.mover, self._clock, self._plan.end, self._plan.window, self._plan.distance
+            self._mover,
+            self._clock,
+            self._plan.end,
+            self._plan.window,
+            self._plan.distance,
+            self._new_points(),
         )
         current = ForwardPass(
             self._plan,
@@ -208,6 +268,25 @@ class _Runtime:
         current.finish(output)
         return output
 
+    def _new_points(self) -> PassPoints | None:
+        points = self.state.points if self.state is not None else None
+        return PassPoints(points, self._plan) if points is not None else None
+
+    def _run_without_gradients(
+        self, forward: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Only weights that wait on the host have to be brought in."""
+        points = self._new_points()
+        if points is None:
+            return forward(*args, **kwargs)
+        self._calls.clear()
+        self._without_gradients = points
+        points.forward(0)
+        try:
+            return forward(*args, **kwargs)
+        finally:
+            self._without_gradients = None
+
     def _run_glued(
         self,
         current: ForwardPass,
@@ -225,10 +304,14 @@ class _Runtime:
         self, path: str, forward: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         current = self._pass
-        if current is None:
-            return forward(*args, **kwargs)
+        if current is None and self._without_gradients is None:
+            return self._run_alone(path, forward, args, kwargs)
         call = ModuleCall(path, self._calls[path])
         self._calls[path] += 1
+        if current is None:
+            if call in self._begins and self._without_gradients is not None:
+                self._without_gradients.forward(self._begins[call])
+            return forward(*args, **kwargs)
         if call in self._begins:
             with self._glue.paused():
                 current.enter_unit(self._begins[call], (args, kwargs))
@@ -236,6 +319,17 @@ class _Runtime:
             return forward(*args, **kwargs)
         with self._glue.paused():
             return self._record(forward, args, kwargs)
+
+    def _run_alone(
+        self, path: str, forward: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Run a module in a replay, or for somebody who calls it without the model around it."""
+        if self.state is not None and self.state.missing(_module_at(self._model, path)):
+            raise RuntimeError(
+                f"the weights of module {path!r} wait on the host; call the whole model, or remove "
+                "the plan first"
+            )
+        return forward(*args, **kwargs)
 
     def _record(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         current = self._pass

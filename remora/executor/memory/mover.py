@@ -31,8 +31,20 @@ class Mover(Protocol):
         """Take device memory now and issue the copy of a block, written at ``written``, into it."""
         ...
 
+    def store(self, target: Tensor, content: Tensor) -> Event:
+        """Issue the copy of ``content`` into host memory of the same shape."""
+        ...
+
+    def load(self, target: Tensor, content: Tensor) -> Event:
+        """Issue the copy of host memory into device memory that has just been taken."""
+        ...
+
     def wait(self, event: Event) -> None:
         """Make what the program does next on the device wait for a copy."""
+        ...
+
+    def finish(self) -> None:
+        """Let the host wait until everything that was issued so far has been done."""
         ...
 
 
@@ -51,11 +63,23 @@ class CpuMover:
     def to_device(self, block: HostBlock, written: Event) -> tuple[Tensor, Event]:
         """Copy a host block into fresh memory."""
         content = torch.empty(block.num_bytes, dtype=torch.uint8)
-        content.copy_(block.content)
-        return content, None
+        return content, self.load(content, block.content)
+
+    def store(self, target: Tensor, content: Tensor) -> Event:
+        """Copy ``content`` into ``target``."""
+        target.copy_(content)
+        return None
+
+    def load(self, target: Tensor, content: Tensor) -> Event:
+        """Copy ``content`` into ``target``."""
+        target.copy_(content)
+        return None
 
     def wait(self, event: Event) -> None:
         """Do nothing: the copy is done."""
+
+    def finish(self) -> None:
+        """Do nothing: everything is done."""
 
 
 class CudaMover:
@@ -78,29 +102,45 @@ class CudaMover:
     def to_host(self, content: Tensor) -> tuple[HostBlock, Event]:
         """Issue the copy of uint8 ``[num_bytes]`` after what the compute stream has issued."""
         block = self.pool.acquire(content.numel())
-        self._down.wait_stream(torch.cuda.current_stream(self._device))
         if block.idle_after is not None:
             self._down.wait_event(block.idle_after)
-        with torch.cuda.stream(self._down):
-            block.content.copy_(content, non_blocking=True)
-            return block, self._down.record_event()
+        return block, self.store(block.content, content)
 
     def to_device(self, block: HostBlock, written: Event) -> tuple[Tensor, Event]:
         """Take memory on the compute stream and issue the copy back."""
         content = torch.empty(block.num_bytes, dtype=torch.uint8, device=self._device)
-        # The memory may have been given back by kernels that are still in the queue.
-        self._up.wait_stream(torch.cuda.current_stream(self._device))
         if written is not None:
             self._up.wait_event(written)
-        with torch.cuda.stream(self._up):
-            content.copy_(block.content, non_blocking=True)
-            block.idle_after = self._up.record_event()
+        block.idle_after = self.load(content, block.content)
         return content, block.idle_after
+
+    def store(self, target: Tensor, content: Tensor) -> Event:
+        """Issue the copy of ``content`` after what the compute stream has issued."""
+        self._down.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.stream(self._down):
+            target.copy_(content, non_blocking=True)
+            event: Event = self._down.record_event()
+            return event
+
+    def load(self, target: Tensor, content: Tensor) -> Event:
+        """Issue the copy of ``content`` into memory of the compute stream."""
+        # The memory may have been given back by kernels that are still in the queue.
+        self._up.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.stream(self._up):
+            target.copy_(content, non_blocking=True)
+            event: Event = self._up.record_event()
+            return event
 
     def wait(self, event: Event) -> None:
         """Make the compute stream wait for a copy."""
         if event is not None:
             torch.cuda.current_stream(self._device).wait_event(event)
+
+    def finish(self) -> None:
+        """Let the host wait for the compute stream and for both copy streams."""
+        torch.cuda.current_stream(self._device).synchronize()
+        self._down.synchronize()
+        self._up.synchronize()
 
 
 def mover_for(device: torch.device) -> Mover:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,8 +19,9 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from remora.executor.memory.host_pool import HostBlock
 from remora.executor.memory.layout import bytes_of, layout_of
 from remora.executor.memory.mover import Event, Mover
+from remora.executor.state.points import PassPoints
 
-__all__ = ["ForwardClock", "HostCopy", "OffloadTimeline", "OffloadedTensor"]
+__all__ = ["ForwardClock", "HostCopy", "OffloadTimeline", "OffloadedTensor", "WatchedHandle"]
 
 
 class HostCopy:
@@ -108,6 +110,48 @@ class OffloadedTensor:
         return self._layout.over(self.storage()).requires_grad_(self._requires_grad)
 
 
+class Saved(Protocol):
+    """What autograd is given in place of a tensor."""
+
+    def open(self) -> Tensor:
+        """Return the tensor."""
+        ...
+
+
+_Saved = TypeVar("_Saved", bound="Tensor | Saved")
+
+
+class WatchedHandle:
+    """What autograd holds where the state of the model follows the units.
+
+    Whatever the backward of a unit needs is asked for through such handles, so the weights of the
+    unit are there before any of its operators runs.
+
+    Args:
+        timeline: of the forward that saved it.
+        points: told that the backward runs.
+        saved: the tensor, or what stands for it.
+        unit: whose backward needs it.
+    """
+
+    __slots__ = ("_points", "_saved", "_timeline", "_unit")
+
+    def __init__(
+        self, timeline: OffloadTimeline, points: PassPoints, saved: Tensor | Saved, unit: int
+    ) -> None:
+        self._timeline = timeline
+        self._points = points
+        self._saved = saved
+        self._unit = unit
+
+    def open(self) -> Tensor:
+        """Return the tensor, on the device."""
+        self._timeline.reach(self._unit)
+        tensor = self._saved if isinstance(self._saved, Tensor) else self._saved.open()
+        self._points.backward(self._unit)
+        return tensor
+
+
 class ForwardClock:
     """Counts the forwards of units on one rank, of all its stages and micro-batches.
 
@@ -152,11 +196,22 @@ class OffloadTimeline:
         end: unit after the last of the stage.
         window: a copy is waited for before so many more forwards of units have started.
         distance: copies back for unit i are issued with the backward of unit i + distance.
+        points: of weights and gradients that come and go with the units; None if none do.
+
+    Attributes:
+        points: the same.
     """
 
     def __init__(
-        self, mover: Mover, clock: ForwardClock, end: int, window: int, distance: int
+        self,
+        mover: Mover,
+        clock: ForwardClock,
+        end: int,
+        window: int,
+        distance: int,
+        points: PassPoints | None = None,
     ) -> None:
+        self.points = points
         self._mover = mover
         self._clock = clock
         self._end = end
@@ -186,6 +241,10 @@ class OffloadTimeline:
             self._prefetch_at.setdefault(prefetch_point, []).append(reference)
         return OffloadedTensor(self, copy, tensor, last_unit)
 
+    def watched(self, saved: _Saved, unit: int) -> _Saved | WatchedHandle:
+        """Let the state of the model know where a saved tensor is needed, if it wants to."""
+        return saved if self.points is None else WatchedHandle(self, self.points, saved, unit)
+
     def watch(self, tensors: Iterable[Tensor], unit: int) -> None:
         """Call :meth:`reach` when the backward of the latest-made of ``tensors`` begins."""
         nodes = [tensor.grad_fn for tensor in tensors if tensor.grad_fn is not None]
@@ -201,6 +260,8 @@ class OffloadTimeline:
                 self._clock.flush(self)
             for copy in _living(self._prefetch_at.pop(self._reached, [])):
                 copy.prefetch()
+            if self.points is not None and self._reached < self._end:
+                self.points.reach(self._reached)
 
 
 def _living(references: Iterable[weakref.ref[HostCopy]]) -> list[HostCopy]:

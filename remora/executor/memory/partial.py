@@ -187,17 +187,23 @@ class PartialUnit:
         # Somebody may want gradients before the unit has ended; what it saves later is kept.
         self.close()
         self._timeline.reach(self._unit)
-        for number in self._blocks:
-            block = self._block(number)
-            if isinstance(block, CompressedStorage):
-                block.restore()
+        compressed = [b for b in map(self._block, self._blocks) if isinstance(b, CompressedStorage)]
+        if compressed:
+            self._begin_again()
+        for block in compressed:
+            block.restore()
         plan, self._rerun = self._rerun, None
         if plan is None:
             return
+        self._begin_again()
         for number, storage in rerun(plan).items():
-            block = self._block(number)
-            if isinstance(block, RemadeStorage):
-                block.made = storage
+            remade = self._block(number)
+            if isinstance(remade, RemadeStorage):
+                remade.made = storage
+
+    def _begin_again(self) -> None:
+        if self._timeline.points is not None:
+            self._timeline.points.part_again(self._unit)
 
     def _block(self, number: int) -> StorageSource | None:
         reference = self._blocks.get(number)

@@ -19,10 +19,10 @@ from remora.schedule.schedule import (
     MemoryPlan,
     PipelineKind,
     Schedule,
-    StatePlan,
     UnitOption,
 )
 from remora.schedule.validate import validate_for_graph
+from remora.schedule.validate_state import check_state_of_graph
 
 __all__ = ["PartialSpec", "RegionSpec", "RuntimePlan", "runtime_plan", "stage_runtime_plan"]
 
@@ -74,6 +74,7 @@ class RuntimePlan:
         window, distance: pace of the host copies.
         unit_names: of all units of the model, for messages.
         last_inner_unit: the last unit of the stage that runs inside the wrapped forward.
+        moves_state: whether weights or gradients come and go with the units.
     """
 
     start: int
@@ -85,6 +86,7 @@ class RuntimePlan:
     distance: int
     unit_names: tuple[str, ...]
     last_inner_unit: int
+    moves_state: bool = False
 
     @property
     def is_empty(self) -> bool:
@@ -101,7 +103,12 @@ class RuntimePlan:
     @property
     def packs(self) -> bool:
         """Whether saved tensors outside of regions have to be looked at."""
-        return self.offloads or bool(self.partial)
+        return self.follows_units or bool(self.partial)
+
+    @property
+    def follows_units(self) -> bool:
+        """Whether something happens wherever the forward or backward of a unit begins."""
+        return self.offloads or self.moves_state
 
     @property
     def records_calls(self) -> bool:
@@ -118,7 +125,7 @@ class RuntimePlan:
 
     def marker_units(self) -> frozenset[int]:
         """Units whose beginning the runtime has to notice."""
-        if self.offloads:
+        if self.follows_units:
             return frozenset(range(self.start, self.end))
         borders = {border for region in self.regions for border in (region.start, region.end)}
         borders |= {border for unit in self.partial for border in (unit, unit + 1)}
@@ -134,20 +141,25 @@ def runtime_plan(graph: ModelGraph, schedule: Schedule, allow_lossy: bool = Fals
         allow_lossy: whether it may compress saved tensors.
 
     Raises:
-        InvalidInputError: the schedule is for another graph, is not valid, or has a pipeline.
+        InvalidInputError: the schedule is for another graph, is not valid, has a pipeline or
+            shards the state.
     """
     validate_for_graph(graph, schedule, allow_lossy)
     if schedule.pipeline.kind is not PipelineKind.NONE:
         raise InvalidInputError(
             f"pipeline.kind is {schedule.pipeline.kind.value!r}; allowed on one device: 'none'"
         )
-    if schedule.state != StatePlan():
+    if schedule.state.zero_stage:
         raise InvalidInputError(
-            f"{_unlike_default(schedule.state)}; allowed where a schedule is run: the default, "
-            "all state on the device and whole"
+            f"state.zero_stage is {schedule.state.zero_stage}; allowed on one device: 0"
         )
+    check_state_of_graph(graph, schedule.state)
     plan = stage_runtime_plan(graph, schedule.memory, 0, (0, len(graph.units)))
-    return dataclasses.replace(plan, last_inner_unit=_last_inner_unit(graph.units))
+    return dataclasses.replace(
+        plan,
+        last_inner_unit=_last_inner_unit(graph.units),
+        moves_state=schedule.state.moves_with_units,
+    )
 
 
 def stage_runtime_plan(
@@ -189,15 +201,6 @@ def stage_runtime_plan(
         unit_names=tuple(unit.name for unit in graph.units),
         last_inner_unit=end - 1,
     )
-
-
-def _unlike_default(state: StatePlan) -> str:
-    """Name the first field of a state that is not its default."""
-    for field in dataclasses.fields(StatePlan):
-        value = getattr(state, field.name)
-        if value != field.default:
-            return f"state.{field.name} is {value!r}"
-    return "state is the default"
 
 
 def _region_spec(graph: ModelGraph, region: Region, first_unit: int) -> RegionSpec:

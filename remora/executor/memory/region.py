@@ -9,7 +9,7 @@ tensor lives exactly as long as autograd needs it, and a region is replayed at m
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import torch
@@ -88,8 +88,10 @@ class Region:
         buffers: value, when it began, of buffers that its results depend on.
         slots: buffers that its units change.
         replay: runs it again.
+        fill: called before that; returns what to call where a unit begins. None for nothing.
 
     Attributes:
+        fill: the same.
         end_call: where it ends on the tape.
         inputs: tensors from outside, by number on the tape; None before a nested region was handed
             them and again after its replay.
@@ -104,7 +106,9 @@ class Region:
         buffers: Mapping[BufferSlot, Tensor],
         slots: tuple[BufferSlot, ...],
         replay: Replay,
+        fill: Callable[[], Callable[[int], None]] | None = None,
     ) -> None:
+        self.fill = fill
         self.label = label
         self.tape = tape
         self.first_call = len(tape.calls)

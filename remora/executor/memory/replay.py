@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -40,6 +40,7 @@ def replay(region: Region, device: torch.device) -> None:
     inputs, region.inputs = region.inputs or {}, None
     if not wanted and not children:
         return
+    begin_unit = region.fill() if region.fill is not None else None
     values = {number: held.open() for number, held in inputs.items()}
     del inputs
     with (
@@ -47,7 +48,7 @@ def replay(region: Region, device: torch.device) -> None:
         replay_buffers(region.slots, region.buffers),
         torch.enable_grad(),
     ):
-        _run(region, values, wanted, children)
+        _run(region, values, wanted, children, begin_unit)
 
 
 def _run(
@@ -55,16 +56,21 @@ def _run(
     values: dict[int, Tensor],
     wanted: Mapping[int, Mapping[int, SavedHandle]],
     children: Mapping[int, Region],
+    begin_unit: Callable[[int], None] | None,
 ) -> None:
     """Run calls up to the last that somebody needs; ``values`` holds the inputs."""
     needs = {first: _needs(child) for first, child in children.items()}
     end = max([call + 1 for call in wanted] + list(children))
     expiring = _expiring(region, end, needs, values)
+    unit = -1
     for index in range(region.first_call, end + 1):
         _drop(values, expiring.get(index - 1, []))
         if index in children:
             children[index].inputs = {number: hold(values[number]) for number in needs[index]}
         if index < end:
+            if begin_unit is not None and region.tape.calls[index].unit != unit:
+                unit = region.tape.calls[index].unit
+                begin_unit(unit)
             enough = index == end - 1 and end not in children
             _run_call(region, index, values, wanted.get(index, {}), enough)
 

@@ -19,8 +19,19 @@ KEEP = keep_all_schedule(toy_graph((64,) * 4))
     ("schedule", "message"),
     [
         (
-            dataclasses.replace(KEEP, state=StatePlan(optimizer=Placement.HOST)),
-            "state.optimizer is .*host",
+            dataclasses.replace(KEEP, state=StatePlan(gradients=Placement.HOST)),
+            "state.gradients is 'host' with state.optimizer='device'",
+        ),
+        (
+            dataclasses.replace(
+                KEEP,
+                state=StatePlan(
+                    Placement.HOST,
+                    optimizer=Placement.HOST,
+                    streamed_units=(0, len(KEEP.memory.options)),
+                ),
+            ),
+            "state.streamed_units is .*; allowed: ascending indices from 0",
         ),
         (dataclasses.replace(KEEP, state=StatePlan(zero_stage=1)), "state.zero_stage is 1"),
         (

@@ -1,0 +1,1 @@
+"""Where weights, gradients and optimizer state live, on one device and on replicas."""
