@@ -7,7 +7,8 @@ to every stage that reads it, however far, as schedules are priced.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.distributed as dist
@@ -78,9 +79,10 @@ class RankStage(PipelineStage):
         Returns:
             the loss of the micro-batch, without a graph, on the last stage.
         """
-        outputs = self.forward_one_chunk(
-            micro_batch, (), {"micro_batch": micro_batch}, save_forward_output=False
-        )
+        with _own_errors():
+            outputs = self.forward_one_chunk(
+                micro_batch, (), {"micro_batch": micro_batch}, save_forward_output=False
+            )
         if not self.is_last:
             self._exchange.send(self._number, micro_batch, self._part.exported, outputs)
             return None
@@ -98,7 +100,8 @@ class RankStage(PipelineStage):
         """
         loss = self._losses.pop(micro_batch, None)
         self._borders.pop(micro_batch, None)
-        self.backward_one_chunk(micro_batch, loss=loss, last_backward=last)
+        with _own_errors():
+            self.backward_one_chunk(micro_batch, loss=loss, last_backward=last)
         self._send_gradients(micro_batch, self.bwd_cache.pop(micro_batch))
 
     def run_backward_input(self, micro_batch: int) -> None:
@@ -142,6 +145,17 @@ class RankStage(PipelineStage):
     def _retrieve_recv_grads(self, bwd_chunk_id: int) -> tuple[Tensor | None, ...]:
         exported = self._part.exported
         return tuple(self._exchange.received_gradients(self._number, bwd_chunk_id, exported))
+
+
+@contextlib.contextmanager
+def _own_errors() -> Iterator[None]:
+    """Raise what a stage died of, lack of memory for one, instead of PyTorch's wrapper of it."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error.__cause__, Exception):
+            raise error.__cause__ from None
+        raise
 
 
 def _edges(tensors: Sequence[Tensor]) -> list[GradientEdge]:

@@ -54,7 +54,7 @@ def random_schedule(graph: ModelGraph, seed: int, lossy: bool = False) -> Schedu
     """Nested groups at random; between them units kept, recomputed, moved or mixed inside."""
     draw = random.Random(seed)
     free = [unit.index for unit in graph.units if not unit.fixed_reason]
-    groups = tuple(_groups(draw, free[0], free[-1] + 1, depth=0))
+    groups = tuple(nested_groups(draw, free[0], free[-1] + 1))
     inside = {i for group in groups for i in range(group.start, group.end)}
     options = []
     for unit in graph.units:
@@ -98,14 +98,15 @@ def menu_schedule(problem: Problem, seed: int) -> Schedule:
     return Schedule(graph.content_hash, MemoryPlan(options, (), window, distance))
 
 
-def _groups(draw: random.Random, start: int, end: int, depth: int) -> list[Group]:
+def nested_groups(draw: random.Random, start: int, end: int, depth: int = 0) -> list[Group]:
+    """Recompute groups at random in a range of units, up to four deep."""
     groups, position = [], start
     while position < end:
         length = draw.randint(1, max(1, end - position))
         if draw.random() < 0.6 and (length > 1 or depth == 0):
             stop = position + length
             smaller = length > 1 and depth < 3
-            children = _groups(draw, position, stop, depth + 1) if smaller else []
+            children = nested_groups(draw, position, stop, depth + 1) if smaller else []
             children = [c for c in children if c.end - c.start < length]
             checkpoint = draw.choice([Action.KEEP, Action.OFFLOAD]) if depth == 0 else Action.KEEP
             groups.append(Group(position, stop, checkpoint, tuple(children)))

@@ -1,0 +1,95 @@
+"""Pipelines on real ranks: gradients, parameters, buffers and peaks against one process."""
+
+from __future__ import annotations
+
+import pytest
+
+from remora.schedule.schedule import PipelineKind
+from remora.simulator.records import Verification
+from remora.simulator.simulate import simulate
+from tests.executor.pipeline.cases import PipelineCase, build, problem_of, run_cases
+from tests.zoo.model_files import TINY
+
+KINDS = tuple(kind for kind in PipelineKind if kind is not PipelineKind.NONE)
+STATISTICS = ("resnet_tiny", "unet_tiny", "climate_unet_tiny")
+
+PEAK_TOLERANCE = 0.03
+
+
+def _cases_of_all_models() -> list[PipelineCase]:
+    """Every model once, every kind at least twice, with and without a memory plan."""
+    cases = []
+    for number, model in enumerate(TINY):
+        kinds = [k for k in KINDS if k is not PipelineKind.CHIMERA or model not in STATISTICS]
+        kind = kinds[number % len(kinds)]
+        cases.append(PipelineCase(model, kind, memory_seed=number if number % 3 else None))
+    return cases
+
+
+def _check(cases: list[PipelineCase], verdicts: list[Verification]) -> None:
+    assert len(verdicts) == len(cases)
+    for case, verdict in zip(cases, verdicts, strict=True):
+        assert verdict.failures == (), (case, verdict)
+        assert verdict.max_gradient_difference < 1e-6, case
+
+
+def test_every_model_runs_on_two_ranks() -> None:
+    cases = _cases_of_all_models()
+    assert {case.kind for case in cases} == set(KINDS)
+    _check(cases, run_cases(cases))
+
+
+def test_pipelines_run_on_four_ranks() -> None:
+    cases = [
+        PipelineCase("gpt2_tiny", PipelineKind.CHIMERA, ranks=4),
+        PipelineCase("t5_tiny", PipelineKind.ZERO_BUBBLE, ranks=4, memory_seed=1),
+    ]
+    _check(cases, run_cases(cases))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["gpt2_tiny", "t5_tiny", "fno2d_tiny"])
+def test_every_kind_runs_on_four_ranks(model: str) -> None:
+    cases = [PipelineCase(model, kind, ranks=4, memory_seed=n) for n, kind in enumerate(KINDS)]
+    _check(cases, run_cases(cases))
+
+
+def test_replicas_are_averaged() -> None:
+    cases = [PipelineCase("bert_tiny", PipelineKind.ONE_F_ONE_B, replicas=2, memory_seed=1)]
+    _check(cases, run_cases(cases))
+
+
+def test_micro_batches_run_on_one_rank() -> None:
+    cases = [PipelineCase("gpt2_tiny", PipelineKind.GPIPE, ranks=1, memory_seed=2)]
+    _check(cases, run_cases(cases))
+
+
+def _check_peaks(cases: list[PipelineCase], tolerance: float) -> None:
+    for case, verdict in zip(cases, run_cases(cases), strict=True):
+        built = build(case)
+        predicted = simulate(problem_of(built, case.ranks), built.schedule).peak_bytes
+        measured = verdict.measurement.peak_by_rank_bytes
+        assert measured == pytest.approx(predicted, rel=tolerance), case
+
+
+def test_peaks_are_as_predicted() -> None:
+    whole = (PipelineKind.GPIPE, PipelineKind.ONE_F_ONE_B, PipelineKind.INTERLEAVED)
+    cases = [
+        PipelineCase(model, kind, memory_seed=seed)
+        for seed, (model, kind) in enumerate(
+            zip(("gpt2_tiny", "resnet_tiny", "t5_tiny"), whole, strict=True)
+        )
+    ]
+    _check_peaks(cases, PEAK_TOLERANCE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_model_runs_under_every_kind(kind: PipelineKind) -> None:
+    cases = [
+        PipelineCase(model, kind, memory_seed=seed)
+        for model in TINY
+        for seed in (None, 3, 4)
+        if kind is not PipelineKind.CHIMERA or model not in STATISTICS
+    ]
+    _check(cases, run_cases(cases))
