@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from remora.executor.memory.install import Handle
 from remora.executor.step import model_device
 from remora.graph.loss import ExampleInputs, LossFunction, call_model, resolve_loss
 
@@ -54,7 +55,11 @@ class Difference:
 
 
 def run_once(
-    model: nn.Module, example_inputs: ExampleInputs, loss: LossFunction | None, seed: int
+    model: nn.Module,
+    example_inputs: ExampleInputs,
+    loss: LossFunction | None,
+    seed: int,
+    handle: Handle | None = None,
 ) -> Outcome:
     """Run one forward and backward from a seed and copy what they left behind.
 
@@ -63,6 +68,7 @@ def run_once(
         example_inputs: one batch.
         loss: of the output; None for the default.
         seed: of the random generators.
+        handle: of the plan that is applied to the model; None for a plain model.
     """
     torch.manual_seed(seed)
     value = resolve_loss(loss)(call_model(model, example_inputs))
@@ -71,11 +77,11 @@ def run_once(
     states = [torch.get_rng_state()]
     if device.type == "cuda":
         states.append(torch.cuda.get_rng_state(device))
+    plain = {name: p.grad for name, p in model.named_parameters()}
+    made = plain if handle is None else handle.gradients()
     return Outcome(
         loss=_copy(value),
-        gradients={
-            name: None if p.grad is None else _copy(p.grad) for name, p in model.named_parameters()
-        },
+        gradients={name: None if g is None else _copy(g) for name, g in made.items()},
         buffers={name: _copy(buffer) for name, buffer in model.named_buffers()},
         random_states=tuple(states),
     )

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from remora.executor.cpu_memory import cpu_peak_bytes
+from remora.executor.memory.install import Handle
 from remora.executor.step import TrainingStep, model_device
 from remora.graph.loss import ExampleInputs, LossFunction
 from remora.simulator.records import Measurement
@@ -28,6 +29,7 @@ def measure_step(
     loss: LossFunction | None = None,
     optimizer_name: str = "adamw",
     repetitions: int = 10,
+    handle: Handle | None = None,
 ) -> Measurement:
     """Measure training steps in the steady state.
 
@@ -42,15 +44,18 @@ def measure_step(
         loss: of the output; None for the default.
         optimizer_name: ``adamw``, ``adam``, ``sgd``, ``sgd_momentum`` or ``none``.
         repetitions: most timed steps; fewer (at least 3) if their median is stable.
+        handle: of the plan that is applied to the model; None for a plain model.
 
     Returns:
         The figures; a step that fails is a measurement too, with its ``status`` and ``detail``.
 
     Raises:
+        InvalidInputError: the plan wants an optimizer in eight bits that does not exist.
+        MissingExtraError: the plan wants one of a package that is not installed.
         UnknownNameError: no such optimizer.
     """
     device = model_device(model)
-    step = TrainingStep(model, example_inputs, loss, optimizer_name)
+    step = TrainingStep(model, example_inputs, loss, optimizer_name, handle)
     try:
         gc.collect()
         if device.type == "cuda":

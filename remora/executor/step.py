@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+import functools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from remora.errors import UnknownNameError
+from remora.executor.memory.install import Handle
 from remora.graph.loss import ExampleInputs, LossFunction, call_model, resolve_loss
 
 __all__ = ["TrainingStep", "make_optimizer", "model_device", "preserved", "storage_bytes"]
@@ -28,8 +32,12 @@ class TrainingStep:
         example_inputs: one batch.
         loss: of the output; None for the default.
         optimizer_name: ``adamw``, ``adam``, ``sgd``, ``sgd_momentum`` or ``none``.
+        handle: of the plan that is applied to the model, which says where the optimizer keeps its
+            state; None for a plain model.
 
     Raises:
+        InvalidInputError: the plan wants an optimizer in eight bits that does not exist.
+        MissingExtraError: the plan wants one of a package that is not installed.
         UnknownNameError: another optimizer.
     """
 
@@ -39,11 +47,13 @@ class TrainingStep:
         example_inputs: ExampleInputs,
         loss: LossFunction | None,
         optimizer_name: str,
+        handle: Handle | None = None,
     ) -> None:
         self._model = model
         self._inputs = example_inputs
         self._loss = resolve_loss(loss)
-        self._optimizer = make_optimizer(model, optimizer_name)
+        self._optimizer = make_optimizer(model, optimizer_name, handle)
+        self._state_on_host = handle is not None and handle.optimizer_on_host
 
     def run(self) -> None:
         """Run one step."""
@@ -53,17 +63,31 @@ class TrainingStep:
         self._model.zero_grad(set_to_none=True)
 
     def resident_bytes(self) -> int:
-        """Bytes of parameters, buffers, batch and optimizer state, storages counted once."""
-        state = self._optimizer.state.values() if self._optimizer is not None else ()
-        held = (self._inputs, list(state))
+        """Bytes of parameters, buffers, batch and optimizer state, storages counted once.
+
+        What is on the host does not count.
+        """
+        own = [*self._model.parameters(), *self._model.buffers()]
+        held: list[object] = [self._inputs]
+        if self._optimizer is not None and not self._state_on_host:
+            held += self._optimizer.state.values()
         tensors = [leaf for leaf in pytree.tree_leaves(held) if isinstance(leaf, Tensor)]
-        return storage_bytes([*self._model.parameters(), *self._model.buffers(), *tensors])
+        return storage_bytes([*own, *tensors])
 
 
-def make_optimizer(model: nn.Module, name: str) -> torch.optim.Optimizer | None:
+def make_optimizer(
+    model: nn.Module, name: str, handle: Handle | None = None
+) -> torch.optim.Optimizer | None:
     """Make the optimizer ``name`` for all parameters that want gradients; None for ``none``.
 
+    Args:
+        model: whose parameters it trains.
+        name: one of :data:`remora.schedule.problem.OPTIMIZERS` without master weights.
+        handle: of the plan that is applied to the model; None for a plain model.
+
     Raises:
+        InvalidInputError: the plan wants an optimizer in eight bits that does not exist.
+        MissingExtraError: the plan wants one of a package that is not installed.
         UnknownNameError: there is no such optimizer.
     """
     if name not in _OPTIMIZERS:
@@ -71,12 +95,17 @@ def make_optimizer(model: nn.Module, name: str) -> torch.optim.Optimizer | None:
     parameters = [p for p in model.parameters() if p.requires_grad]
     if name == "none" or not parameters:
         return None
+    factory = functools.partial(_new_optimizer, name)
+    return factory(parameters) if handle is None else handle.make_optimizer(factory)
+
+
+def _new_optimizer(name: str, weights: Sequence[Tensor]) -> torch.optim.Optimizer:
     if name == "adamw":
-        return torch.optim.AdamW(parameters, lr=_LEARNING_RATE)
+        return torch.optim.AdamW(weights, lr=_LEARNING_RATE)
     if name == "adam":
-        return torch.optim.Adam(parameters, lr=_LEARNING_RATE)
+        return torch.optim.Adam(weights, lr=_LEARNING_RATE)
     momentum = 0.9 if name == "sgd_momentum" else 0.0
-    return torch.optim.SGD(parameters, lr=_LEARNING_RATE, momentum=momentum)
+    return torch.optim.SGD(weights, lr=_LEARNING_RATE, momentum=momentum)
 
 
 def model_device(model: nn.Module) -> torch.device:
@@ -152,5 +181,14 @@ class State:
 
 def storage_bytes(tensors: Iterable[Tensor]) -> int:
     """Return the bytes of the storages of some tensors, each counted once."""
-    storages = {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in tensors}
+    plain = [part for tensor in tensors for part in _parts(tensor)]
+    storages = {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in plain}
     return sum(storages.values())
+
+
+def _parts(tensor: Any) -> list[Tensor]:
+    """Take a tensor apart that consists of others, as quantised and sharded ones do."""
+    if not is_traceable_wrapper_subclass(tensor):
+        return [tensor]
+    names, _ = tensor.__tensor_flatten__()
+    return [part for name in names for part in _parts(getattr(tensor, name))]

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from remora.executor.memory.install import Handle
 from remora.executor.step import TrainingStep
 from remora.graph.loss import ExampleInputs, LossFunction
 
@@ -23,6 +24,7 @@ def trained_parameters(
     loss: LossFunction | None,
     optimizer_name: str,
     seed: int,
+    handle: Handle | None = None,
 ) -> dict[str, Tensor]:
     """Run optimizer steps from a seed and copy the parameters they end with.
 
@@ -33,16 +35,19 @@ def trained_parameters(
         optimizer_name: its state begins empty. ``none`` stands for an optimizer that was only left
             out of the count, so plain gradient descent, which has no state, takes its place.
         seed: of the random generators before the first step.
+        handle: of the plan that is applied to the model; None for a plain model.
 
     Returns:
         Parameters by name, in host memory.
     """
     stepping = "sgd" if optimizer_name == "none" else optimizer_name
-    step = TrainingStep(model, example_inputs, loss, stepping)
+    step = TrainingStep(model, example_inputs, loss, stepping, handle)
     torch.manual_seed(seed)
     for _ in range(TRAINED_STEPS):
         step.run()
-    return {name: p.detach().to("cpu", copy=True) for name, p in model.named_parameters()}
+    # Weights that wait on the host are in the dictionary only.
+    state = model.state_dict()
+    return {name: state[name].to("cpu", copy=True) for name, _ in model.named_parameters()}
 
 
 def ways_apart(

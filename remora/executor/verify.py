@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import gc
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from torch import nn
 
-from remora.errors import InvalidInputError
+from remora.errors import InvalidInputError, RemoraError
 from remora.executor.compare import largest_gradient_difference, run_once
 from remora.executor.measure import failed_measurement, measure_step
-from remora.executor.memory.install import apply
+from remora.executor.memory.install import Handle, apply
 from remora.executor.step import State, model_device, preserved
 from remora.executor.training import trained_parameters, ways_apart
 from remora.executor.verdict import Comparison, Tolerance, TrainedOutcome, compare_runs, verdict
@@ -66,27 +70,35 @@ def verify(  # noqa: PLR0913 - one keyword per thing to hold the run against
 
     Raises:
         InvalidInputError: the schedule does not fit the graph, the model or this function.
+        MissingExtraError: the schedule wants an optimizer of a package that is not installed.
     """
     if schedule.pipeline.micro_batches != 1:
         raise InvalidInputError(
             f"pipeline.micro_batches is {schedule.pipeline.micro_batches}; allowed here: 1"
         )
     job = _Job(model, example_inputs, loss, optimizer_name)
+    under_plan = functools.partial(apply, model, graph, schedule, allow_lossy=allow_lossy)
+    errors: dict[str, float] = {}
     with preserved(model) as state:
         plain = _plain(job, state)
-        with apply(model, graph, schedule, allow_lossy=allow_lossy) as handle:
-            scheduled, failure = _run(job, state)
-            if failure is None:
-                measurement = measure_step(model, example_inputs, loss, optimizer_name, repetitions)
-            else:
-                measurement = failure
+        scheduled, failure = _run(job, state, under_plan, errors)
+        if failure is None:
+            with under_plan() as handle:
+                measurement = measure_step(
+                    model, example_inputs, loss, optimizer_name, repetitions, handle
+                )
+        else:
+            measurement = failure
     lossy_state = schedule.state.optimizer is Placement.EIGHT_BIT
-    errors = handle.compression_error
     comparison = Comparison(remark=plain.remark)
     if plain.run is not None and scheduled is not None:
         start = dict(model.named_parameters())
         comparison = compare_runs(start, plain.run, scheduled, plain.tolerance, errors, lossy_state)
     return verdict(comparison, measurement, budget_bytes, estimate)
+
+
+_UnderPlan = Callable[[], AbstractContextManager[Handle | None]]
+"""Puts a plan into effect, or nothing."""
 
 
 @dataclass(frozen=True)
@@ -110,14 +122,14 @@ class _Plain:
 
 def _plain(job: _Job, state: State) -> _Plain:
     """Run the plain model, and where its kernels may not be deterministic, twice."""
-    run, failure = _run(job, state)
+    run, failure = _run(job, state, contextlib.nullcontext)
     if run is None:
         detail = failure.detail if failure is not None else ""
         remark = f"the plain model did not run, so nothing was compared: {detail}"
         return _Plain(None, Tolerance(), remark)
     if model_device(job.model).type == "cpu":
         return _Plain(run, Tolerance())
-    again, _ = _run(job, state)
+    again, _ = _run(job, state, contextlib.nullcontext)
     if again is None:
         return _Plain(run, Tolerance())
     start = dict(job.model.named_parameters())
@@ -128,14 +140,28 @@ def _plain(job: _Job, state: State) -> _Plain:
     return _Plain(run, tolerance)
 
 
-def _run(job: _Job, state: State) -> tuple[TrainedOutcome | None, Measurement | None]:
-    """Run from the saved state; a run that dies is returned as a failed measurement."""
+def _run(
+    job: _Job, state: State, under_plan: _UnderPlan, errors: dict[str, float] | None = None
+) -> tuple[TrainedOutcome | None, Measurement | None]:
+    """Run from the saved state; a run that dies is returned as a failed measurement.
+
+    Args:
+        job: what is run.
+        state: from which.
+        under_plan: puts a plan into effect; the state is put back without it.
+        errors: receives the compression errors.
+    """
+    run = (job.model, job.example_inputs, job.loss)
     try:
-        outcome = run_once(job.model, job.example_inputs, job.loss, _SEED)
+        with under_plan() as handle:
+            outcome = run_once(*run, _SEED, handle)
+            if errors is not None and handle is not None:
+                errors.update(handle.compression_error)
         state.restore()
-        parameters = trained_parameters(
-            job.model, job.example_inputs, job.loss, job.optimizer_name, _SEED
-        )
+        with under_plan() as handle:
+            parameters = trained_parameters(*run, job.optimizer_name, _SEED, handle)
+    except RemoraError:
+        raise
     except Exception as error:
         return None, failed_measurement(error, str(model_device(job.model)))
     finally:
