@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from examples import own_model, pipeline_on_paper
+from examples import own_model, pipeline_on_paper, pipeline_training
 from remora.schedule.schedule import SCHEDULE_VERSION
 
 
@@ -29,3 +29,10 @@ def test_pipelines_are_compared_on_paper(
     assert "fastest: " in printed
     assert json.loads((tmp_path / "timeline.json").read_text())["traceEvents"]
     assert (tmp_path / "timeline.png").stat().st_size > 10_000
+
+
+def test_a_pipeline_trains_under_torchrun(capfd: pytest.CaptureFixture[str]) -> None:
+    pipeline_training.main([])
+    printed = capfd.readouterr().out
+    assert printed.count("loss ") == pipeline_training.STEPS
+    assert "gathered 14 tensors" in printed

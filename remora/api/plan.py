@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from remora.api.model_source import ModelSource
     from remora.executor.memory.install import Handle
+    from remora.executor.pipeline.rank_training import RankTraining
 
 __all__ = ["Plan", "check_runs_here"]
 
@@ -97,6 +99,41 @@ class Plan:
             self.schedule,
             problem.hardware,
             allow_lossy=problem.allow_lossy,
+        )
+
+    def on_ranks(
+        self,
+        model: nn.Module,
+        example_inputs: ExampleInputs,
+        loss: LossFunction | None = None,
+        *,
+        seed: int = 0,
+    ) -> AbstractContextManager[RankTraining]:
+        """Train by the schedule on the ranks that torchrun started; each process calls it.
+
+        Args:
+            model: the whole model, in host memory, or one built the same way; all ranks begin
+                with the weights of rank 0.
+            example_inputs: a batch of one replica, of the shape that was planned for.
+            loss: needed again only where the plan was loaded from files and had its own loss.
+            seed: of the random operators.
+
+        Raises:
+            FileFormatError: the schedule belongs to another model or batch.
+            InvalidInputError: the number of ranks does not fit the schedule.
+        """
+        from remora.executor.pipeline.rank_training import training_on_ranks
+
+        loss = loss or self.loss
+        check_graph(self.schedule, model, example_inputs, loss, self.units)
+        return training_on_ranks(
+            model,
+            example_inputs,
+            loss,
+            self.problem.graphs[self.schedule.pipeline.micro_batches],
+            self.schedule,
+            self.problem.hardware.device_type,
+            seed=seed,
         )
 
     def verify(
@@ -192,7 +229,7 @@ def check_runs_here(schedule: Schedule, world_size: int = 1) -> None:
         raise InvalidInputError(
             f"the schedule is for {ranks} devices and {pipeline.micro_batches} micro-batches "
             f"(pipeline {pipeline.kind.value}); allowed in this process: one device and the whole "
-            "batch; save the plan, and 'remora verify' starts a process for every rank"
+            "batch; plan.on_ranks() trains by it under torchrun, and 'remora verify' runs it"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +22,13 @@ _PLAIN_WIDTH = 120
 
 def output() -> Console:
     """Return the console for results; a pipe or file gets lines that are never cut."""
-    return Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH, highlight=False)
+    width = None if sys.stdout.isatty() else _PLAIN_WIDTH
+    return Console(width=width, highlight=False, quiet=_is_other_rank())
+
+
+def _is_other_rank() -> bool:
+    """Whether torchrun started this process beside one that speaks for all."""
+    return os.environ.get("RANK", "0") != "0"
 
 
 def print_line(console: Console, text: str = "") -> None:
@@ -39,7 +46,7 @@ def print_files(console: Console, files: list[Path]) -> None:
 @contextmanager
 def progress_shown() -> Iterator[Progress]:
     """Show what is going on while the context is open: a spinner, or lines where none can be."""
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, quiet=_is_other_rank())
     if not console.is_terminal:
         yield Progress(stage=lambda text: print_line(console, f"{text} ..."))
         return

@@ -23,6 +23,14 @@ def work_on_host() -> AbstractContextManager[object]:
     return record_function(_HOST_WORK)
 
 
+def quieten_profiler() -> None:
+    """Keep the profiler's library from writing two lines to standard error whenever it runs.
+
+    It looks once, when it runs first.
+    """
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+
+
 def cpu_peak_bytes(function: Callable[[], object]) -> int:
     """Return how far the live bytes rise above their level at the start while a function runs.
 
@@ -36,8 +44,7 @@ def cpu_peak_bytes(function: Callable[[], object]) -> int:
     Returns:
         Bytes, at least 0; 0 if nothing was allocated.
     """
-    # The profiler's library otherwise writes two lines to standard error whenever it runs.
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    quieten_profiler()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as run:
         function()
     results = run.profiler.kineto_results if run.profiler is not None else None

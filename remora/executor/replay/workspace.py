@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from remora.executor.cpu_memory import quieten_profiler
 from remora.executor.replay.operands import (
     UnsupportedArgument,
     find_operator,
@@ -74,6 +75,7 @@ def _run_on_cpu(
     """Run all operators under one profiler and cut its memory events at the operators' marks."""
     from torch.profiler import ProfilerActivity, profile, record_function
 
+    quieten_profiler()
     signatures = list(ops)
     failed: set[int] = set()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:

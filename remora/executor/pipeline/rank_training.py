@@ -1,0 +1,141 @@
+"""Training a model by a schedule of several ranks, from a loop of one's own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from remora.executor.pipeline.forward_tape import record_forward
+from remora.executor.pipeline.job import make_equal
+from remora.executor.pipeline.limits import check_runs_on_ranks
+from remora.executor.pipeline.rank_pipeline import RankPipeline
+from remora.executor.pipeline.world import World, join_world, joined_ranks, rank_device
+from remora.graph.batch import split_batch
+from remora.graph.loss import ExampleInputs, LossFunction
+from remora.graph.model_graph import ModelGraph
+from remora.schedule.schedule import Schedule
+
+__all__ = ["RankTraining", "training_on_ranks"]
+
+
+class RankTraining:
+    """One rank of a training run.
+
+    Args:
+        pipeline: of this rank.
+        world: where this process stands.
+        device: where its stages run.
+        micro_batches: of one step.
+
+    Attributes:
+        device: where its stages run.
+    """
+
+    def __init__(
+        self, pipeline: RankPipeline, world: World, device: torch.device, micro_batches: int
+    ) -> None:
+        self.device = device
+        self._pipeline = pipeline
+        self._world = world
+        self._micro_batches = micro_batches
+        self._step = 0
+
+    @property
+    def replica(self) -> int:
+        """Number of the data-parallel replica; each gets batches of its own."""
+        return self._world.replica
+
+    @property
+    def replicas(self) -> int:
+        """How many there are."""
+        return self._world.replicas
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Weights of this rank's stages, for its optimizer."""
+        yield from self._pipeline.parameters.values()
+
+    def backward(self, batch: ExampleInputs) -> Tensor:
+        """Run forwards and backwards of a batch, which adds to the gradients.
+
+        Every rank of a replica calls it with the same batch, of the shape that was planned for.
+
+        Returns:
+            Mean loss over the micro-batches of all replicas, the same on every rank; a scalar.
+
+        Raises:
+            InvalidInputError: the micro-batches do not divide the batch.
+        """
+        here = pytree.tree_map(
+            lambda leaf: leaf.to(self.device) if isinstance(leaf, Tensor) else leaf, batch
+        )
+        losses = self._pipeline.run(split_batch(here, self._micro_batches), self._step)
+        self._step += 1
+        total = torch.zeros((), device=self.device)
+        for loss in losses.values():
+            total += loss.float()
+        dist.all_reduce(total)
+        return total / (self._micro_batches * self._world.replicas)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Bring weights and buffers of all ranks together, by name in the model.
+
+        Every rank calls it.
+
+        Returns:
+            Copies in host memory on rank 0; an empty dictionary elsewhere.
+        """
+        tensors = {**self._pipeline.parameters, **self._pipeline.buffers}
+        own = {name: tensor.detach().cpu() for name, tensor in tensors.items()}
+        if dist.get_rank() != 0:
+            dist.gather_object(own if self._world.replica == 0 else {}, None)
+            return {}
+        parts: list[dict[str, Tensor]] = [{}] * dist.get_world_size()
+        dist.gather_object(own, parts)
+        return {name: value.clone() for part in parts for name, value in part.items()}
+
+
+@contextlib.contextmanager
+def training_on_ranks(
+    model: nn.Module,
+    example_inputs: ExampleInputs,
+    loss: LossFunction | None,
+    graph: ModelGraph,
+    schedule: Schedule,
+    device_type: str,
+    *,
+    seed: int = 0,
+    timeout_s: float = 1800.0,
+) -> Iterator[RankTraining]:
+    """Join the ranks that torchrun started, and set this one up.
+
+    All ranks begin with the weights of rank 0.
+
+    Args:
+        model: the whole model, in host memory; the stages of this rank move to its device.
+        example_inputs: a batch of one replica.
+        loss: of the output; None for the default.
+        graph: of one micro-batch.
+        schedule: valid for it.
+        device_type: ``cpu`` or ``cuda``.
+        seed: of the random operators.
+        timeout_s: seconds that ranks wait for each other.
+
+    Raises:
+        InvalidInputError: the schedule cannot be run on these ranks.
+    """
+    check_runs_on_ranks(model, graph, schedule, int(os.environ.get("WORLD_SIZE", "1")))
+    device = rank_device(device_type)
+    with joined_ranks(device, timeout_s):
+        world = join_world(schedule.pipeline.num_ranks)
+        make_equal(model, ())
+        count = schedule.pipeline.micro_batches
+        example = split_batch(example_inputs, count)[0]
+        tape = record_forward(model, example, loss, graph, device.type)
+        pipeline = RankPipeline(model, tape, graph, schedule, world, device, seed)
+        yield RankTraining(pipeline, world, device, count)
