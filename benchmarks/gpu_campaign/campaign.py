@@ -48,14 +48,13 @@ def run_campaign(
     # A folder that cannot be written to is found out before anything is measured.
     results.save()
     with _fresh_measurements(), _one_device(device):
-        if any(not results.state(part.name).ended for part in parts):
+        if any(_can_begin(part, results, deadline_s) for part in parts):
             _compile(deadline_s)
         counted_s = start_s
         for part in parts:
-            state = results.state(part.name)
-            left_s = deadline_s - time.monotonic()
-            if state.ended or left_s < part.least_s:
+            if not _can_begin(part, results, deadline_s):
                 continue
+            state, left_s = results.state(part.name), deadline_s - time.monotonic()
             _say(f"{part.name}: {left_s:.0f} s are left")
             told: list[Told] = []
             try:
@@ -69,6 +68,11 @@ def run_campaign(
             _say(f"{part.name}: {_outcome(state)}")
     results.save()
     return tuple(part.name for part in parts if not results.state(part.name).ended)
+
+
+def _can_begin(part: Part, results: Results, deadline_s: float) -> bool:
+    enough = deadline_s - time.monotonic() >= part.least_s
+    return enough and not results.state(part.name).ended
 
 
 def _outcome(state: PartState) -> str:

@@ -70,7 +70,9 @@ def _run(subject: Any, section: str, item: Any, journal: Journal) -> bool:
     journal.begin(section, item.label, subject.batch_asked)
     try:
         figures = dict(item.run())
-        if figures.get("passed") is False:
+        if figures.get("run_status", OK) != OK:
+            status, detail = figures["run_status"], figures["remark"]
+        elif figures.get("passed") is False:
             status, detail = "wrong", ", ".join(figures["failures"])
     except (NotAsked, ImportError, MissingExtraError) as error:
         status, detail = "skipped", str(error)
@@ -82,8 +84,7 @@ def _run(subject: Any, section: str, item: Any, journal: Journal) -> bool:
     record = Record(section, item.label, subject.batch_asked, status, detail, seconds, figures)
     subject.known[section, item.label] = record
     journal.end(record)
-    lost = status == "out_of_memory" or figures.get("run_status", OK) != OK
-    if lost or is_broken(subject.device):
+    if status == "out_of_memory" or is_broken(subject.device):
         return False
     free_cached(subject.device)
     return True
