@@ -11,12 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from remora.errors import MissingExtraError
 from remora.executor.cpu_memory import work_on_host
 from remora.executor.memory.mover import Mover
-from remora.executor.state.host_weights import HostWeight
+from remora.executor.state.host_weights import HostWeight, local_part
 
-__all__ = ["HostStep", "OptimizerFactory", "host_optimizer", "offloaded_optimizer"]
+__all__ = ["HostStep", "OptimizerFactory", "host_optimizer"]
 
 OptimizerFactory = Callable[[Sequence[Tensor]], Optimizer]
 """Makes an optimizer of PyTorch for some weights."""
@@ -32,15 +31,16 @@ class HostStep:
         weights: that are trained.
         mover: issues the copies.
         before: called first; whatever the backward left unfinished ends here.
-        waits_on_host: whether a weight has no memory on the device between its uses.
+        waits_on_host: whether a weight has no memory on the device between its uses; None if all
+            have.
     """
 
     def __init__(
         self,
         weights: Sequence[HostWeight],
         mover: Mover,
-        before: Callable[[], None],
-        waits_on_host: Callable[[nn.Parameter], bool],
+        before: Callable[[], None] | None = None,
+        waits_on_host: Callable[[nn.Parameter], bool] | None = None,
     ) -> None:
         self._weights = weights
         self._mover = mover
@@ -56,13 +56,14 @@ class HostStep:
     @torch.no_grad()
     def begin(self, *_: Any) -> None:
         """Bring all gradients to the host and wait for them."""
-        self._before()
+        if self._before is not None:
+            self._before()
         for entry in self._weights:
-            if not self._waits_on_host(entry.device_weight):
+            if not self._waits(entry):
                 entry.refresh()
             gradient = entry.device_weight.grad
             if gradient is not None:
-                entry.weight.grad = self._arrived(entry, gradient)
+                entry.weight.grad = self._arrived(entry, local_part(gradient))
         self._mover.finish()
         self._work = work_on_host()
         self._work.__enter__()
@@ -72,10 +73,13 @@ class HostStep:
         """Bring the weights back to the device; the gradients of this step are gone."""
         self._work.__exit__(None, None, None)
         for entry in self._weights:
-            if not self._waits_on_host(entry.device_weight):
+            if not self._waits(entry):
                 entry.send_back()
             entry.device_weight.grad = None
             entry.weight.grad = None
+
+    def _waits(self, entry: HostWeight) -> bool:
+        return self._waits_on_host is not None and self._waits_on_host(entry.device_weight)
 
     def _arrived(self, entry: HostWeight, gradient: Tensor) -> Tensor:
         if gradient.layout is not torch.strided:
@@ -99,24 +103,3 @@ def host_optimizer(factory: OptimizerFactory, step: HostStep) -> Optimizer:
     optimizer.register_step_pre_hook(step.begin)
     optimizer.register_step_post_hook(step.end)
     return optimizer
-
-
-def offloaded_optimizer(optimizer: Optimizer) -> Optimizer:
-    """Turn an optimizer of a CUDA model into torchao's, whose state lives on the host.
-
-    Each weight is stepped as soon as its gradient has arrived, and goes back while others step.
-
-    Args:
-        optimizer: made for the weights on the device, before its first step.
-
-    Raises:
-        MissingExtraError: torchao is not installed.
-    """
-    try:
-        from torchao.optim import CPUOffloadOptimizer
-    except ImportError as error:
-        raise MissingExtraError("torchao", "lowbit", "an optimizer on the host") from error
-    groups = [dict(group) for group in optimizer.param_groups]
-    # Small weights would stay on the device, where the plan does not count their state.
-    made: Optimizer = CPUOffloadOptimizer(groups, type(optimizer), minimal_size=0)
-    return made

@@ -8,7 +8,7 @@ from remora.executor.memory.host_pool import HostBlock
 from remora.executor.memory.layout import layout_of
 from remora.executor.memory.mover import Mover
 
-__all__ = ["HostWeight", "HostWeights"]
+__all__ = ["HostWeight", "HostWeights", "local_part"]
 
 
 class HostWeight:
@@ -34,12 +34,13 @@ class HostWeight:
     def refresh(self) -> None:
         """Copy the weight of the model again if somebody changed it since."""
         if self.device_weight._version != self._version:
-            self.weight.detach().copy_(self.device_weight.detach())
+            self.weight.detach().copy_(local_part(self.device_weight.detach()))
             self._version = self.device_weight._version
 
     def send_back(self) -> None:
         """Copy the weight on the host into the model."""
-        self.device_weight.detach().copy_(self.weight.detach(), non_blocking=True)
+        local = local_part(self.device_weight.detach())
+        local.copy_(self.weight.detach(), non_blocking=True)
         self._version = self.device_weight._version
 
     def gradient_buffer(self) -> Tensor:
@@ -78,9 +79,10 @@ class HostWeights:
     def of(self, parameter: nn.Parameter) -> HostWeight:
         """Return the copy of a weight that lives on the device."""
         if parameter not in self._known:
-            block, weight = host_like(parameter, self._mover)
+            local = local_part(parameter.detach())
+            block, weight = host_like(local, self._mover)
             self._blocks.append(block)
-            weight.copy_(parameter.detach())
+            weight.copy_(local)
             self._known[parameter] = HostWeight(parameter, weight, self._mover)
         return self._known[parameter]
 
@@ -102,6 +104,13 @@ class HostWeights:
         for block in self._blocks:
             self._mover.pool.give_back(block)
         self._known, self._blocks = {}, []
+
+
+def local_part(tensor: Tensor) -> Tensor:
+    """Return this rank's shard of a distributed tensor, or a whole tensor as it is."""
+    to_local = getattr(tensor, "to_local", None)
+    part: Tensor = tensor if to_local is None else to_local()
+    return part
 
 
 def host_like(tensor: Tensor, mover: Mover) -> tuple[HostBlock, Tensor]:

@@ -8,16 +8,11 @@ from types import MappingProxyType
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from remora.executor.memory.mover import CudaMover, Mover
-from remora.executor.state.eight_bit import eight_bit_optimizer
-from remora.executor.state.host_optimizer import (
-    HostStep,
-    OptimizerFactory,
-    host_optimizer,
-    offloaded_optimizer,
-)
+from remora.executor.memory.mover import Mover
+from remora.executor.state.host_optimizer import HostStep, OptimizerFactory, host_optimizer
 from remora.executor.state.host_weights import HostWeights
 from remora.executor.state.leaving_gradients import LeavingGradients
+from remora.executor.state.optimizers import placed_optimizer
 from remora.executor.state.points import StatePoints
 from remora.executor.state.weight_stream import HostStateDict, StreamedStorage, WeightStream
 from remora.graph.model_graph import ModelGraph
@@ -75,15 +70,12 @@ class ModelState:
             InvalidInputError: there is no such optimizer in eight bits.
             MissingExtraError: torchao is needed and not installed.
         """
-        if self._plan.optimizer is Placement.DEVICE:
-            return factory(self._trained())
-        if self._plan.optimizer is Placement.EIGHT_BIT:
-            return eight_bit_optimizer(factory(self._trained()))
-        if self.points is None and isinstance(self._mover, CudaMover):
-            return offloaded_optimizer(factory(self._trained()))
+        if self.points is None:
+            return placed_optimizer(
+                self._trained(), self._plan.optimizer, factory, self._mover, self._weights
+            )
         weights = [self._weights.of(parameter) for parameter in self._trained()]
-        before = self.points.finish if self.points is not None else _nothing
-        step = HostStep(weights, self._mover, before, self._streamed.__contains__)
+        step = HostStep(weights, self._mover, self.points.finish, self._streamed.__contains__)
         return host_optimizer(factory, step)
 
     def gradients(self) -> Mapping[str, Tensor | None]:
@@ -158,7 +150,3 @@ class ModelState:
 
 def _same(a: object, b: object) -> bool:
     return getattr(a, "_cdata", None) == getattr(b, "_cdata", None)
-
-
-def _nothing() -> None:
-    pass
