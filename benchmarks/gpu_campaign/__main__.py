@@ -8,13 +8,19 @@ from pathlib import Path
 
 from benchmarks.gpu_campaign.campaign import run_campaign
 from benchmarks.gpu_campaign.machine import about_machine
-from benchmarks.gpu_campaign.parts import parts_of
+from benchmarks.gpu_campaign.parts import REAL, TINY, parts_of
 from benchmarks.gpu_campaign.results import Results
 from remora.errors import InvalidInputError, RemoraError, UnknownNameError
 
 __all__ = ["main"]
 
-_DEFAULTS = {"out": "outputs/gpu_campaign", "minutes": "8", "device": "", "models": ""}
+_DEFAULTS = {
+    "out": "outputs/gpu_campaign",
+    "minutes": "8",
+    "device": "",
+    "models": "",
+    "sizes": "",
+}
 
 
 def main(words: list[str]) -> int:
@@ -29,7 +35,8 @@ def main(words: list[str]) -> int:
         command = " ".join(["python -m benchmarks.gpu_campaign", *words])
         device, about = about_machine(values["device"], command)
         models = [name for name in values["models"].split(",") if name]
-        parts = parts_of(device, models)
+        sizes = values["sizes"] or (REAL if device == "cuda" else TINY)
+        parts = parts_of(sizes, models)
         results = Results(Path(values["out"]), about)
     except RemoraError as error:
         print(f"gpu_campaign: {error}", file=sys.stderr)

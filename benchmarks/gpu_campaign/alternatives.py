@@ -12,7 +12,7 @@ from torch import nn
 from torch.autograd.graph import save_on_cpu
 from torch.utils.checkpoint import checkpoint
 
-from benchmarks.gpu_campaign.measuring import StepFigures, free_cached
+from benchmarks.gpu_campaign.measuring import StepFigures, free_cached, free_page_locked
 from benchmarks.gpu_campaign.plans import best_plan, plan_named
 from benchmarks.gpu_campaign.subject import Item, Items, NotAsked, Subject
 
@@ -83,7 +83,10 @@ def _checkpointed(subject: Subject) -> StepFigures:
 def _saved_on_cpu(subject: Subject) -> StepFigures:
     """Every saved tensor waits on the host."""
     pinned = subject.device.type == "cuda"
-    return subject.measure(partial(save_on_cpu, pin_memory=pinned))
+    try:
+        return subject.measure(partial(save_on_cpu, pin_memory=pinned))
+    finally:
+        free_page_locked(subject.device)
 
 
 def _compiled(subject: Subject, budget: float) -> StepFigures:

@@ -28,7 +28,6 @@ from remora.simulator.simulate import simulate
 
 __all__ = ["largest_batch", "next_trial"]
 
-LIMIT_BYTES = 16 << 30
 _MARGIN = 0.04
 """Of the limit: what the allocator loses to pieces and libraries keep."""
 
@@ -103,7 +102,7 @@ def _limit_bytes(subject: Subject) -> int:
     """On a CPU, where nothing keeps a limit, the predicted peak of the part's own batch."""
     if subject.device.type == "cuda":
         _, total_bytes = torch.cuda.mem_get_info(subject.device)
-        return min(LIMIT_BYTES, int(0.9 * total_bytes))
+        return min(subject.part.limit_bytes, int(0.9 * total_bytes))
     problem = _problem(subject, subject.example.example_inputs, 2**60)
     return simulate(problem, keep_all_schedule(problem.graph)).max_peak_bytes
 

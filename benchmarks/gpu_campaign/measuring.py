@@ -14,7 +14,15 @@ import torch
 from remora.executor.cpu_memory import cpu_peak_bytes
 from remora.executor.measure import failed_measurement
 
-__all__ = ["StepFigures", "free_cached", "is_broken", "measure", "status_of", "stopwatch"]
+__all__ = [
+    "StepFigures",
+    "free_cached",
+    "free_page_locked",
+    "is_broken",
+    "measure",
+    "status_of",
+    "stopwatch",
+]
 
 LEAST_REPETITIONS = 3
 STABLE_SHARE = 0.01
@@ -120,6 +128,15 @@ def free_cached(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         torch.cuda.empty_cache()
+
+
+def free_page_locked(device: torch.device) -> None:
+    """Give up host memory that PyTorch keeps page-locked for later copies."""
+    free_cached(device)
+    # Younger than the oldest PyTorch that is asked for.
+    empty = getattr(torch.accelerator, "empty_host_cache", None)
+    if device.type == "cuda" and empty is not None:
+        empty()
 
 
 def status_of(error: BaseException) -> str:

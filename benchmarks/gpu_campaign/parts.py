@@ -11,7 +11,11 @@ from typing import Any
 
 from remora.errors import UnknownNameError
 
-__all__ = ["Part", "parts_of"]
+__all__ = ["REAL", "SIZES", "TINY", "Part", "parts_of"]
+
+REAL, TINY = "real", "tiny"
+SIZES = (REAL, TINY)
+"""Real ones for a GPU; those of tests for a CPU, and for a first look at a GPU."""
 
 CORE = ("gradients", "prediction")
 WITH_OVERLAP = (*CORE, "overlap")
@@ -33,6 +37,7 @@ class Part:
         library: package that the model needs.
         target: ``package.module:function`` that builds a model that is not in `conf/model`.
         optimizer: of the measured steps.
+        limit_bytes: of memory, in the search for the largest batch on CUDA.
         least_s: seconds without which there is no use in starting.
         limit_s: most seconds of one of its processes.
     """
@@ -47,6 +52,7 @@ class Part:
     library: str = "transformers"
     target: str = ""
     optimizer: str = "adamw"
+    limit_bytes: int = 1 << 30
     least_s: float = 45.0
     limit_s: float = 180.0
 
@@ -116,25 +122,29 @@ _PROTOCOL_BATCH = 184
 _TINY_PROTOCOL_BATCH = 64
 """So that activations and not weights fill the memory."""
 
-_CPU_LEAST_S = 5.0
-_CPU_PLANS = ("keep_all", "offload_all", "rotor at 0.2", "greedy at 0.2", "mix 0")
+_LIMIT_BYTES = 16 << 30
+_TINY_LIMIT_BYTES = 1 << 30
+_TINY_LEAST_S = 5.0
+_TINY_PLANS = ("keep_all", "offload_all", "rotor at 0.2", "greedy at 0.2", "mix 0")
 
 
-def parts_of(device: str, models: Sequence[str] = ()) -> list[Part]:
+def parts_of(sizes: str, models: Sequence[str] = ()) -> list[Part]:
     """Return the parts in the order in which they run.
 
     Args:
-        device: ``cuda`` for real sizes, ``cpu`` for those of tests.
+        sizes: of the models, one of :data:`SIZES`.
         models: names of the real models; empty for all.
 
     Raises:
-        UnknownNameError: no such model.
+        UnknownNameError: no such sizes, or no such model.
     """
+    if sizes not in SIZES:
+        raise UnknownNameError("sizes", sizes, SIZES)
     for name in models:
         if name not in _MODELS:
             raise UnknownNameError("model", name, _MODELS)
     return [
-        _part(_MODELS[name], what, device == "cpu")
+        _part(_MODELS[name], what, sizes == TINY)
         for name, what in _ORDER
         if name in models or not models
     ]
@@ -154,9 +164,10 @@ def _part(model: _Model, what: str, tiny: bool) -> Part:
         values=values,
         small=model.small,
         sections=sections,
-        plans=_CPU_PLANS if tiny else (),
+        plans=_TINY_PLANS if tiny else (),
         block=model.block,
         library=model.library,
         optimizer="sgd_momentum" if what == "protocol" else "adamw",
-        least_s=_CPU_LEAST_S if tiny else 45.0,
+        limit_bytes=_TINY_LIMIT_BYTES if tiny else _LIMIT_BYTES,
+        least_s=_TINY_LEAST_S if tiny else 45.0,
     )

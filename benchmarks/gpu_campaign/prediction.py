@@ -9,11 +9,8 @@ from functools import partial
 from typing import Any
 
 from benchmarks.gpu_campaign.plans import LABELS, plan_named
+from benchmarks.gpu_campaign.rows import operator_rows
 from benchmarks.gpu_campaign.subject import Item, Items, NotAsked, Subject
-from remora.cost_models.roofline import roofline_op_time_s
-from remora.graph.model_graph import BACKWARD, FORWARD, Unit
-from remora.graph.signature import op_signature
-from remora.hardware.measurements import UnitTimes
 
 __all__ = ["prediction"]
 
@@ -31,15 +28,14 @@ def _costs(subject: Subject) -> Mapping[str, Any]:
     start_s = time.perf_counter()
     found = subject.measurements
     graph = subject.graph
-    first_of_kind = {unit.kind: unit for unit in reversed(graph.units)}
-    for kind, times in found.units.items():
-        subject.journal.rows("operators", _operator_rows(subject, first_of_kind[kind], times))
+    rows = operator_rows(graph, subject.hardware, found)
+    subject.journal.rows("operators", rows)
     times_s = subject.problem.cost.op_time_s
     return {
         "measuring_s": time.perf_counter() - start_s,
         "units": len(graph.units),
         "measured_kinds": len(found.units),
-        "kinds": len(first_of_kind),
+        "kinds": len({unit.kind for unit in graph.units}),
         "operators": len(graph.ops),
         "operators_s": sum(times_s),
         "optimizer_s": found.optimizer_s,
@@ -57,41 +53,4 @@ def _run(subject: Subject, label: str) -> Mapping[str, Any]:
         "time_error": figures["predicted_step_time_s"] / figures["step_time_s"] - 1,
         "peak_error": figures["predicted_peak_bytes"] / figures["step_peak_bytes"] - 1,
         "reserved_error": figures["predicted_peak_bytes"] / figures["peak_reserved_bytes"] - 1,
-    }
-
-
-def _operator_rows(subject: Subject, unit: Unit, times: UnitTimes) -> list[dict[str, Any]]:
-    rows = []
-    phases = (
-        (FORWARD, unit.forward, times.forward_op_s),
-        (BACKWARD, unit.backward, times.backward_op_s),
-    )
-    for phase, (start, end), op_times in phases:
-        for index, time_s in zip(range(start, end), op_times, strict=True):
-            place = {"unit_kind": unit.kind, "unit": unit.index, "phase": phase}
-            rows.append(
-                place
-                | {"position": index - start, "time_s": time_s, "repetitions": times.repetitions}
-                | _operator(subject, index)
-            )
-    return rows
-
-
-def _operator(subject: Subject, index: int) -> dict[str, Any]:
-    graph = subject.graph
-    op = graph.ops[index]
-    tensors = (*op.inputs, *op.outputs)
-    signature = op_signature(graph, op)
-    return {
-        "graph_hash": graph.content_hash,
-        "op": op.name,
-        "signature": signature,
-        "dtype": graph.tensors[tensors[0]].dtype if tensors else "",
-        "flops": float(op.flops),
-        "bytes_read": op.bytes_read,
-        "bytes_written": op.bytes_written,
-        "roofline_s": roofline_op_time_s(graph, op, subject.hardware),
-        "workspace_bytes": subject.measurements.workspace_bytes.get(signature),
-        "device": subject.hardware.name,
-        "torch": subject.torch_version,
     }

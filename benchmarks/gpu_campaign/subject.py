@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from torch import nn
 from benchmarks.gpu_campaign.journal import Journal, Record
 from benchmarks.gpu_campaign.measuring import StepFigures, free_cached, measure
 from benchmarks.gpu_campaign.parts import Part
+from benchmarks.gpu_campaign.rows import graph_row, step_row
 from remora.api.model_source import ModelSource, named_source
 from remora.api.placement import build_on
 from remora.cost_models.measurement_cache import collect_measurements
@@ -26,14 +26,12 @@ from remora.executor.replay.replayer import Replayer
 from remora.executor.step import TrainingStep
 from remora.graph.batch import batch_of
 from remora.graph.model_graph import ModelGraph
-from remora.graph.serialize import graph_to_json
 from remora.graph.trace import trace
 from remora.hardware.hardware import Hardware
-from remora.hardware.local import device_name, measure_local
+from remora.hardware.local import measure_local
 from remora.hardware.measurements import Measurements
 from remora.schedule.problem import OPTIMIZERS, Problem
 from remora.schedule.schedule import Schedule
-from remora.schedule.serialize import schedule_to_json
 from remora.simulator.records import Estimate
 from remora.simulator.simulate import estimate
 from remora.zoo import Example
@@ -91,7 +89,8 @@ class Subject:
         self.journal = journal
         self.known = dict(known)
         self.run_as: dict[Schedule, str] = {}
-        self.device = torch.device(device_type)
+        # Some functions of PyTorch ask for the number of the device.
+        self.device = torch.device("cuda", 0) if device_type == "cuda" else torch.device("cpu")
         self.batch_asked = batch
 
     @cached_property
@@ -120,16 +119,11 @@ class Subject:
         """Samples of a step."""
         return self.batch_asked or batch_of(self.example.example_inputs)
 
-    @property
-    def torch_version(self) -> str:
-        """Version of PyTorch."""
-        return str(torch.__version__)
-
     @cached_property
     def graph(self) -> ModelGraph:
         """The traced step."""
         graph = trace(*self.example, model_name=self.part.model)
-        self.journal.rows("graphs", [self._graph_row(graph)])
+        self.journal.rows("graphs", [graph_row(graph, self.source, self.batch)])
         return graph
 
     @cached_property
@@ -188,7 +182,8 @@ class Subject:
         """
         predicted = self.predict(schedule)
         self.refuse_too_large(predicted.peak_memory_bytes)
-        row = self._step_row(section, label, schedule, predicted)
+        row = {"part": self.part.name, "section": section, "label": label, "batch": self.batch}
+        row |= step_row(self.problem, schedule, predicted)
         try:
             with apply(self.model, self.graph, schedule) as handle:
                 found = self.measure()
@@ -238,37 +233,6 @@ class Subject:
         room = free_bytes + torch.cuda.memory_allocated(self.device) - _LEAST_SPARE_BYTES
         if peak_bytes > room:
             raise NotAsked(f"its predicted peak is {peak_bytes} bytes, and {room} are free")
-
-    def _graph_row(self, graph: ModelGraph) -> dict[str, Any]:
-        return {
-            "graph_hash": graph.content_hash,
-            "model": self.part.model,
-            "target": self.source.target,
-            "values_json": json.dumps(dict(self.source.values)),
-            "batch": self.batch,
-            "torch": self.torch_version,
-            "graph_json": graph_to_json(graph),
-        }
-
-    def _step_row(
-        self, section: str, label: str, schedule: Schedule, predicted: Estimate
-    ) -> dict[str, Any]:
-        return {
-            "graph_hash": self.graph.content_hash,
-            "part": self.part.name,
-            "section": section,
-            "label": label,
-            "model": self.part.model,
-            "batch": self.batch,
-            "optimizer": self.part.optimizer,
-            "schedule_json": schedule_to_json(schedule),
-            "cost_model": predicted.cost_model,
-            "predicted_step_time_s": predicted.step_time_s,
-            "predicted_peak_bytes": predicted.peak_memory_bytes,
-            "status": "died",
-            "device": device_name(),
-            "torch": self.torch_version,
-        }
 
 
 Items = Iterator[Item]

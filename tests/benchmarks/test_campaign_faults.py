@@ -13,7 +13,7 @@ from benchmarks.gpu_campaign.__main__ import main
 from benchmarks.gpu_campaign.campaign import run_campaign
 from benchmarks.gpu_campaign.journal import Record
 from benchmarks.gpu_campaign.part_process import PartState, run_part
-from benchmarks.gpu_campaign.parts import Part, parts_of
+from benchmarks.gpu_campaign.parts import TINY, Part, parts_of
 from benchmarks.gpu_campaign.results import Results
 from remora.errors import FileFormatError, InvalidInputError, UnknownNameError
 from tests.benchmarks.commands import ROOT, check_files
@@ -96,7 +96,7 @@ def test_a_model_that_cannot_be_asked_for_is_skipped(tmp_path: Path) -> None:
 
 def test_parts_without_time_are_named(tmp_path: Path) -> None:
     results = Results(tmp_path, dict(ABOUT))
-    parts = parts_of("cpu", ["unet", "gpt2"])
+    parts = parts_of(TINY, ["unet", "gpt2"])
     left = run_campaign(parts, results, "cpu", seconds=0.1)
     assert left == tuple(part.name for part in parts)
     again = Results(tmp_path, dict(ABOUT))
@@ -206,4 +206,6 @@ def test_wrong_usage_ends_with_a_sentence(
 
 def test_an_unknown_model_is_refused() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'gpt2'"):
-        parts_of("cpu", ["gpt3"])
+        parts_of(TINY, ["gpt3"])
+    with pytest.raises(UnknownNameError, match="unknown sizes 'small'"):
+        parts_of("small")

@@ -172,3 +172,19 @@ def test_all_sections_run_and_an_interrupted_campaign_goes_on(tmp_path: Path) ->
     shares = records_of(parts["resnet50: protocol"], "protocol")
     share = shares["0.665 all levers"]["figures"]
     assert share["measured_share"] <= share["asked_share"] * 1.01
+
+
+@pytest.mark.gpu
+def test_cuda_runs_every_section(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = command(out, "models=gpt2,resnet50", "minutes=8", "sizes=tiny", "device=cuda")
+    subprocess.run(words, cwd=ROOT, env=environment(tmp_path, blocked=True), check=True)
+    parts = read_results(out)["parts"]
+    assert {part["status"] for part in parts.values()} == {"done"}
+    faults = [
+        record
+        for part in parts.values()
+        for record in part["records"]
+        if record["status"] not in ("ok", "skipped")
+    ]
+    assert faults == []
