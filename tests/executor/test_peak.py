@@ -21,9 +21,11 @@ from remora.simulator.simulate import simulate
 from remora.zoo.registry import build_target
 from tests.executor.memory.plans import random_schedule, schedule
 from tests.executor.memory.test_gradients import REQUIRED
+from tests.executor.state.plans import random_state, with_state
 from tests.zoo.model_files import load
 
 TOLERANCE = 0.03
+STATE_TOLERANCE = 0.02
 
 _LINK = Link(1e9, 0.0)
 _HARDWARE = Hardware(
@@ -86,3 +88,32 @@ def test_peak_of_random_mixes(name: str) -> None:
 @pytest.mark.parametrize("name", REQUIRED)
 def test_peak_of_many_random_mixes(name: str) -> None:
     _check(name, range(100, 120))
+
+
+def _check_state(name: str, seeds: range) -> None:
+    config = load("model", name)
+    example = build_target(config["target"], config["values"])
+    graph = trace(copy.deepcopy(example.model), example.example_inputs, example.loss)
+    problem = peak_problem(graph)
+    for seed in seeds:
+        plan = with_state(random_schedule(graph, seed), random_state(graph, seed))
+        predicted = simulate(problem, plan).max_peak_bytes
+        with preserved(example.model), apply(example.model, graph, plan) as handle:
+            measured = measure_step(
+                example.model, example.example_inputs, example.loss, repetitions=3, handle=handle
+            )
+        assert measured.status == "ok", measured.detail
+        assert predicted == pytest.approx(measured.peak_memory_bytes, rel=STATE_TOLERANCE), (
+            f"{name} under {plan.state} and {plan.memory}"
+        )
+
+
+@pytest.mark.parametrize("name", ["gpt2_tiny", "t5_tiny"])
+def test_peak_with_state_on_the_host(name: str) -> None:
+    _check_state(name, range(4))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", REQUIRED)
+def test_peak_of_many_state_plans(name: str) -> None:
+    _check_state(name, range(100, 115))
