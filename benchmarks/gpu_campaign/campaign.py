@@ -18,7 +18,7 @@ from remora.hardware.cache import CACHE_FOLDER_VARIABLE
 
 __all__ = ["run_campaign"]
 
-_SAVING_S = 3.0
+_SAVING_S = 5.0
 _MOST_TO_COMPILE_S = 120.0
 _COMPILER = "benchmarks.gpu_campaign.warm_up"
 

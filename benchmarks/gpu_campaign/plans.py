@@ -28,7 +28,7 @@ BUDGETED = (
     ("recompute_offload", 0.3),
     ("local_search", 0.1),
 )
-MIXES = 3
+MIXES = 5
 LABELS = (
     *FIXED,
     *(f"{name} at {point:g}" for name, point in BUDGETED),
