@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["MARK", "end_marked"]
+__all__ = ["MARK", "end_marked", "signal_marked"]
 
 MARK = "REMORA_RUN"
 """Name of the environment variable that holds the mark."""
@@ -28,13 +28,18 @@ def end_marked(mark: str) -> None:
 
     A process that the system cannot end, as one in an uninterruptible call, is given up on.
     """
-    marked = _finder()
     deadline_s = time.monotonic() + _ENDED_WITHIN_S
-    while (living := marked(mark)) and time.monotonic() < deadline_s:
-        for process in living:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
+    while signal_marked(mark, signal.SIGKILL) and time.monotonic() < deadline_s:
         time.sleep(_PAUSE_S)
+
+
+def signal_marked(mark: str, number: signal.Signals) -> bool:
+    """Send a signal to every process with the mark; tells whether there was any."""
+    living = _finder()(mark)
+    for process in living:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, number)
+    return bool(living)
 
 
 def _finder() -> Callable[[str], list[int]]:

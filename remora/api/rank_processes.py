@@ -8,6 +8,7 @@ their own or whose parent died before.
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import json
 import os
 import signal
@@ -15,31 +16,22 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from remora.api.marked_processes import MARK, end_marked
+from remora.api.marked_processes import MARK, end_marked, signal_marked
+from remora.api.rank_failures import Ended, failure_of, first_failure, places
 
-__all__ = ["Ended", "run_ranks"]
+__all__ = ["Ended", "run_ranks", "tell_where_when_asked"]
 
 _LAUNCHER = "remora.api.rank_launcher"
 
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """How a run ended.
-
-    Attributes:
-        status: ``ok``, ``out_of_memory``, ``crashed`` or ``timed_out``.
-        detail: which rank failed and how, in its own last words; empty if none did.
-    """
-
-    status: str
-    detail: str = ""
+_WHERE = signal.SIGUSR1
+_ANSWERED_WITHIN_S = 0.3
 
 
 def run_ranks(module: str, arguments: Sequence[str], world_size: int, time_limit_s: float) -> Ended:
@@ -47,7 +39,8 @@ def run_ranks(module: str, arguments: Sequence[str], world_size: int, time_limit
 
     The processes are in sessions of their own, so an interruption from the keyboard reaches only
     this one, which ends them. Where several share the machine each gets one thread, unless
-    ``OMP_NUM_THREADS`` says otherwise.
+    ``OMP_NUM_THREADS`` says otherwise. A module that calls :func:`tell_where_when_asked` lets the
+    detail of a run that takes too long say where its ranks were.
 
     Args:
         module: to run; found in the same places as in this process.
@@ -78,12 +71,28 @@ def run_ranks(module: str, arguments: Sequence[str], world_size: int, time_limit
                 )
             code = process.wait(time_limit_s)
         except subprocess.TimeoutExpired:
-            return Ended("timed_out", f"the run took longer than {time_limit_s:g} s")
+            stuck = "".join(f"; {place}" for place in _places(mark, world_size, folder))
+            return Ended("timed_out", f"the run took longer than {time_limit_s:g} s{stuck}")
         finally:
             end_marked(mark)
             if process is not None:
                 process.wait()
         return _ended(code, world_size, folder)
+
+
+def tell_where_when_asked() -> None:
+    """Let this process, one of a run, write its stack to standard error when it is asked to."""
+    faulthandler.register(_WHERE, all_threads=False)
+
+
+def _places(mark: str, world_size: int, folder: Path) -> list[str]:
+    """Ask all processes where they are; those that cannot tell die of it, as they are about to."""
+    signal_marked(mark, _WHERE)
+    # The stacks are written within a few milliseconds, if at all.
+    time.sleep(_ANSWERED_WITHIN_S)
+    if world_size == 1:
+        return places({"the process": _errors(folder)})
+    return places({f"rank {rank}": log for rank, log in _logs_of_ranks(folder).items()})
 
 
 def _environment(mark: str, world_size: int) -> dict[str, str]:
@@ -129,48 +138,15 @@ def _ended(code: int, world_size: int, folder: Path) -> Ended:
     if code == 0:
         return Ended("ok")
     if world_size == 1:
-        return _failed("the process", code, _errors(folder))
+        return failure_of("the process", code, _errors(folder))
     if not _exit_codes(folder).exists():
-        return _failed("the launcher of the ranks", code, _errors(folder))
+        return failure_of("the launcher of the ranks", code, _errors(folder))
     values = json.loads(_exit_codes(folder).read_text(encoding="utf-8"))
     codes = {int(rank): int(value) for rank, value in values.items()}
-    logs = {rank: _log_of_rank(folder, rank) for rank in codes}
-    rank = _first_failed(codes, logs)
-    return _failed(f"rank {rank}", codes[rank], logs[rank])
+    return first_failure(codes, _logs_of_ranks(folder))
 
 
-def _first_failed(codes: Mapping[int, int], logs: Mapping[int, Path]) -> int:
-    """The rank that failed of itself, and not since another one was gone.
-
-    One that a signal ended needs no other's help, unless the launcher sent it. Of the others, the
-    first to write its last words.
-    """
-    killed = [rank for rank, code in codes.items() if code < 0 and code != -signal.SIGTERM]
-    return min(killed or codes, key=lambda rank: (_last_change_s(logs[rank]), rank))
-
-
-def _last_change_s(path: Path) -> float:
-    return path.stat().st_mtime if path.exists() else float("inf")
-
-
-def _log_of_rank(folder: Path, rank: int) -> Path:
-    """Standard error of a rank, where torchrun puts it."""
-    found = sorted(folder.glob(f"*/attempt_*/{rank}/stderr.log"))
-    return found[-1] if found else folder / f"no_log_of_rank_{rank}"
-
-
-def _failed(who: str, code: int, log: Path) -> Ended:
-    if code == -signal.SIGKILL:
-        return Ended("out_of_memory", f"{who} was killed, as the system does for lack of memory")
-    words = _last_line(log)
-    reason = f": {words}" if words else ""
-    if code < 0:
-        return Ended("crashed", f"{who} died of {signal.Signals(-code).name}{reason}")
-    return Ended("crashed", f"{who} ended with code {code}{reason}")
-
-
-def _last_line(log: Path) -> str:
-    if not log.exists():
-        return ""
-    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return lines[-1] if lines else ""
+def _logs_of_ranks(folder: Path) -> dict[int, Path]:
+    """Standard error of the ranks by number, where torchrun puts it."""
+    found = sorted(folder.glob("*/attempt_*/*/stderr.log"))
+    return {int(path.parent.name): path for path in found}

@@ -41,7 +41,7 @@ def verify_in_process(job: VerifyJob, time_limit_s: float) -> Verification:
         ended = run_ranks(_WORKER, [str(request), str(answer)], job.world_size, time_limit_s)
         values = json.loads(answer.read_text(encoding="utf-8")) if answer.exists() else None
     if values is not None and values["kind"] != "verification":
-        # The other ranks met the same error and could only die of it.
+        # The other ranks met the same error, or died since the one that met it was gone.
         _raise_error(values)
     if ended.status != "ok" or values is None:
         return _died(ended)

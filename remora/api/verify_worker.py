@@ -1,6 +1,7 @@
 """The process of its own that builds a model and verifies a schedule on it; one for every rank.
 
-Run as ``python -m remora.api.verify_worker REQUEST ANSWER``; both are JSON files. Rank 0 answers.
+Run as ``python -m remora.api.verify_worker REQUEST ANSWER``; both are JSON files. Rank 0 writes the
+verdict, and whoever met an error that error.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from remora.api.model_source import ModelSource, own_error_lines
+from remora.api.rank_processes import tell_where_when_asked
 from remora.api.verify_here import VerifyJob, verify_here
 from remora.errors import RemoraError, UsageError
 from remora.report.files import write_json
@@ -24,10 +26,12 @@ __all__ = ["answer_request", "main"]
 
 def main() -> None:
     """Read the request, write the answer."""
+    tell_where_when_asked()
     request_path, answer_path = (Path(argument) for argument in sys.argv[1:3])
     request = json.loads(request_path.read_text(encoding="utf-8"))
     answer = answer_request(request)
-    if os.environ.get("RANK", "0") == "0":
+    # An error that one rank alone met leaves the others to die of its absence.
+    if os.environ.get("RANK", "0") == "0" or answer["kind"] != "verification":
         write_json(answer_path, answer)
 
 

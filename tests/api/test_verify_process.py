@@ -6,10 +6,9 @@ from typing import Any
 import pytest
 
 from remora.api.model_source import ModelSource
-from remora.api.verify_process import VerifyJob, verify_in_process
+from remora.api.verify_process import VerifyJob, request_values, verify_in_process
 from remora.api.verify_worker import answer_request
 from remora.errors import ModelRunError
-from remora.schedule.serialize import schedule_to_json
 from tests.api.small_models import small_plan
 
 MODULE = "tests.api.small_models"
@@ -47,15 +46,7 @@ def test_a_process_that_takes_too_long_is_a_result() -> None:
 
 
 def _answer(job: VerifyJob) -> dict[str, Any]:
-    return answer_request(
-        {
-            "source": dataclasses.asdict(job.source),
-            "schedule": schedule_to_json(job.schedule),
-            "estimate": {},
-            "device_type": "cpu",
-            "units": None,
-        }
-    )
+    return answer_request(request_values(job))
 
 
 def test_a_schedule_of_another_model_is_refused() -> None:
