@@ -142,6 +142,7 @@ def _processes_in(folder: Path) -> list[int]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 def test_all_sections_run_and_an_interrupted_campaign_goes_on(tmp_path: Path) -> None:
     out = tmp_path / "out"
     words = command(out, "models=gpt2,resnet50", "minutes=10")
@@ -175,6 +176,7 @@ def test_all_sections_run_and_an_interrupted_campaign_goes_on(tmp_path: Path) ->
 
 
 @pytest.mark.gpu
+@pytest.mark.timeout(900)
 def test_cuda_runs_every_section(tmp_path: Path) -> None:
     out = tmp_path / "out"
     words = command(out, "models=gpt2,resnet50", "minutes=8", "sizes=tiny", "device=cuda")
