@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from remora.errors import InvalidInputError
-from remora.executor.memory import install
+from remora.executor.memory import runtime
 from remora.executor.memory.region import SavedHandle
 from remora.executor.verdict import BUDGET_SLACK
 from remora.executor.verify import verify
@@ -87,13 +87,13 @@ def test_wrong_gradients_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_shifted_random_state_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     model, inputs, graph = chain(3)
-    replay = install.replay
+    replay = runtime.replay
 
     def shift(*args: Any) -> None:
         replay(*args)
         torch.rand(())
 
-    monkeypatch.setattr(install, "replay", shift)
+    monkeypatch.setattr(runtime, "replay", shift)
     assert "random_state_differs" in _run(model, inputs, graph).failures
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from remora.executor.compare import Outcome
 from remora.executor.memory.ambient import random_state, random_state_of
-from remora.executor.memory.install import wrapped_forwards
+from remora.executor.memory.wrapping import wrapped_forwards
 from remora.executor.pipeline.job import RanksJob, copied
 from remora.executor.pipeline.seeds import UnitSeeds
 from remora.executor.step import State, make_optimizer

@@ -1,0 +1,184 @@
+"""A plan at work: every forward of a model, its units, and whoever runs them again."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from typing import Any
+
+import torch
+from torch import nn
+
+from remora.executor.memory.buffers import buffer_slots
+from remora.executor.memory.call_recorder import CallRecorder
+from remora.executor.memory.forward import ForwardPass, Function
+from remora.executor.memory.glue import GlueMode
+from remora.executor.memory.mover import Mover
+from remora.executor.memory.offload import ForwardClock, OffloadTimeline
+from remora.executor.memory.plan import RuntimePlan
+from remora.executor.memory.region import Region
+from remora.executor.memory.replay import replay
+from remora.executor.memory.wrapping import Wrapper, module_at, wrap
+from remora.executor.state.model_state import ModelState
+from remora.executor.state.points import PassPoints
+from remora.graph.model_graph import ModelGraph, ModuleCall
+
+__all__ = ["PlanRuntime"]
+
+
+class PlanRuntime:
+    """What all forwards of one applied plan share.
+
+    Attributes:
+        state: of the model; None if it is where it always was.
+        errors: compression error of saved tensors by name.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        graph: ModelGraph,
+        plan: RuntimePlan,
+        device: torch.device,
+        mover: Mover,
+    ) -> None:
+        self.state: ModelState | None = None
+        self._mover = mover
+        self.errors: dict[str, float] = {}
+        self._clock = ForwardClock()
+        self._model = model
+        self._plan = plan
+        self._device = device
+        for path in sorted({step.path for unit in graph.units for step in unit.steps}):
+            module_at(model, path)
+        self._slots = tuple(buffer_slots(model, unit) for unit in graph.units)
+        self._glue = GlueMode(self._record)
+        self._recorder = CallRecorder() if plan.records_calls else None
+        self._pass: ForwardPass | None = None
+        self._without_gradients: PassPoints | None = None
+        self._calls: Counter[str] = Counter()
+        units = [graph.units[index] for index in sorted(plan.marker_units())]
+        self._begins = {unit.marker: unit.index for unit in units if unit.marker is not None}
+        self._steps = {
+            step for unit in graph.units if plan.regions for step in unit.steps if step.path
+        }
+
+    def install(self) -> list[Wrapper]:
+        """Wrap the root model and the modules that the plan needs."""
+        paths = {call.path for call in (*self._begins, *self._steps)}
+        modules = {path: module_at(self._model, path) for path in sorted(paths)}
+        wrappers = [
+            wrap(module, path, functools.partial(self._run_module, path))
+            for path, module in modules.items()
+        ]
+        return [*wrappers, wrap(self._model, "", self._run_root)]
+
+    def _run_root(self, forward: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self._pass is not None or self._without_gradients is not None:
+            return forward(*args, **kwargs)
+        if not torch.is_grad_enabled():
+            return self._run_without_gradients(forward, args, kwargs)
+        timeline = OffloadTimeline(
+            self._mover,
+            self._clock,
+            self._plan.end,
+            self._plan.window,
+            self._plan.distance,
+            self._new_points(),
+        )
+        current = ForwardPass(
+            self._plan,
+            self._slots,
+            self._device,
+            self._clock,
+            timeline,
+            self._replay,
+            self._recorder,
+            self.errors,
+        )
+        self._calls.clear()
+        self._pass = current
+        try:
+            with current.hooks():
+                output = self._run_glued(current, forward, args, kwargs)
+        finally:
+            self._pass = None
+        current.finish(output)
+        return output
+
+    def _new_points(self) -> PassPoints | None:
+        points = self.state.points if self.state is not None else None
+        return PassPoints(points, self._plan) if points is not None else None
+
+    def _run_without_gradients(
+        self, forward: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Only weights that wait on the host have to be brought in."""
+        points = self._new_points()
+        if points is None:
+            return forward(*args, **kwargs)
+        self._calls.clear()
+        self._without_gradients = points
+        points.forward(0)
+        try:
+            return forward(*args, **kwargs)
+        finally:
+            self._without_gradients = None
+
+    def _run_glued(
+        self,
+        current: ForwardPass,
+        forward: Function,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        current.enter_unit(0)
+        if not self._plan.regions:
+            return forward(*args, **kwargs)
+        with self._glue:
+            return forward(*args, **kwargs)
+
+    def _run_module(
+        self, path: str, forward: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        current = self._pass
+        if current is None and self._without_gradients is None:
+            return self._run_alone(path, forward, args, kwargs)
+        call = ModuleCall(path, self._calls[path])
+        self._calls[path] += 1
+        if current is None:
+            if call in self._begins and self._without_gradients is not None:
+                self._without_gradients.forward(self._begins[call])
+            return forward(*args, **kwargs)
+        if call in self._begins:
+            with self._glue.paused():
+                current.enter_unit(self._begins[call], (args, kwargs))
+        if call not in self._steps:
+            return forward(*args, **kwargs)
+        with self._glue.paused():
+            return self._record(forward, args, kwargs)
+
+    def _run_alone(
+        self, path: str, forward: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Run a module in a replay, or for somebody who calls it without the model around it."""
+        if self.state is not None and self.state.missing(module_at(self._model, path)):
+            raise RuntimeError(
+                f"the weights of module {path!r} wait on the host; call the whole model, or remove "
+                "the plan first"
+            )
+        return forward(*args, **kwargs)
+
+    def _record(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        current = self._pass
+        if current is None or not current.recording:
+            return function(*args, **kwargs)
+        return current.record(function, args, kwargs)
+
+    def _replay(self, region: Region) -> None:
+        """Replay with the wrappers out of the way."""
+        current, self._pass = self._pass, None
+        try:
+            replay(region, self._device)
+        finally:
+            self._pass = current

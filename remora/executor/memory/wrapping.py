@@ -1,0 +1,91 @@
+"""Other functions in place of the ``forward`` of some modules, and back."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from remora.errors import InvalidInputError
+from remora.executor.memory.forward import Function
+
+__all__ = ["Wrapper", "module_at", "wrap", "wrapped_forwards"]
+
+
+@dataclass(frozen=True)
+class Wrapper:
+    """One replaced ``forward``: what the module's own dictionary held, and holds now."""
+
+    module: nn.Module
+    path: str
+    own: Function | None
+    wrapped: Function
+
+    def check(self) -> None:
+        """Raise RuntimeError if somebody else replaced it since."""
+        if vars(self.module).get("forward") is not self.wrapped:
+            raise RuntimeError(
+                f"module {self.path!r} was wrapped by somebody else after this plan was applied; "
+                "remove that wrapper first"
+            )
+
+    def remove(self) -> None:
+        """Put back what was there."""
+        if self.own is None:
+            del self.module.forward
+        else:
+            self.module.forward = self.own
+
+
+def wrap(
+    module: nn.Module,
+    path: str,
+    run: Callable[[Function, tuple[Any, ...], dict[str, Any]], Any],
+) -> Wrapper:
+    """Let ``run(forward, args, kwargs)`` stand for the forward of a module."""
+    own = vars(module).get("forward")
+    forward = module.forward
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        return run(forward, args, kwargs)
+
+    module.forward = wrapped
+    return Wrapper(module, path, own, wrapped)
+
+
+@contextlib.contextmanager
+def wrapped_forwards(
+    model: nn.Module,
+    paths: Iterable[str],
+    run: Callable[[str, Function, tuple[Any, ...], dict[str, Any]], Any],
+) -> Iterator[None]:
+    """Let ``run(path, forward, args, kwargs)`` stand for the forward of some modules meanwhile.
+
+    Raises:
+        InvalidInputError: the model lacks a module.
+    """
+    wrappers: list[Wrapper] = []
+    try:
+        for path in sorted(paths):
+            module = module_at(model, path)
+            wrappers.append(wrap(module, path, functools.partial(run, path)))
+        yield
+    finally:
+        for wrapper in wrappers:
+            wrapper.remove()
+
+
+def module_at(model: nn.Module, path: str) -> nn.Module:
+    """Return a module by its path.
+
+    Raises:
+        InvalidInputError: the model has none.
+    """
+    try:
+        return model.get_submodule(path)
+    except AttributeError as error:
+        raise InvalidInputError(f"the model has no module {path!r} of its graph") from error
