@@ -61,7 +61,8 @@ class StageRun(UnitHalves):
         self._copies.wait_before_backward()
         for unit in reversed(self._stage.units):
             self._place(self._copies.prefetch(unit.index))
-            self._prepare_backward(unit)
+            if not (halves and self._waits_for_weights(unit)):
+                self._prepare_backward(unit)
             if halves:
                 self._run_backward_input(unit)
             else:
@@ -73,8 +74,14 @@ class StageRun(UnitHalves):
     def backward_weight(self, last: bool) -> None:
         """Lower the second half of the backward."""
         for unit in reversed(self._stage.units):
+            if self._waits_for_weights(unit):
+                self._prepare_backward(unit)
             self._run_backward_weight(unit, last)
         self._builder.release_at_end(self._live.drop_all())
+
+    def _waits_for_weights(self, unit: ChainUnit) -> bool:
+        """Whether nothing that a unit saved is needed before the second half of its backward."""
+        return unit.index == self._stage.start and not self._chain.split(unit.index).inputs.ops
 
     def _hand_over_gradients(self) -> None:
         """Keep gradients for earlier stages until they are sent."""

@@ -123,7 +123,7 @@ class _Builder:
             num_forward=np.array([num_forward], dtype=np.int64),
             table=table,
             values=values,
-            unit=_ints([self._unit(unit) for unit in units], 5),
+            unit=_ints([self._unit(unit) for unit in units], 6),
             seconds=np.array([self._seconds(unit) for unit in units], dtype=np.float64),
             reader_start=reader_start[0],
             readers=flat_readers,
@@ -174,13 +174,15 @@ class _Builder:
         )
 
     def _unit(self, unit: ChainUnit) -> tuple[int, ...]:
-        carried = self._chain.split(unit.index).carried
+        split = self._chain.split(unit.index)
+        carried = split.carried
         return (
             sum(s.num_bytes for s in unit.saved if s.storage not in self._index),
             sum(self._chain.num_bytes(s) for s in carried if s not in self._index),
             self._weight_peak(unit, stay=True),
             self._weight_peak(unit, stay=False),
             self._weight_peak(unit, stay=False, parts_stay=False),
+            int(bool(split.inputs.ops)),
         )
 
     def _seconds(self, unit: ChainUnit) -> tuple[float, ...]:

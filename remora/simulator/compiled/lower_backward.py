@@ -11,44 +11,31 @@ from remora.simulator.compiled.backward_parts import (
     make_backward,
     next_to_run,
 )
+from remora.simulator.compiled.bring_back import prepare_backward, remake, waits_for_weights
 from remora.simulator.compiled.columns import (
-    ACTION_START,
     AFTER,
     BACKWARD_S,
     BEFORE,
-    COMPRESSED_BYTES,
     END,
     FIRST_LEVELS,
     LATER_LEVELS,
     LATER_PEAK,
     MADE_BACKWARD,
-    NUM_MOVED,
-    OUTER,
     OWN_LEVELS,
-    RERUN_INSIDE,
-    RERUN_PEAK,
-    RERUNS,
-    RESTORED,
-    RESTORED_INSIDE,
-    SAVED,
-    SIZE,
 )
 from remora.simulator.compiled.items import (
     BACKWARD,
-    COMPUTE,
     FLUSH,
     LOAD,
     TAIL,
-    WAIT_LOAD,
     Items,
     add_item,
 )
 from remora.simulator.compiled.jit import kernel
-from remora.simulator.compiled.live import Live, drop, drop_program, push
+from remora.simulator.compiled.live import Live, drop_program, push
 from remora.simulator.compiled.lower_halves import backward_input
-from remora.simulator.compiled.lower_region import materialise
-from remora.simulator.compiled.option_rows import COMPRESSED, OFFLOADED, RERUN
-from remora.simulator.compiled.work import Work, compute, private, reads_list, store_list
+from remora.simulator.compiled.option_rows import OFFLOADED
+from remora.simulator.compiled.work import Work, compute, private, store_list
 
 __all__ = ["lower_backward"]
 
@@ -56,7 +43,7 @@ __all__ = ["lower_backward"]
 @kernel
 def lower_backward(items: Items, live: Live, work: Work, halves: bool) -> None:
     """Append the items of a backward, or of its first half."""
-    chosen, regions, task = work.chosen, work.regions, work.task
+    task = work.task
     start, end = task.span[0], task.span[1]
     add_item(items, FLUSH, end - 1, -1, 0, 0.0)
     store = _count_stores(work) - 1
@@ -64,11 +51,8 @@ def lower_backward(items: Items, live: Live, work: Work, halves: bool) -> None:
         while store >= 0 and _trigger(work, store) == unit:
             _load(items, live, work, store)
             store -= 1
-        region = regions.unit[unit, OUTER]
-        if region >= 0:
-            materialise(items, live, work, region, unit)
-        else:
-            _bring_back(items, live, work, chosen[unit], unit)
+        if not (halves and waits_for_weights(work, unit)):
+            prepare_backward(items, live, work, unit)
         if halves:
             backward_input(items, live, work, unit)
         else:
@@ -116,54 +100,8 @@ def _load(items: Items, live: Live, work: Work, store: int) -> None:
         seconds = count * task.link[0] + total / task.link[2]
         add_item(items, LOAD, unit, store, -total, seconds)
         return
-    _remake(live, work, chosen[unit], unit, OFFLOADED)
+    remake(live, work, chosen[unit], unit, OFFLOADED)
     add_item(items, LOAD, unit, store, -total, rows.seconds[chosen[unit], 2])
-
-
-@kernel
-def _remake(live: Live, work: Work, row: int, unit: int, action: int) -> int:
-    """Saved crossing storages of one action exist again; returns their bytes."""
-    chain, rows = work.chain, work.rows
-    first, grown = chain.table[SAVED, unit], 0
-    for place in range(first, chain.table[SAVED, unit + 1]):
-        if rows.values[rows.ints[row, ACTION_START] + place - first] == action:
-            live.saved_at[place] = private(live, work, chain.values[place])
-            grown += chain.cross[chain.values[place], SIZE]
-    return grown
-
-
-@kernel
-def _bring_back(items: Items, live: Live, work: Work, row: int, unit: int) -> None:
-    """Wait for what a unit's option moved, restore what it compressed, run again what it must."""
-    rows = work.rows
-    if rows.ints[row, NUM_MOVED] > 0:
-        add_item(items, WAIT_LOAD, unit, _store_of_unit(work, unit), 0, 0.0)
-    if rows.ints[row, COMPRESSED_BYTES] > 0:
-        live.next[1] += 1
-        change = rows.ints[row, RESTORED_INSIDE] + _remake(live, work, row, unit, COMPRESSED)
-        change -= rows.ints[row, COMPRESSED_BYTES]
-        seconds = rows.seconds[row, 3]
-        peak = rows.ints[row, RESTORED]
-        compute(items, work, COMPUTE, unit, seconds, peak, change, unit, True)
-    if rows.ints[row, RERUNS]:
-        live.next[1] += 1
-        change = rows.ints[row, RERUN_INSIDE] + _remake(live, work, row, unit, RERUN)
-        place = live.head[reads_list(work, unit)]
-        while place >= 0:
-            change -= drop(live, live.link[place, 2])
-            place = live.link[place, 0]
-        seconds = rows.seconds[row, 4]
-        peak = rows.ints[row, RERUN_PEAK]
-        compute(items, work, COMPUTE, unit, seconds, peak, change, unit, True)
-
-
-@kernel
-def _store_of_unit(work: Work, unit: int) -> int:
-    task = work.task
-    store = 0
-    while task.store[store, 0] != unit or task.store[store, 1] >= 0:
-        store += 1
-    return store
 
 
 @kernel

@@ -10,6 +10,7 @@ from remora.simulator.compiled.backward_parts import (
     make_backward,
     next_to_run,
 )
+from remora.simulator.compiled.bring_back import prepare_backward, waits_for_weights
 from remora.simulator.compiled.columns import (
     AFTER,
     BYTES,
@@ -75,6 +76,8 @@ def lower_weights(items: Items, live: Live, work: Work) -> None:
     chain, task = work.chain, work.task
     start, end = task.span[0], task.span[1]
     for unit in range(end - 1, start - 1, -1):
+        if waits_for_weights(work, unit):
+            prepare_backward(items, live, work, unit)
         change = -drop_saved(live, work, unit) - chain.unit[unit, CARRIED_BYTES]
         place = live.head[carried_list(work, unit)]
         while place >= 0:
