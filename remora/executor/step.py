@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -75,15 +75,25 @@ class TrainingStep:
         return storage_bytes([*own, *tensors])
 
 
+class MakesOptimizers(Protocol):
+    """What puts the state of an optimizer where a plan says."""
+
+    def make_optimizer(
+        self, factory: Callable[[Sequence[Tensor]], torch.optim.Optimizer]
+    ) -> torch.optim.Optimizer | None:
+        """Make an optimizer; None if there is nothing to train."""
+        ...
+
+
 def make_optimizer(
-    model: nn.Module, name: str, handle: Handle | None = None
+    model: nn.Module, name: str, place: MakesOptimizers | None = None
 ) -> torch.optim.Optimizer | None:
     """Make the optimizer ``name`` for all parameters that want gradients; None for ``none``.
 
     Args:
         model: whose parameters it trains.
         name: one of :data:`remora.schedule.problem.OPTIMIZERS` without master weights.
-        handle: of the plan that is applied to the model; None for a plain model.
+        place: of its state, the handle of the plan for one; None for a plain model.
 
     Raises:
         InvalidInputError: the plan wants an optimizer in eight bits that does not exist.
@@ -96,7 +106,7 @@ def make_optimizer(
     if name == "none" or not parameters:
         return None
     factory = functools.partial(_new_optimizer, name)
-    return factory(parameters) if handle is None else handle.make_optimizer(factory)
+    return factory(parameters) if place is None else place.make_optimizer(factory)
 
 
 def _new_optimizer(name: str, weights: Sequence[Tensor]) -> torch.optim.Optimizer:
@@ -189,6 +199,7 @@ def storage_bytes(tensors: Iterable[Tensor]) -> int:
 def _parts(tensor: Any) -> list[Tensor]:
     """Take a tensor apart that consists of others, as quantised and sharded ones do."""
     if not is_traceable_wrapper_subclass(tensor):
-        return [tensor]
+        # Attributes that are no tensors are among those of a sharded one.
+        return [tensor] if isinstance(tensor, Tensor) else []
     names, _ = tensor.__tensor_flatten__()
     return [part for name in names for part in _parts(getattr(tensor, name))]

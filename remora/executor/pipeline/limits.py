@@ -7,8 +7,9 @@ from torch import nn
 from remora.errors import InvalidInputError
 from remora.executor.memory.buffers import buffer_slots
 from remora.graph.model_graph import ModelGraph
-from remora.schedule.orders import check_pipeline, model_copies
-from remora.schedule.schedule import Schedule, StatePlan
+from remora.schedule.orders import check_pipeline, model_copies, pipeline_order, splits_backward
+from remora.schedule.parameters import StaticStorages
+from remora.schedule.schedule import Placement, Schedule
 
 __all__ = ["check_runs_on_ranks"]
 
@@ -35,11 +36,51 @@ def check_runs_on_ranks(
             f"multiples of {pipeline.num_ranks}"
         )
     _check_statistics(model, graph, schedule)
-    if schedule.state != StatePlan():
+    _check_state(graph, schedule)
+
+
+def _check_state(graph: ModelGraph, schedule: Schedule) -> None:
+    state, kind = schedule.state, schedule.pipeline.kind
+    if state.moves_with_units:
         raise InvalidInputError(
-            f"state is {schedule.state}; allowed where a pipeline is run: all state on the device "
-            "and whole"
+            f"state.weights is {state.weights.value!r} and state.gradients is "
+            f"{state.gradients.value!r}; allowed in a pipeline: 'device' for both"
         )
+    if state.zero_stage == 1 and state.optimizer is Placement.HOST:
+        raise InvalidInputError(
+            "state.optimizer is 'host' with state.zero_stage=1; allowed where a schedule is run: "
+            "'device', '8bit'"
+        )
+    if state.zero_stage >= 2 and splits_backward(kind):
+        raise InvalidInputError(
+            f"state.zero_stage is {state.zero_stage} with pipeline.kind={kind.value!r}, whose "
+            "backwards come in halves, between which the gathered weights are gone; allowed "
+            "where a schedule is run: 0, 1"
+        )
+    twice = _read_by_two_stages_of_a_rank(graph, schedule)
+    if state.zero_stage >= 2 and twice is not None:
+        raise InvalidInputError(
+            f"state.zero_stage is {state.zero_stage} with pipeline.kind={kind.value!r}, and two "
+            f"stages of one rank read the weight {twice!r}, which cannot be sharded for both; "
+            "allowed where a schedule is run: 0, 1"
+        )
+
+
+def _read_by_two_stages_of_a_rank(graph: ModelGraph, schedule: Schedule) -> str | None:
+    """Name of such a weight."""
+    pipeline = schedule.pipeline
+    order = pipeline_order(
+        pipeline.kind, pipeline.num_ranks, pipeline.micro_batches, pipeline.chunks
+    )
+    spans = pipeline.spans(len(graph.units))
+    statics = StaticStorages(graph, 1)
+    seen: set[tuple[int, int]] = set()
+    for number, rank in enumerate(order.stage_rank.tolist()):
+        for entry in statics.weights_of(range(*spans[number % len(spans)])):
+            if (rank, entry.storage) in seen:
+                return graph.storages[entry.storage].name
+            seen.add((rank, entry.storage))
+    return None
 
 
 def _check_statistics(model: nn.Module, graph: ModelGraph, schedule: Schedule) -> None:

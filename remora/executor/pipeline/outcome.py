@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +14,7 @@ from remora.executor.pipeline.job import RanksJob, copied
 from remora.executor.pipeline.rank_pipeline import RankPipeline
 from remora.executor.pipeline.training import PipelineStep
 from remora.executor.pipeline.world import World
-from remora.executor.step import State
+from remora.executor.state.sharding import whole_tensor
 from remora.executor.training import TRAINED_STEPS
 from remora.executor.verdict import TrainedOutcome
 
@@ -43,23 +43,37 @@ class RankOutcome:
 
 
 def run_ranks(
-    job: RanksJob, pipeline: RankPipeline, state: State, world: World, device: torch.device
+    job: RanksJob,
+    pipeline: RankPipeline,
+    restore: Callable[[], None],
+    world: World,
+    device: torch.device,
 ) -> RankOutcome:
-    """Run a step on this rank, and from the same state again a few optimizer steps."""
+    """Run a step on this rank, and from the same state again a few optimizer steps.
+
+    Args:
+        job: what to run.
+        pipeline: of this rank.
+        restore: puts weights, buffers and gradients back.
+        world: where this process stands.
+        device: of this rank.
+    """
     batch = job.batch_on(device, world.replica)
     torch.manual_seed(job.seed)
     losses = pipeline.run(batch, 0)
-    gradients = {name: copied(p.grad) for name, p in pipeline.parameters.items()}
+    gradients = {name: _whole(p.grad) for name, p in pipeline.parameters.items()}
     buffers = {name: b.detach().to("cpu", copy=True) for name, b in pipeline.buffers.items()}
     random_state = torch.get_rng_state()
-    state.restore()
+    restore()
     step = PipelineStep(
         pipeline, batch, "sgd" if job.optimizer_name == "none" else job.optimizer_name
     )
     for _ in range(TRAINED_STEPS):
         step.run()
-    parameters = {n: p.detach().to("cpu", copy=True) for n, p in pipeline.parameters.items()}
-    state.restore()
+    parameters = {
+        name: whole_tensor(p.detach()).to("cpu", copy=True)
+        for name, p in pipeline.parameters.items()
+    }
     return RankOutcome(
         world.replica,
         [loss.cpu() for loss in losses.values()],
@@ -69,6 +83,10 @@ def run_ranks(
         random_state,
         dict(pipeline.compression_errors),
     )
+
+
+def _whole(gradient: Tensor | None) -> Tensor | None:
+    return None if gradient is None else copied(whole_tensor(gradient))
 
 
 def gathered(own: RankOutcome) -> list[RankOutcome]:

@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from remora.executor.pipeline.world import World
+from remora.executor.state.host_weights import local_part
 
 __all__ = ["SharedWeights"]
 
@@ -48,7 +49,7 @@ class SharedWeights:
         for group, parameters in self._groups:
             for parameter in parameters:
                 if parameter.requires_grad:
-                    dist.all_reduce(_gradient(parameter), group=group)
+                    dist.all_reduce(local_part(_gradient(parameter)), group=group)
 
 
 def _gradient(parameter: nn.Parameter) -> Tensor:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.distributed.pipelining import PipelineStage
+from torch.distributed.pipelining._backward import stage_backward
 
 from remora.executor.pipeline.exchange import Exchange
 from remora.executor.pipeline.forward_tape import ForwardTape
@@ -91,17 +93,12 @@ class RankStage(PipelineStage):
         value: Tensor = loss.detach()
         return value
 
-    def run_backward(self, micro_batch: int, last: bool) -> None:
-        """Receive gradients, run the backward, send.
-
-        Args:
-            micro_batch: its number.
-            last: no later micro-batch adds to the gradients of the stage.
-        """
+    def run_backward(self, micro_batch: int) -> None:
+        """Receive gradients, run the backward, send."""
         loss = self._losses.pop(micro_batch, None)
         self._borders.pop(micro_batch, None)
         with _own_errors():
-            self.backward_one_chunk(micro_batch, loss=loss, last_backward=last)
+            self.backward_one_chunk(micro_batch, loss=loss)
         self._send_gradients(micro_batch, self.bwd_cache.pop(micro_batch))
 
     def run_backward_input(self, micro_batch: int) -> None:
@@ -133,6 +130,16 @@ class RankStage(PipelineStage):
         Where nothing that the stage received wants a gradient, the first half ends there.
         """
         self._borders[micro_batch] = _edges([value for value in values if value.requires_grad])
+
+    def backward_maybe_with_nosync(
+        self, backward_type: str, bwd_kwargs: dict[str, Any], last_backward: bool = False
+    ) -> tuple[tuple[Tensor | None, ...], None]:
+        """Run a whole backward; what replicas do about its gradients is said elsewhere."""
+        assert backward_type == "full"
+        made = stage_backward(
+            bwd_kwargs["stage_output"], bwd_kwargs["output_grads"], bwd_kwargs["input_values"]
+        )
+        return made, None
 
     def _send_gradients(self, micro_batch: int, gradients: Sequence[Tensor | None]) -> None:
         received = self._part.received

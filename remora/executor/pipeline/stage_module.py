@@ -33,6 +33,9 @@ class StageModule(nn.Module):
         seeds: of the random operators.
         on_border: called with the micro-batch and what the first unit hands to the others of the
             stage, where somebody wants to know it.
+
+    Attributes:
+        unit_modules: the modules that its calls call.
     """
 
     def __init__(
@@ -47,7 +50,8 @@ class StageModule(nn.Module):
         super().__init__()
         calls = part.all_calls
         modules = {id(c.function): c.function for c in calls if isinstance(c.function, nn.Module)}
-        self.steps = nn.ModuleList(modules.values())
+        self.unit_modules = list(modules.values())
+        self.steps = nn.ModuleList(self.unit_modules)
         self._part = part
         self._new_pass = new_pass
         self._batch = batch

@@ -32,7 +32,7 @@ class PipelineStep:
         self._pipeline = pipeline
         self._micro_batches = micro_batches
         self._weights = nn.ParameterList(pipeline.parameters.values())
-        self._optimizer = make_optimizer(self._weights, optimizer_name)
+        self._optimizer = make_optimizer(self._weights, optimizer_name, pipeline.replicas)
         self._step = 0
 
     def run(self) -> None:

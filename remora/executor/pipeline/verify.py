@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Mapping
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 from remora.executor.measure import failed_measurement
 from remora.executor.pipeline.forward_tape import record_forward
@@ -21,7 +22,7 @@ from remora.executor.step import State, preserved
 from remora.executor.verdict import Comparison, Tolerance, TrainedOutcome, compare_runs, verdict
 from remora.graph.loss import ExampleInputs, LossFunction
 from remora.graph.model_graph import ModelGraph
-from remora.schedule.schedule import Schedule
+from remora.schedule.schedule import Placement, Schedule
 from remora.simulator.records import Estimate, Verification
 
 __all__ = ["RANK_WAY_TOLERANCE", "verify_on_ranks"]
@@ -78,16 +79,26 @@ def verify_on_ranks(  # noqa: PLR0913 - one keyword per thing to hold the run ag
     batches = replica_batches(example_inputs, world.replicas, schedule.pipeline.micro_batches)
     job = RanksJob(model, batches, loss, graph, optimizer_name, _SEED)
     tape = record_forward(model, batches[0][0], loss, graph, device.type)
+    start = {name: p.detach().clone() for name, p in model.named_parameters()}
     with preserved(model) as state:
         plain, remark = _plain(job, state, device) if dist.get_rank() == 0 else (None, "")
         pipeline = RankPipeline(model, tape, graph, schedule, world, device, _SEED)
-        parts = gathered(run_ranks(job, pipeline, state, world, device))
+
+        def restore() -> None:
+            state.restore()
+            pipeline.restore(start)
+
+        parts = gathered(run_ranks(job, pipeline, restore, world, device))
+        restore()
         own = job.batch_on(device, world.replica)
         step = PipelineStep(pipeline, own, optimizer_name)
         measurement = measure_on_ranks(step, world.num_ranks, device, repetitions)
     if dist.get_rank() != 0:
         return None
-    comparison = Comparison(remark=remark) if plain is None else _compared(model, plain, parts)
+    comparison = Comparison(remark=remark)
+    if plain is not None:
+        lossy_state = schedule.state.optimizer is Placement.EIGHT_BIT
+        comparison = _compared(start, plain, parts, lossy_state)
     return verdict(comparison, measurement, budget_bytes, estimate)
 
 
@@ -106,8 +117,12 @@ def _plain(job: RanksJob, state: State, device: torch.device) -> tuple[TrainedOu
         gc.collect()
 
 
-def _compared(model: nn.Module, plain: TrainedOutcome, parts: list[RankOutcome]) -> Comparison:
-    start = dict(model.named_parameters())
+def _compared(
+    start: Mapping[str, Tensor],
+    plain: TrainedOutcome,
+    parts: list[RankOutcome],
+    lossy_state: bool,
+) -> Comparison:
     coarsest = max((torch.finfo(p.dtype).eps for p in start.values()), default=0.0)
     return compare_runs(
         start,
@@ -115,5 +130,5 @@ def _compared(model: nn.Module, plain: TrainedOutcome, parts: list[RankOutcome])
         joined_outcome(parts, plain),
         Tolerance(_ROUNDINGS * coarsest, RANK_WAY_TOLERANCE),
         {name: error for part in parts for name, error in part.errors.items()},
-        lossy_state=False,
+        lossy_state,
     )

@@ -91,9 +91,9 @@ class Replicas:
 
     def end_backward(self) -> None:
         """Average the gradients of a step, as far as no backward has done it."""
-        if self.sharded:
-            return
         count = dist.get_world_size(self._group)
+        if self.sharded or count == 1:
+            return
         for parameter in self._weights():
             if parameter.grad is not None:
                 dist.all_reduce(parameter.grad, group=self._group)

@@ -26,7 +26,9 @@ from remora.schedule.schedule import (
     MemoryPlan,
     PipelineKind,
     PipelinePlan,
+    Placement,
     Schedule,
+    StatePlan,
     UnitOption,
 )
 from remora.simulator.records import Verification
@@ -50,6 +52,8 @@ class PipelineCase:
         ranks: of one pipeline.
         replicas: pipelines side by side.
         memory_seed: of a random memory plan; None keeps everything.
+        zero_stage: of the state.
+        optimizer: where its state lives.
     """
 
     model: str
@@ -57,6 +61,8 @@ class PipelineCase:
     ranks: int = 2
     replicas: int = 1
     memory_seed: int | None = None
+    zero_stage: int = 0
+    optimizer: Placement = Placement.DEVICE
 
     @property
     def chunks(self) -> int:
@@ -105,9 +111,9 @@ def build(case: PipelineCase, training: bool = True) -> BuiltCase:
     cuts = uniform_cuts(len(part.units), case.ranks * case.chunks)
     pipeline = PipelinePlan(case.kind, cuts, case.chunks, count)
     memory = _memory(part, pipeline, case.memory_seed)
-    return BuiltCase(
-        example, inputs, {1: whole, count: part}, Schedule(whole.content_hash, memory, pipeline)
-    )
+    state = StatePlan(optimizer=case.optimizer, zero_stage=case.zero_stage)
+    schedule = Schedule(whole.content_hash, memory, pipeline, state)
+    return BuiltCase(example, inputs, {1: whole, count: part}, schedule)
 
 
 def problem_of(built: BuiltCase, ranks: int) -> Problem:
@@ -137,7 +143,8 @@ def run_cases(cases: list[PipelineCase]) -> list[Verification]:
 
 def case_from_values(values: dict[str, Any]) -> PipelineCase:
     """Read a case from plain values."""
-    return PipelineCase(**{**values, "kind": PipelineKind(values["kind"])})
+    kind, optimizer = PipelineKind(values["kind"]), Placement(values["optimizer"])
+    return PipelineCase(**{**values, "kind": kind, "optimizer": optimizer})
 
 
 def _memory(graph: ModelGraph, pipeline: PipelinePlan, seed: int | None) -> MemoryPlan:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
-from remora.schedule.schedule import PipelineKind
+from remora.schedule.schedule import PipelineKind, Placement
 from remora.simulator.records import Verification
 from remora.simulator.simulate import simulate
 from tests.executor.pipeline.cases import PipelineCase, build, problem_of, run_cases
@@ -54,9 +56,33 @@ def test_every_kind_runs_on_four_ranks(model: str) -> None:
     _check(cases, run_cases(cases))
 
 
-def test_replicas_are_averaged() -> None:
-    cases = [PipelineCase("bert_tiny", PipelineKind.ONE_F_ONE_B, replicas=2, memory_seed=1)]
+def _on_replicas(model: str, kind: PipelineKind = PipelineKind.ONE_F_ONE_B) -> list[PipelineCase]:
+    first = PipelineCase(model, kind, replicas=2, memory_seed=1)
+    return [
+        dataclasses.replace(first, zero_stage=zero_stage, optimizer=optimizer)
+        for zero_stage in range(4)
+        for optimizer in (Placement.DEVICE, Placement.HOST)
+        if (zero_stage, optimizer) != (1, Placement.HOST)
+    ]
+
+
+def test_state_is_shared_out_over_replicas() -> None:
+    cases = [dataclasses.replace(c, ranks=1) for c in _on_replicas("bert_tiny", PipelineKind.NONE)]
     _check(cases, run_cases(cases))
+
+
+def test_pipelines_have_replicas() -> None:
+    first = PipelineCase("bert_tiny", PipelineKind.ONE_F_ONE_B, replicas=2, memory_seed=1)
+    cases = [dataclasses.replace(first, zero_stage=3, optimizer=Placement.HOST)]
+    _check(cases, run_cases(cases))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["gpt2_tiny", "t5_tiny", "resnet_tiny", "llama_tiny"])
+def test_every_state_runs_on_replicas(model: str) -> None:
+    cases = _on_replicas(model)
+    _check(cases, run_cases(cases))
+    _check_peaks(cases, PEAK_TOLERANCE)
 
 
 def test_micro_batches_run_on_one_rank() -> None:
@@ -67,7 +93,8 @@ def test_micro_batches_run_on_one_rank() -> None:
 def _check_peaks(cases: list[PipelineCase], tolerance: float) -> None:
     for case, verdict in zip(cases, run_cases(cases), strict=True):
         built = build(case)
-        predicted = simulate(problem_of(built, case.ranks), built.schedule).peak_bytes
+        ranks = case.ranks * case.replicas
+        predicted = simulate(problem_of(built, ranks), built.schedule).peak_bytes
         measured = verdict.measurement.peak_by_rank_bytes
         assert measured == pytest.approx(predicted, rel=tolerance), case
 
