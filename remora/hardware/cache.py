@@ -76,7 +76,23 @@ def warn_corrupt(path: Path, reason: str) -> None:
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Write a mapping under a temporary name and rename it, so that no reader sees half of it."""
+    """Write a mapping under a temporary name and rename it, so that no reader sees half of it.
+
+    Where the system does not let it be written, as on a full disk, a warning says so and the next
+    time measures anew.
+    """
+    try:
+        _write_whole(path, values)
+    except OSError as error:
+        warnings.warn(
+            f"the cache file {path} cannot be written ({error.strerror or error}); "
+            "the next run measures anew",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
+def _write_whole(path: Path, values: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
     try:

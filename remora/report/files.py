@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from remora.errors import FileFormatError
+from remora.errors import FileFormatError, UsageError
 
 __all__ = ["read_json", "read_text", "write_bytes", "write_json", "write_text"]
 
@@ -40,7 +40,18 @@ def write_bytes(path: Path, content: bytes) -> None:
     Args:
         path: where the file shall be.
         content: all of it.
+
+    Raises:
+        UsageError: the system does not let the file be written, as where the disk is full.
     """
+    try:
+        _write_whole(path, content)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UsageError(f"{path} cannot be written: {reason}") from error
+
+
+def _write_whole(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from remora.hardware.cache import cache_folder, cache_key, read_json, write_json
+from tests.report.full_disk import largest_file
 
 
 def test_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -36,3 +37,12 @@ def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> No
 def test_keys_tell_parts_apart() -> None:
     assert cache_key("a", "b") == cache_key("a", "b")
     assert cache_key("a", "b") != cache_key("ab", "")
+
+
+def test_a_full_disk_is_a_warning(tmp_path: Path) -> None:
+    path = tmp_path / "entry.json"
+    write_json(path, {"a": 1})
+    with largest_file(1000), pytest.warns(RuntimeWarning, match=r"cannot be written \(File too"):
+        write_json(path, {"a": "long" * 1000})
+    assert read_json(path) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["entry.json"]

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from remora.errors import FileFormatError
+from remora.errors import FileFormatError, UsageError
 from remora.report.files import read_json, read_text, write_bytes, write_json, write_text
+from tests.report.full_disk import largest_file
 
 
 def test_written_files_are_read_back(tmp_path: Path) -> None:
@@ -31,6 +32,17 @@ def test_an_interruption_leaves_the_old_file_and_nothing_else(
     monkeypatch.undo()
     assert read_text(path, "text") == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_leaves_the_old_file_and_is_told_in_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+    with largest_file(1000), pytest.raises(UsageError, match=r"a.txt cannot be written: File too"):
+        write_text(path, "new" * 1000)
+    assert read_text(path, "text") == "old"
+    assert list(tmp_path.iterdir()) == [path]
+    with pytest.raises(UsageError, match="cannot be written: File exists"):
+        write_text(path / "b.txt", "new")
 
 
 def test_files_are_as_readable_as_others(tmp_path: Path) -> None:
