@@ -51,7 +51,12 @@ def buffer_slots(model: nn.Module, unit: Unit) -> tuple[BufferSlot, ...]:
 
 def snapshot(slots: Sequence[BufferSlot]) -> dict[BufferSlot, Tensor]:
     """Copy the buffers whose present value a replay needs."""
-    return {slot: _buffer(slot).detach().clone() for slot in slots if slot.read}
+    return {
+        slot: _buffer(slot).detach().clone()
+        for slot in slots
+        # A norm that is not in training computes with its statistics.
+        if slot.read or not slot.module.training
+    }
 
 
 @contextlib.contextmanager

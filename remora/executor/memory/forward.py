@@ -122,17 +122,29 @@ class ForwardPass:
         if self._plan.follows_units:
             self._timeline.watch(_tensors(output), self._plan.last_inner_unit)
 
-    def record(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def record(
+        self,
+        function: Function,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        again: Function | None = None,
+    ) -> Any:
         """Run a call of a region and write it down.
 
         A call that returns no tensor and changes none cannot matter to a replay and is left out.
+
+        Args:
+            function: what runs now.
+            args: its positional arguments.
+            kwargs: its keyword arguments.
+            again: what runs in a replay; None for the same.
         """
         arguments = flatten(args, kwargs)
         ambient = current_ambient(self._device.type)
         with saved_tensors_hooks(self._packer(), unpack):
             output = function(*args, **kwargs)
         if arguments.changed() or _tensors(output):
-            self._tape.append(function, arguments, output, self._unit, ambient)
+            self._tape.append(again or function, arguments, output, self._unit, ambient)
         return output
 
     def note_seed(self, plant: Callable[[int], None], seed: int) -> None:

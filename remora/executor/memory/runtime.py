@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from remora.errors import UsageError
 from remora.executor.memory.buffers import buffer_slots
 from remora.executor.memory.call_recorder import CallRecorder
 from remora.executor.memory.forward import ForwardPass, Function
 from remora.executor.memory.glue import GlueMode
+from remora.executor.memory.module_state import ModuleTree
 from remora.executor.memory.mover import Mover
 from remora.executor.memory.offload import ForwardClock, OffloadTimeline
 from remora.executor.memory.plan import RuntimePlan
@@ -57,6 +59,7 @@ class PlanRuntime:
         self._pass: ForwardPass | None = None
         self._without_gradients: PassPoints | None = None
         self._calls: Counter[str] = Counter()
+        self._trees: dict[str, ModuleTree] = {}
         units = [graph.units[index] for index in sorted(plan.marker_units())]
         self._begins = {unit.marker: unit.index for unit in units if unit.marker is not None}
         self._steps = {
@@ -78,6 +81,7 @@ class PlanRuntime:
             return forward(*args, **kwargs)
         if not torch.is_grad_enabled():
             return self._run_without_gradients(forward, args, kwargs)
+        _refuse_transforms()
         timeline = OffloadTimeline(
             self._mover,
             self._clock,
@@ -155,8 +159,16 @@ class PlanRuntime:
                 current.enter_unit(self._begins[call], (args, kwargs))
         if call not in self._steps:
             return forward(*args, **kwargs)
+        if not current.recording:
+            return forward(*args, **kwargs)
         with self._glue.paused():
-            return self._record(forward, args, kwargs)
+            return current.record(forward, args, kwargs, self._tree_at(path).again(forward))
+
+    def _tree_at(self, path: str) -> ModuleTree:
+        if path not in self._trees:
+            changing = [slot for slots in self._slots for slot in slots]
+            self._trees[path] = ModuleTree(module_at(self._model, path), path, changing)
+        return self._trees[path]
 
     def _run_alone(
         self, path: str, forward: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -182,3 +194,13 @@ class PlanRuntime:
             replay(region, self._device)
         finally:
             self._pass = current
+
+
+def _refuse_transforms() -> None:
+    """PyTorch has no hooks for what is saved inside of torch.func's transforms."""
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        raise UsageError(
+            "a model that runs by a plan was called inside of a transform of torch.func (grad, "
+            "vjp, jvp, vmap, ...), which cannot recompute or move what it saves; call "
+            "handle.remove() first, or use torch.autograd.grad"
+        )
