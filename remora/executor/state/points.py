@@ -104,8 +104,8 @@ class PassPoints:
 
     def reach(self, unit: int) -> None:
         """Note that the backward of a unit comes next."""
-        self._target = unit
         self._points.expect(lambda: self.backward(unit))
+        self._target = unit
 
     def backward(self, unit: int) -> None:
         """Note that the backward of a unit runs, and everything it needs is there."""
