@@ -13,6 +13,7 @@ from remora.errors import InvalidInputError
 from remora.executor.memory.mover import Mover, mover_for
 from remora.executor.memory.plan import runtime_plan
 from remora.executor.memory.runtime import PlanRuntime
+from remora.executor.memory.uncompiled import check_uncompiled
 from remora.executor.memory.wrapping import Wrapper
 from remora.executor.state.host_optimizer import OptimizerFactory
 from remora.executor.state.model_state import ModelState
@@ -48,9 +49,10 @@ def apply(
         A handle whose ``remove()`` restores the model exactly.
 
     Raises:
-        InvalidInputError: the schedule does not fit the graph, the runtime or the hardware, or the
-            model lacks a module of the graph.
+        InvalidInputError: the schedule does not fit the graph, the runtime or the hardware, the
+            model lacks a module of the graph, or a part of it is compiled.
     """
+    check_uncompiled(model)
     device = _device_of(model)
     plan = runtime_plan(graph, schedule, allow_lossy)
     to_host = plan.offloads or schedule.state.optimizer is Placement.HOST

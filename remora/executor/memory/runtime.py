@@ -20,6 +20,7 @@ from remora.executor.memory.offload import ForwardClock, OffloadTimeline
 from remora.executor.memory.plan import RuntimePlan
 from remora.executor.memory.region import Region
 from remora.executor.memory.replay import replay
+from remora.executor.memory.uncompiled import uncompiled
 from remora.executor.memory.wrapping import Wrapper, module_at, wrap
 from remora.executor.state.model_state import ModelState
 from remora.executor.state.points import PassPoints
@@ -71,10 +72,10 @@ class PlanRuntime:
         paths = {call.path for call in (*self._begins, *self._steps)}
         modules = {path: module_at(self._model, path) for path in sorted(paths)}
         wrappers = [
-            wrap(module, path, functools.partial(self._run_module, path))
+            wrap(module, path, uncompiled(functools.partial(self._run_module, path)))
             for path, module in modules.items()
         ]
-        return [*wrappers, wrap(self._model, "", self._run_root)]
+        return [*wrappers, wrap(self._model, "", uncompiled(self._run_root))]
 
     def _run_root(self, forward: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self._pass is not None or self._without_gradients is not None:
