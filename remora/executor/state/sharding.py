@@ -92,10 +92,11 @@ class Replicas:
     def end_backward(self) -> None:
         """Average the gradients of a step, as far as no backward has done it."""
         count = dist.get_world_size(self._group)
-        if self.sharded or count == 1:
+        if count == 1:
             return
         for parameter in self._weights():
-            if parameter.grad is not None:
+            # Weights of several units stay whole beside the shards of the others.
+            if parameter.grad is not None and not isinstance(parameter, DTensor):
                 dist.all_reduce(parameter.grad, group=self._group)
                 parameter.grad.div_(count)
 
