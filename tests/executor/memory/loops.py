@@ -22,9 +22,9 @@ PLANS = ("recompute", "nested", "partial", "offload", "mixture")
 
 
 class LevelBlock(nn.Module):
-    """Batch norm and a level that training raises; autograd saves what was made of the level only.
+    """Batch norm, a shift, and a level that training raises.
 
-    So a second forward before the backward is allowed, and a recomputation needs the old level.
+    Autograd saves only what was made of the level. So a second forward before the backward is allowed, and a recomputation needs the old level.
     """
 
     def __init__(self, width: int) -> None:
@@ -32,13 +32,15 @@ class LevelBlock(nn.Module):
         self.norm = nn.BatchNorm1d(width)
         self.linear = nn.Linear(width, width)
         self.register_buffer("level", torch.ones(()))
+        self.register_buffer("shift", torch.linspace(-1.0, 1.0, width))
         self.level: Tensor
+        self.shift: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
             with torch.no_grad():
                 self.level.mul_(1.25)
-        return self.linear(torch.tanh(self.norm(x) + self.level))
+        return self.linear(torch.tanh(self.norm(x) + self.level + self.shift))
 
 
 class Mixed(Chain):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -237,3 +238,43 @@ def test_a_weight_changed_before_the_backward_is_refused(name: str, weight: str)
         model.zero_grad()
         model(x).sum().backward()
         assert all(p.grad is not None for p in model.parameters())
+
+
+@every_plan
+def test_state_dicts_are_those_of_the_plain_model(name: str) -> None:
+    model, graph = make_model()
+    plain = {key: value.clone() for key, value in model.state_dict().items()}
+    ids = [id(parameter) for parameter in model.parameters()]
+    with apply(model, graph, plan_of(graph, name)):
+        planned = model.state_dict()
+        assert list(planned) == list(plain)
+        assert all(torch.equal(planned[key], plain[key]) for key in plain)
+        _steps(model)
+        assert list(model.state_dict()) == list(plain)
+        model.load_state_dict(plain)
+        assert all(torch.equal(value, plain[key]) for key, value in model.state_dict().items())
+        assert [id(parameter) for parameter in model.parameters()] == ids
+
+
+@every_plan
+def test_training_goes_on_from_a_checkpoint(name: str, tmp_path: Path) -> None:
+    def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> None:
+        for x in batches(steps):
+            optimizer.zero_grad()
+            model(x).square().mean().backward()
+            optimizer.step()
+
+    def interrupted(model: nn.Module) -> None:
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+        train(model, optimizer, 2)
+        saved = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+        torch.save(saved, tmp_path / "checkpoint.pt")
+        train(model, optimizer, 1)
+        loaded = torch.load(tmp_path / "checkpoint.pt")
+        other = torch.optim.AdamW(model.parameters(), lr=0.01)
+        model.load_state_dict(loaded["model"])
+        other.load_state_dict(loaded["optimizer"])
+        train(model, other, 2)
+
+    different, _ = compare(name, interrupted)
+    assert different == []
