@@ -258,10 +258,10 @@ class OffloadTimeline:
             self._reached -= 1
             if self._reached == self._end:
                 self._clock.flush(self)
-            for copy in _living(self._prefetch_at.pop(self._reached, [])):
-                copy.prefetch()
             if self.points is not None and self._reached < self._end:
                 self.points.reach(self._reached)
+            for copy in _living(self._prefetch_at.pop(self._reached, [])):
+                copy.prefetch()
 
 
 def _living(references: Iterable[weakref.ref[HostCopy]]) -> list[HostCopy]:

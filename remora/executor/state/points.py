@@ -23,6 +23,7 @@ class StatePoints:
         self._weights = weights
         self._running: PassPoints | None = None
         self._pending: Callable[[], None] | None = None
+        self._made_room = False
 
     def is_running(self, one: PassPoints) -> bool:
         """Whether the latest instruction was one of ``one``."""
@@ -38,15 +39,21 @@ class StatePoints:
         """
         self._pending = None
         self._running = one
-        if self.gradients is not None:
-            self.gradients.before_compute()
+        if not self._made_room:
+            self._make_room(unit)
+        self._made_room = False
         if self._weights is not None:
             self._weights.use(unit, upcoming)
 
     def expect(self, backward: Callable[[], None]) -> None:
-        """Note that a backward is about to begin, unless something is to be made again first."""
+        """Note that a backward is about to begin, unless something is to be made again first.
+
+        What comes back from the host for it is taken only now, so what goes makes room before.
+        """
         self.begin_expected()
         self._pending = backward
+        self._make_room(None)
+        self._made_room = True
 
     def begin_expected(self) -> None:
         """Begin the backward that is expected, if it has not begun."""
@@ -62,6 +69,13 @@ class StatePoints:
         if self._weights is not None:
             self._weights.finish()
         self._running = None
+
+    def _make_room(self, unit: int | None) -> None:
+        """Give up what the instruction that has ended leaves, but for the weights of ``unit``."""
+        if self.gradients is not None:
+            self.gradients.before_compute()
+        if self._weights is not None:
+            self._weights.leave(unit)
 
 
 class PassPoints:

@@ -108,8 +108,6 @@ class WeightStream:
             unit: about to run.
             upcoming: the unit that runs after it, if anything is known about that.
         """
-        if self._running != unit:
-            self._release(self._running)
         self._running = unit
         for wanted in (unit, upcoming):
             if wanted is not None and wanted not in self._present:
@@ -118,6 +116,11 @@ class WeightStream:
                     storage.fetch()
         for storage in self._storages.get(unit, ()):
             storage.wait()
+
+    def leave(self, following: int | None) -> None:
+        """Give up the weights of the unit that ran last, unless it runs again."""
+        if self._running != following:
+            self._release(self._running)
 
     def finish(self) -> None:
         """Give up everything."""
