@@ -24,7 +24,8 @@ PLANS = ("recompute", "nested", "partial", "offload", "mixture")
 class LevelBlock(nn.Module):
     """Batch norm, a shift, and a level that training raises.
 
-    Autograd saves only what was made of the level. So a second forward before the backward is allowed, and a recomputation needs the old level.
+    Autograd saves only what was made of the level, so a second forward before the backward is
+    allowed, and a recomputation needs the old level.
     """
 
     def __init__(self, width: int) -> None:
