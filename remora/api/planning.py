@@ -104,11 +104,10 @@ def optimize(  # noqa: PLR0913 - one call takes what there is to say
         optimizer: ``adamw``, ``adam``, ``sgd_momentum``, ``sgd``, or None to leave it out of the
             count.
         hardware: ``"local"``, a name of ``remora/conf/hardware``, or a record.
-        world_size: number of devices; a plan for several is predicted, and not yet run.
+        world_size: number of devices; a plan for several runs by ``plan.on_ranks``.
         micro_batches: number of parts that the batch is cut into; None leaves it open.
         move_state: whether weights, gradients and optimizer state may be sharded or wait on the
-            host. None for yes on several devices and no on one, where a plan can be applied:
-            such a state is predicted, not run.
+            host. None for yes on several devices and no on one.
         agent: name of the scheduler.
         time_limit_s: seconds of its search.
         units: module paths that begin units, instead of those found.

@@ -45,8 +45,8 @@ COMMANDS: Mapping[str, Command] = {
             "optimizer": _OPTIMIZER,
             "world_size": "number of devices",
             "micro_batches": "parts that the batch is cut into; null leaves the number open",
-            "move_state": "whether weights and optimizer state may be sharded or wait on the host, "
-            "which is predicted, not run; null: on several devices only",
+            "move_state": "whether weights and optimizer state may be sharded or wait on the host; "
+            "null: on several devices only",
             "agent": "best, or the name of one scheduler",
             "time_limit_s": "seconds of the search",
             "cost_model": _COST_MODEL,

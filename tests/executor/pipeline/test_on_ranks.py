@@ -104,7 +104,7 @@ def test_peaks_are_as_predicted() -> None:
     cases = [
         PipelineCase(model, kind, memory_seed=seed)
         for seed, (model, kind) in enumerate(
-            zip(("gpt2_tiny", "resnet_tiny", "t5_tiny"), whole, strict=True)
+            zip(("gpt2_tiny", "unet_tiny", "t5_tiny"), whole, strict=True)
         )
     ]
     _check_peaks(cases, PEAK_TOLERANCE)
