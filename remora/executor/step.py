@@ -14,7 +14,9 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from remora.errors import UnknownNameError
 from remora.executor.memory.install import Handle
+from remora.executor.timeline.event_log import SILENT, EventLog
 from remora.graph.loss import ExampleInputs, LossFunction, call_model, resolve_loss
+from remora.schedule.program import InstructionKind
 
 __all__ = ["TrainingStep", "make_optimizer", "model_device", "preserved", "storage_bytes"]
 
@@ -34,6 +36,7 @@ class TrainingStep:
         optimizer_name: ``adamw``, ``adam``, ``sgd``, ``sgd_momentum`` or ``none``.
         handle: of the plan that is applied to the model, which says where the optimizer keeps its
             state; None for a plain model.
+        log: told when the optimizer's step begins.
 
     Raises:
         InvalidInputError: the plan wants an optimizer in eight bits that does not exist.
@@ -48,8 +51,10 @@ class TrainingStep:
         loss: LossFunction | None,
         optimizer_name: str,
         handle: Handle | None = None,
+        log: EventLog = SILENT,
     ) -> None:
         self._model = model
+        self._log = log
         self._inputs = example_inputs
         self._loss = resolve_loss(loss)
         self._optimizer = make_optimizer(model, optimizer_name, handle)
@@ -59,6 +64,7 @@ class TrainingStep:
         """Run one step."""
         self._loss(call_model(self._model, self._inputs)).backward()
         if self._optimizer is not None:
+            self._log.begin(InstructionKind.OPTIMIZER, -1, -1, -1)
             self._optimizer.step()
         self._model.zero_grad(set_to_none=True)
 

@@ -17,6 +17,7 @@ from remora.executor.memory.uncompiled import check_uncompiled
 from remora.executor.memory.wrapping import Wrapper
 from remora.executor.state.host_optimizer import OptimizerFactory
 from remora.executor.state.model_state import ModelState
+from remora.executor.timeline.event_log import SILENT, EventLog
 from remora.graph.model_graph import ModelGraph
 from remora.hardware.hardware import Hardware
 from remora.schedule.schedule import Placement, Schedule
@@ -30,6 +31,7 @@ def apply(
     schedule: Schedule,
     hardware: Hardware | None = None,
     allow_lossy: bool = False,
+    log: EventLog = SILENT,
 ) -> Handle:
     """Make ``model`` run under the memory plan of ``schedule``, with its state where that says.
 
@@ -44,6 +46,7 @@ def apply(
         schedule: for that graph, on one device.
         hardware: says whether offloading is possible; None takes it as possible.
         allow_lossy: whether the schedule may compress saved tensors.
+        log: told what is moved and made again.
 
     Returns:
         A handle whose ``remove()`` restores the model exactly.
@@ -63,7 +66,7 @@ def apply(
             "host.pool='emulated'"
         )
     mover = mover_for(device)
-    runtime = None if plan.is_empty else PlanRuntime(model, graph, plan, device, mover)
+    runtime = None if plan.is_empty else PlanRuntime(model, graph, plan, device, mover, log)
     state = ModelState(model, graph, schedule.state, mover)
     if runtime is None:
         return Handle((), None, state, mover)

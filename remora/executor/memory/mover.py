@@ -19,9 +19,12 @@ class Mover(Protocol):
 
     Attributes:
         pool: where host blocks come from.
+        down, up: streams of the copies to the host and back; None where there are none.
     """
 
     pool: HostPool
+    down: torch.cuda.Stream | None
+    up: torch.cuda.Stream | None
 
     def to_host(self, content: Tensor) -> tuple[HostBlock, Event]:
         """Issue the copy of ``content``, uint8 ``[num_bytes]``, to a host block."""
@@ -53,6 +56,8 @@ class CpuMover:
 
     def __init__(self) -> None:
         self.pool = HostPool(pinned=False)
+        self.down: torch.cuda.Stream | None = None
+        self.up: torch.cuda.Stream | None = None
 
     def to_host(self, content: Tensor) -> tuple[HostBlock, Event]:
         """Copy uint8 ``[num_bytes]`` to a host block."""
@@ -98,6 +103,8 @@ class CudaMover:
         self._device = device
         self._down = torch.cuda.Stream(device)
         self._up = torch.cuda.Stream(device)
+        self.down: torch.cuda.Stream | None = self._down
+        self.up: torch.cuda.Stream | None = self._up
 
     def to_host(self, content: Tensor) -> tuple[HostBlock, Event]:
         """Issue the copy of uint8 ``[num_bytes]`` after what the compute stream has issued."""

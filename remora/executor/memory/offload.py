@@ -20,6 +20,8 @@ from remora.executor.memory.host_pool import HostBlock
 from remora.executor.memory.layout import bytes_of, layout_of
 from remora.executor.memory.mover import Event, Mover
 from remora.executor.state.points import PassPoints
+from remora.executor.timeline.event_log import SILENT, EventLog
+from remora.schedule.program import InstructionKind
 
 __all__ = ["ForwardClock", "HostCopy", "OffloadTimeline", "OffloadedTensor", "WatchedHandle"]
 
@@ -30,16 +32,23 @@ class HostCopy:
     Args:
         mover: issues the copies.
         content: all bytes of the storage, uint8.  # [num_bytes]
+        log: told of the copies.
+        unit: that sends the bytes away.
     """
 
-    def __init__(self, mover: Mover, content: Tensor) -> None:
+    def __init__(
+        self, mover: Mover, content: Tensor, log: EventLog = SILENT, unit: int = -1
+    ) -> None:
         self._mover = mover
+        self._log = log
+        self._unit = unit
         self._content: Tensor | None = content
         # Set before the copy, which fails where the host has no memory left.
         self._arrived: Event = None
         self._written: Event = None
         self._block: HostBlock | None = None
-        self._block, self._written = mover.to_host(content)
+        with log.copy(InstructionKind.OFFLOAD, unit, mover.down):
+            self._block, self._written = mover.to_host(content)
 
     def release(self) -> None:
         """Wait for the copy to the host and give up the device memory."""
@@ -52,7 +61,8 @@ class HostCopy:
         Does nothing if the bytes are on the device.
         """
         if self._content is None and self._block is not None:
-            self._content, self._arrived = self._mover.to_device(self._block, self._written)
+            with self._log.copy(InstructionKind.PREFETCH, self._unit, self._mover.up):
+                self._content, self._arrived = self._mover.to_device(self._block, self._written)
             self._give_back()
 
     def content(self) -> Tensor:
@@ -197,9 +207,10 @@ class OffloadTimeline:
         window: a copy is waited for before so many more forwards of units have started.
         distance: copies back for unit i are issued with the backward of unit i + distance.
         points: of weights and gradients that come and go with the units; None if none do.
+        log: told what units move and make again.
 
     Attributes:
-        points: the same.
+        points, log: the same.
     """
 
     def __init__(
@@ -210,8 +221,10 @@ class OffloadTimeline:
         window: int,
         distance: int,
         points: PassPoints | None = None,
+        log: EventLog = SILENT,
     ) -> None:
         self.points = points
+        self.log = log
         self._mover = mover
         self._clock = clock
         self._end = end
@@ -233,7 +246,7 @@ class OffloadTimeline:
         known = self._copies.get((unit, storage._cdata))
         copy = known[1]() if known is not None and not known[0].expired() else None
         if copy is None:
-            copy = HostCopy(self._mover, bytes_of(storage))
+            copy = HostCopy(self._mover, bytes_of(storage), self.log, unit)
             reference = weakref.ref(copy)
             self._copies[unit, storage._cdata] = (StorageWeakRef(storage), reference)
             self._clock.add(copy, self, self._window)

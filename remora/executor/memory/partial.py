@@ -8,7 +8,9 @@ restores what is compressed and makes again what was dropped, once per forward o
 
 from __future__ import annotations
 
+import contextlib
 import weakref
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -19,6 +21,7 @@ from remora.executor.memory.layout import Layout, is_plain, layout_of
 from remora.executor.memory.offload import OffloadTimeline
 from remora.executor.memory.rerun import Rerun, StorageSource, rerun, rerun_plan
 from remora.schedule.closure import Closure, closure_of
+from remora.schedule.program import InstructionKind
 from remora.schedule.schedule import Action
 
 __all__ = ["PartialHandle", "PartialUnit"]
@@ -189,21 +192,25 @@ class PartialUnit:
         self._timeline.reach(self._unit)
         compressed = [b for b in map(self._block, self._blocks) if isinstance(b, CompressedStorage)]
         if compressed:
-            self._begin_again()
-        for block in compressed:
-            block.restore()
+            with self._again(InstructionKind.RESTORE):
+                for block in compressed:
+                    block.restore()
         plan, self._rerun = self._rerun, None
         if plan is None:
             return
-        self._begin_again()
-        for number, storage in rerun(plan).items():
-            remade = self._block(number)
-            if isinstance(remade, RemadeStorage):
-                remade.made = storage
+        with self._again(InstructionKind.RECOMPUTE):
+            for number, storage in rerun(plan).items():
+                remade = self._block(number)
+                if isinstance(remade, RemadeStorage):
+                    remade.made = storage
 
-    def _begin_again(self) -> None:
-        if self._timeline.points is not None:
-            self._timeline.points.part_again(self._unit)
+    @contextlib.contextmanager
+    def _again(self, kind: InstructionKind) -> Iterator[None]:
+        with self._timeline.log.again(kind) as turn_to:
+            turn_to(self._unit)
+            if self._timeline.points is not None:
+                self._timeline.points.part_again(self._unit)
+            yield
 
     def _block(self, number: int) -> StorageSource | None:
         reference = self._blocks.get(number)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -13,6 +13,8 @@ from remora.executor.memory.buffers import replay_buffers
 from remora.executor.memory.nesting import output_leaves
 from remora.executor.memory.region import Region, SavedHandle
 from remora.executor.memory.tape import arguments, hold
+from remora.executor.timeline.event_log import SILENT, EventLog
+from remora.schedule.program import InstructionKind
 
 __all__ = ["replay"]
 
@@ -21,7 +23,7 @@ class _Enough(BaseException):
     """Ends a replay: every handle is filled. No ``except Exception`` of a model catches it."""
 
 
-def replay(region: Region, device: torch.device) -> None:
+def replay(region: Region, device: torch.device, log: EventLog = SILENT) -> None:
     """Fill the living handles of ``region`` and hand the regions inside it their inputs.
 
     Calls run in order under the random state and modes of the first run, on copies of the buffers
@@ -31,6 +33,7 @@ def replay(region: Region, device: torch.device) -> None:
     Args:
         region: has its inputs; they are released.
         device: whose random state the calls use.
+        log: told which units run again.
 
     Raises:
         RuntimeError: the calls did not repeat what they did at first.
@@ -47,8 +50,10 @@ def replay(region: Region, device: torch.device) -> None:
         random_state_of(region.random, device),
         replay_buffers(region.slots, region.buffers),
         torch.enable_grad(),
+        log.again(InstructionKind.RECOMPUTE) as turn_to,
     ):
-        _run(region, values, wanted, children, begin_unit)
+        begins = [turn_to] if begin_unit is None else [turn_to, begin_unit]
+        _run(region, values, wanted, children, begins)
 
 
 def _run(
@@ -56,9 +61,12 @@ def _run(
     values: dict[int, Tensor],
     wanted: Mapping[int, Mapping[int, SavedHandle]],
     children: Mapping[int, Region],
-    begin_unit: Callable[[int], None] | None,
+    begins: Sequence[Callable[[int], None]],
 ) -> None:
-    """Run calls up to the last that somebody needs; ``values`` holds the inputs."""
+    """Run calls up to the last that somebody needs; ``values`` holds the inputs.
+
+    ``begins`` are called where a unit begins.
+    """
     needs = {first: _needs(child) for first, child in children.items()}
     end = max([call + 1 for call in wanted] + list(children))
     expiring = _expiring(region, end, needs, values)
@@ -68,9 +76,10 @@ def _run(
         if index in children:
             children[index].inputs = {number: hold(values[number]) for number in needs[index]}
         if index < end:
-            if begin_unit is not None and region.tape.calls[index].unit != unit:
+            if region.tape.calls[index].unit != unit:
                 unit = region.tape.calls[index].unit
-                begin_unit(unit)
+                for begin in begins:
+                    begin(unit)
             enough = index == end - 1 and end not in children
             _run_call(region, index, values, wanted.get(index, {}), enough)
 

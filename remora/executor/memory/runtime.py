@@ -24,6 +24,7 @@ from remora.executor.memory.uncompiled import uncompiled
 from remora.executor.memory.wrapping import Wrapper, module_at, wrap
 from remora.executor.state.model_state import ModelState
 from remora.executor.state.points import PassPoints
+from remora.executor.timeline.event_log import SILENT, EventLog
 from remora.graph.model_graph import ModelGraph, ModuleCall
 
 __all__ = ["PlanRuntime"]
@@ -44,9 +45,11 @@ class PlanRuntime:
         plan: RuntimePlan,
         device: torch.device,
         mover: Mover,
+        log: EventLog = SILENT,
     ) -> None:
         self.state: ModelState | None = None
         self._mover = mover
+        self._log = log
         self.errors: dict[str, float] = {}
         self._clock = ForwardClock()
         self._model = model
@@ -90,6 +93,7 @@ class PlanRuntime:
             self._plan.window,
             self._plan.distance,
             self._new_points(),
+            self._log,
         )
         current = ForwardPass(
             self._plan,
@@ -192,7 +196,7 @@ class PlanRuntime:
         """Replay with the wrappers out of the way."""
         current, self._pass = self._pass, None
         try:
-            replay(region, self._device)
+            replay(region, self._device, self._log)
         finally:
             self._pass = current
 
