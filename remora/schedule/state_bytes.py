@@ -13,8 +13,12 @@ from remora.schedule.schedule import Placement, StatePlan
 __all__ = ["StateBytes", "streamed_storages"]
 
 _MASTER_BYTES = 4
-_QUANTISED_BLOCK = 256
 _SCALE_BYTES = 4
+
+# As torchao's optimizers keep it, small tensors as they are and others with a table of values.
+_QUANTISED_BLOCK = 256
+_SMALLEST_QUANTISED = 4096
+_VALUE_TABLE_BYTES = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +111,21 @@ class StateBytes:
         copies = self.optimizer.state_per_parameter
         elements = sum(e.num_elements for e in trained)
         if self.state.optimizer is Placement.EIGHT_BIT:
-            scales = sum(-(-e.num_elements // _QUANTISED_BLOCK) for e in trained)
-            whole = copies * (elements + _SCALE_BYTES * scales)
+            whole = copies * sum(_eight_bit_bytes(e) for e in trained)
         elif self.optimizer.master_weights:
             short = sum(e.num_elements for e in trained if self._has_master(e))
             whole = _MASTER_BYTES * (copies * elements + short)
         else:
             whole = copies * sum(e.gradient_bytes for e in trained)
         return self._shard(whole, from_stage=1)
+
+
+def _eight_bit_bytes(entry: StaticStorage) -> int:
+    """One state tensor of a weight."""
+    elements = entry.num_elements
+    if elements < _SMALLEST_QUANTISED or elements % _QUANTISED_BLOCK:
+        return entry.gradient_bytes
+    return elements + _SCALE_BYTES * (elements // _QUANTISED_BLOCK) + _VALUE_TABLE_BYTES
 
 
 def streamed_storages(statics: Sequence[StaticStorage], state: StatePlan) -> frozenset[int]:

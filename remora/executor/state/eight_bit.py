@@ -45,5 +45,6 @@ def eight_bit_optimizer(optimizer: Optimizer) -> Optimizer:
         {"params": group["params"], **{name: group[name] for name in _KEPT}}
         for group in optimizer.param_groups
     ]
-    made: Optimizer = kinds[type(optimizer)](groups)
+    defaults = {name: optimizer.defaults[name] for name in _KEPT}
+    made: Optimizer = kinds[type(optimizer)](groups, **defaults)
     return made

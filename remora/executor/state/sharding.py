@@ -67,6 +67,11 @@ class Replicas:
             for stage, modules in zip(stages, units, strict=True):
                 _shard(stage, modules, direct, mesh, gathered_often=plan.zero_stage == 3)
 
+    @property
+    def optimizer_on_host(self) -> bool:
+        """Whether the optimizer keeps its state on the host."""
+        return self._plan.optimizer is Placement.HOST
+
     def renewed(self, parameters: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:
         """Look up what has taken the place of weights of the stages.
 
@@ -128,7 +133,10 @@ class Replicas:
         in_eight_bits = self._plan.optimizer is Placement.EIGHT_BIT
         made = eight_bit_optimizer(plain) if in_eight_bits else plain
         return ZeroRedundancyOptimizer(
-            weights, optimizer_class=type(made), process_group=self._group, **arguments_of(made)
+            [dict(options) for options in made.param_groups],
+            optimizer_class=type(made),
+            process_group=self._group,
+            **arguments_of(made),
         )
 
     def _weights(self) -> list[nn.Parameter]:

@@ -89,6 +89,8 @@ def single_process(optimizer_name: str) -> Result:
 def on_replicas(rank: int, cases: dict[str, Case], folder: str) -> None:
     """Run all cases on one rank and save what came out on rank 0."""
     torch.set_num_threads(1)
+    # What torchao compiles takes seconds.
+    torch.compiler.set_stance("force_eager")
     dist.init_process_group(
         "gloo",
         init_method=f"file://{folder}/rendezvous",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,13 @@ CASES |= {
     f"zero {stage} on host": Case(StatePlan(optimizer=Placement.HOST, zero_stage=stage), "adamw")
     for stage in (0, 2, 3)
 }
+if importlib.util.find_spec("torchao") is not None:
+    CASES |= {
+        f"zero {stage} in eight bits": Case(
+            StatePlan(optimizer=Placement.EIGHT_BIT, zero_stage=stage), "adamw"
+        )
+        for stage in (1, 3)
+    }
 
 TOLERANCE = 1e-6
 
