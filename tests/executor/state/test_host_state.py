@@ -134,13 +134,12 @@ def test_weights_are_saved_and_loaded_while_they_are_away() -> None:
     with apply(model, graph, with_state(schedule(graph), streaming(graph))) as handle:
         assert all(torch.equal(v, before[n]) for n, v in model.state_dict().items())
         model.load_state_dict(other)
+        assert all(torch.equal(v, other[n]) for n, v in model.state_dict().items())
         optimizer = handle.make_optimizer(OPTIMIZERS["sgd_momentum"])
         model(*inputs).sum().backward()
         optimizer.step()
         assert all(value.numel() for value in model.state_dict().values())
-    trained = model.state_dict()
-    assert all((trained[name] - 0.1).abs().max() < 1.0 for name in other)
-    assert any(not torch.equal(trained[name], other[name]) for name in other)
+    assert all(not torch.equal(v, other[n]) for n, v in model.state_dict().items())
 
 
 def test_a_weight_that_somebody_changed_is_not_overwritten() -> None:
