@@ -17,6 +17,7 @@ from remora.graph.model_graph import GRADIENT, ModelGraph, Unit
 from remora.schedule.backward_split import BackwardSplit, Half, split_backward
 from remora.schedule.costs import CostTable
 from remora.schedule.gradient_flow import differentiable_activations, partial_gradients
+from remora.schedule.handed_gradients import handed_gradients
 from remora.schedule.parameters import StaticStorages
 from remora.schedule.rerun_lifetimes import rerun_ends
 
@@ -108,17 +109,19 @@ class Chain:
         self.costs = costs
         self.creator_unit = _creator_units(graph)
         self.readers = _readers(graph, self.creator_unit)
-        granularity = costs.allocation_granularity_bytes
-        self._num_bytes = tuple(
-            -(-s.num_bytes // granularity) * granularity for s in graph.storages
-        )
+        self._num_bytes = tuple(self._rounded(s.num_bytes) for s in graph.storages)
         self._made = _made_by_op(graph)
         self._dropped = _dropped_at(graph)
         self._added = _added_at(graph)
+        self._handed = handed_gradients(graph)
         self.units = tuple(self._unit(unit) for unit in graph.units)
         self._peaks: dict[tuple[object, ...], int] = {}
         self._splits: dict[int, BackwardSplit] = {}
         self.memo: dict[tuple[object, ...], Any] = {}
+
+    def _rounded(self, num_bytes: int) -> int:
+        granularity = self.costs.allocation_granularity_bytes
+        return -(-num_bytes // granularity) * granularity
 
     def num_bytes(self, storage: int) -> int:
         """Size of a storage as the allocator rounds it."""
@@ -162,6 +165,23 @@ class Chain:
     def made_by(self, op: int) -> tuple[int, ...]:
         """Storages that an operator makes."""
         return tuple(self._made.get(op, ()))
+
+    def handed(self, storage: int) -> tuple[int, int]:
+        """Bytes that earlier units read of a gradient, and the first of them to run."""
+        handed = self._handed.get(storage)
+        if handed is None:
+            return self.num_bytes(storage), len(self.units)
+        return min(self._rounded(handed.num_bytes), self.num_bytes(storage)), handed.next_reader
+
+    def handed_bytes(self, storage: int, first_unit: int) -> int:
+        """Bytes that are left of a gradient once the unit that made it is done.
+
+        Args:
+            storage: made in a backward.
+            first_unit: of the stage; units of earlier stages get a copy of what they read.
+        """
+        num_bytes, next_reader = self.handed(storage)
+        return num_bytes if next_reader < first_unit else self.num_bytes(storage)
 
     def added_at(self, storage: int) -> int:
         """Operator count at which a storage goes that its unit does not leave behind.

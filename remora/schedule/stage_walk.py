@@ -52,11 +52,12 @@ class StageWalk:
             self._live.add((storage, 0), self._builder.buffer(0, MemoryKind.RECEIVE), {IMPORT})
             self._current[storage] = (storage, 0)
 
-    def _add(self, key: Key, holders: set[Holder]) -> int:
+    def _add(self, key: Key, holders: set[Holder], num_bytes: int | None = None) -> int:
         what = {holder.what for holder in holders}
         kind = MemoryKind.SAVED if what & {"save", "copy", "weights"} else MemoryKind.BOUNDARY
         kind = MemoryKind.IN_FLIGHT if what == {"copy"} else kind
-        buffer = self._builder.buffer(self._chain.num_bytes(key[0]), kind)
+        size = self._chain.num_bytes(key[0]) if num_bytes is None else num_bytes
+        buffer = self._builder.buffer(size, kind)
         self._live.add(key, buffer, holders)
         return buffer
 

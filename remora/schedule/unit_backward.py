@@ -102,7 +102,8 @@ class UnitBackward(RegionReruns):
 
     def _add_backward(self, survivors: Iterable[int]) -> list[int]:
         kept = [s for s in survivors if not self._of_weight(s)]
-        return [self._add((storage, 0), {PROGRAM}) for storage in kept]
+        first = self._stage.start
+        return [self._add((s, 0), {PROGRAM}, self._chain.handed_bytes(s, first)) for s in kept]
 
     def _outlives(self, storage: int, unit: ChainUnit) -> bool:
         if self._of_weight(storage):

@@ -8,13 +8,14 @@ from collections import Counter
 from collections.abc import Collection
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from remora.graph.model_graph import ModelGraph
 from remora.hardware.hardware import Link
 from remora.schedule.lowering import lower
 from remora.schedule.program import Instruction, InstructionKind, Program, Stream
+from remora.schedule.schedule import Placement
 from remora.simulator.engine import run
 from remora.simulator.simulate import simulate
 from tests.schedule.full_plans import random_full_schedule
@@ -181,6 +182,8 @@ def _doubled(graph: ModelGraph) -> ModelGraph:
 def test_memory_scales_with_its_bytes(case: Case) -> None:
     # What master weights add does not depend on the bytes of a value.
     problem, schedule = drawn(case._replace(optimizer="adamw"))
+    # Small weights keep a state of their own type.
+    assume(schedule.state.optimizer is not Placement.EIGHT_BIT)
     graphs = dict.fromkeys(problem.graphs, _doubled(problem.graph))
     once, twice = (
         simulate(found, schedule)

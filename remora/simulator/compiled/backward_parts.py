@@ -7,6 +7,8 @@ from remora.simulator.compiled.columns import (
     BYTES,
     DEATHS,
     DROPPED_BACKWARD,
+    HANDED_BYTES,
+    HANDED_TO,
     HOLDERS,
     OUTER,
     PROGRAM,
@@ -83,10 +85,12 @@ def make_backward(live: Live, work: Work, unit: int, made: int) -> int:
         storage = chain.values[place]
         if _is_own_part(work, storage):
             continue
-        make(live, storage, 0, chain.cross[storage, SIZE])
+        apart = chain.cross[storage, HANDED_TO] < work.task.span[0]
+        size = chain.cross[storage, HANDED_BYTES if apart else SIZE]
+        make(live, storage, 0, size)
         live.instance[storage, HOLDERS] = 1
         live.instance[storage, PROGRAM] = 1
-        grown += chain.cross[storage, SIZE]
+        grown += size
     return int(grown)
 
 

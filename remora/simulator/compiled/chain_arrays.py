@@ -119,7 +119,7 @@ class _Builder:
         table, values = _ragged_table(self._rows())
         reader_start, flat_readers = _ragged_table([readers])
         return ChainArrays(
-            cross=_ints([self._cross(s) for s in order], 8),
+            cross=_ints([self._cross(s) for s in order], 10),
             num_forward=np.array([num_forward], dtype=np.int64),
             table=table,
             values=values,
@@ -171,6 +171,7 @@ class _Builder:
             readers[-1] if readers else -1,
             int(storage in self._chain.differentiable),
             self._parts.get(storage, -1),
+            *self._chain.handed(storage),
         )
 
     def _unit(self, unit: ChainUnit) -> tuple[int, ...]:
