@@ -44,8 +44,13 @@ class PipelineStep:
         self._weights.zero_grad(set_to_none=True)
 
     def resident_bytes(self) -> int:
-        """Bytes of weights, buffers, batch, receive buffers and optimizer state of this rank."""
-        state = self._optimizer.state.values() if self._optimizer is not None else ()
+        """Bytes of weights, buffers, batch, receive buffers and optimizer state of this rank.
+
+        What is on the host does not count.
+        """
+        on_host = self._pipeline.replicas.optimizer_on_host
+        kept = None if on_host else self._optimizer
+        state = kept.state.values() if kept is not None else ()
         read = self._pipeline.batch_positions()
         leaves = [
             leaf
