@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from examples import own_model, pipeline_on_paper, pipeline_training
+from examples import (
+    lightning_loop,
+    own_model,
+    pipeline_on_paper,
+    pipeline_training,
+    plain_loop,
+    transformers_trainer,
+)
 from remora.schedule.schedule import SCHEDULE_VERSION
 
 
@@ -36,3 +45,18 @@ def test_a_pipeline_trains_under_torchrun(capfd: pytest.CaptureFixture[str]) -> 
     printed = capfd.readouterr().out
     assert printed.count("loss ") == pipeline_training.STEPS
     assert "gathered 14 tensors" in printed
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+@pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
+@pytest.mark.parametrize("example", [plain_loop, transformers_trainer, lightning_loop])
+def test_loops_lose_nothing_but_memory(
+    example: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    example.main()
+    printed = capsys.readouterr().out
+    losses = re.findall(r"loss ([0-9.]+) without, ([0-9.]+) with the plan", printed)
+    assert len(losses) == example.STEPS
+    assert all(plain == planned for plain, planned in losses)
+    before, after = map(int, re.findall(r": (\d+) bytes without, (\d+) with it", printed)[0])
+    assert after < 0.6 * before
