@@ -12,6 +12,7 @@ from remora.api.model_source import ModelSource
 from remora.api.plan import Plan
 from remora.api.problem_file import problem_from_values, problem_to_values
 from remora.api.saved_model import SavedModel, saved_model
+from remora.api.timeline_values import timeline_from_values
 from remora.errors import FileFormatError, InvalidInputError, UsageError
 from remora.report.content import CandidateRow
 from remora.report.files import read_json, read_text, write_json, write_text
@@ -134,12 +135,13 @@ def read_estimate(path: Path) -> SavedEstimate:
 
 def verification_from_values(values: Mapping[str, Any]) -> Verification:
     """Read a verification from the plain values of its record."""
-    plain = values["plain"]
+    plain, timeline = values["plain"], values["timeline"]
     return Verification(
         **{
             **values,
             "measurement": _measurement(values["measurement"]),
             "plain": None if plain is None else _measurement(plain),
+            "timeline": None if timeline is None else timeline_from_values(timeline),
         }
     )
 

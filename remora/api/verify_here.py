@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from remora.api.model_source import ModelSource
 from remora.api.placement import build_on
@@ -14,11 +15,14 @@ from remora.graph.trace import trace
 from remora.schedule.schedule import Schedule
 from remora.schedule.validate import validate_for_graph
 from remora.simulator.records import Estimate, Verification
+from remora.simulator.timeline import Timeline
 from remora.zoo import Example
 
 __all__ = ["VerifyJob", "needs_ranks", "started_ranks", "verify_here"]
 
 _REPETITIONS = 5
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ def verify_here(job: VerifyJob) -> Verification | None:
 
     example = build_on(job.source, job.device_type)
     graph = _graph(job, example)
-    return verify(
+    verification = verify(
         example.model,
         example.example_inputs,
         example.loss,
@@ -91,6 +95,29 @@ def verify_here(job: VerifyJob) -> Verification | None:
         repetitions=_REPETITIONS,
         allow_lossy=job.allow_lossy,
     )
+    if verification.run_failed:
+        return verification
+    return replace(verification, timeline=_timeline(job, example, graph))
+
+
+def _timeline(job: VerifyJob, example: Example, graph: ModelGraph) -> Timeline | None:
+    """Record a step of a schedule that has just run; None if it does not run again."""
+    from remora.executor.timeline.record import record_timeline
+
+    try:
+        return record_timeline(
+            example.model,
+            example.example_inputs,
+            example.loss,
+            graph,
+            job.schedule,
+            optimizer_name=job.optimizer,
+            allow_lossy=job.allow_lossy,
+        )
+    except Exception:
+        # The verdict does not depend on the picture.
+        _log.warning("the step could not be recorded", exc_info=True)
+        return None
 
 
 def _verify_as_rank(job: VerifyJob) -> Verification | None:

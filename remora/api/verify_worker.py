@@ -15,11 +15,12 @@ from typing import Any
 
 from remora.api.model_source import ModelSource, own_error_lines
 from remora.api.rank_processes import tell_where_when_asked
+from remora.api.timeline_values import timeline_to_values
 from remora.api.verify_here import VerifyJob, verify_here
 from remora.errors import RemoraError, UsageError
 from remora.report.files import write_json
 from remora.schedule.serialize import schedule_from_json
-from remora.simulator.records import Estimate
+from remora.simulator.records import Estimate, Verification
 
 __all__ = ["answer_request", "main"]
 
@@ -50,8 +51,15 @@ def answer_request(request: dict[str, Any]) -> dict[str, Any]:
             "message": str(error),
             "own_error": [] if cause is None else own_error_lines(cause),
         }
-    values = None if verification is None else dataclasses.asdict(verification)
-    return {"kind": "verification", "verification": values}
+    return {"kind": "verification", "verification": _values(verification)}
+
+
+def _values(verification: Verification | None) -> dict[str, Any] | None:
+    if verification is None:
+        return None
+    timeline = verification.timeline
+    values = dataclasses.asdict(dataclasses.replace(verification, timeline=None))
+    return {**values, "timeline": None if timeline is None else timeline_to_values(timeline)}
 
 
 def _job(request: dict[str, Any]) -> VerifyJob:

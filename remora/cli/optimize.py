@@ -13,10 +13,9 @@ from remora.api.plan import Plan
 from remora.api.planning import Progress, check_request, make_plan, state_problem, traced_graphs
 from remora.cli.console import output, print_files, print_line, progress_shown
 from remora.cli.request import local_device, make_request, model_source, plain, units_of
-from remora.cli.verdict import print_verdict, raise_if_failed, run_verification
+from remora.cli.verdict import print_verdict, raise_if_failed, run_verification, write_timeline
 from remora.errors import InvalidInputError
-from remora.report.files import write_bytes, write_json
-from remora.report.perfetto import timeline_to_perfetto
+from remora.report.files import write_bytes
 from remora.report.png import timeline_png
 from remora.report.summary import summary_sentences
 from remora.report.tables import candidates_table
@@ -99,14 +98,14 @@ def _verified(config: DictConfig, plan: Plan, folder: Path, console: Console) ->
         progress.stage("running the schedule and the plain model")
         verification, path = run_verification(plan, plan.source, folder, config.verify_time_limit_s)
     plan = replace(plan, verification=verification)
+    write_timeline(plan, folder)
     print_verdict(console, plan.content(), verification)
     return plan, path
 
 
 def _write_pictures(plan: Plan, folder: Path) -> list[Path]:
-    timeline, picture = folder / "timeline.json", folder / "timeline.png"
-    names = [unit.name for unit in plan.problem.graph.units]
-    write_json(timeline, timeline_to_perfetto(plan.timeline, names), compact=True)
+    picture = folder / "timeline.png"
+    timeline = write_timeline(plan, folder)
     write_bytes(picture, timeline_png(plan.timeline, plan.budget_bytes))
     return [timeline, picture]
 

@@ -17,13 +17,22 @@ from remora.errors import ModelRunError, VerificationError
 from remora.hardware.local import local_device_type
 from remora.report.content import ReportContent
 from remora.report.files import write_json
+from remora.report.perfetto import timeline_to_perfetto
 from remora.report.summary import verdict_sentence
 from remora.report.tables import verdict_table
 from remora.simulator.records import Verification
 
-__all__ = ["VERIFICATION_NAME", "print_verdict", "raise_if_failed", "run_verification"]
+__all__ = [
+    "TIMELINE_NAME",
+    "VERIFICATION_NAME",
+    "print_verdict",
+    "raise_if_failed",
+    "run_verification",
+    "write_timeline",
+]
 
 VERIFICATION_NAME = "verification.json"
+TIMELINE_NAME = "timeline.json"
 
 
 def run_verification(
@@ -57,14 +66,25 @@ def run_verification(
     )
     verification = _verified(job)
     path = folder / VERIFICATION_NAME
-    values = {
-        "version": 1,
-        "passed": verification.passed,
-        "failures": verification.failures,
-        **dataclasses.asdict(verification),
-    }
-    write_json(path, values)
+    record = dataclasses.asdict(dataclasses.replace(verification, timeline=None))
+    del record["timeline"]
+    verdict = {"passed": verification.passed, "failures": verification.failures}
+    write_json(path, {"version": 1, **verdict, **record})
     return verification, path
+
+
+def write_timeline(plan: Plan, folder: Path) -> Path:
+    """Write ``timeline.json``: the simulated run, and beside it the measured one if there is one.
+
+    Args:
+        plan: what was planned.
+        folder: where the file goes.
+    """
+    path = folder / TIMELINE_NAME
+    names = [unit.name for unit in plan.problem.graph.units]
+    measured = None if plan.verification is None else plan.verification.timeline
+    write_json(path, timeline_to_perfetto(plan.timeline, names, measured), compact=True)
+    return path
 
 
 def _verified(job: VerifyJob) -> Verification:

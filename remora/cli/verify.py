@@ -21,7 +21,7 @@ from remora.api.planning import Request, check_request, state_problem, traced_gr
 from remora.api.verify_here import started_ranks
 from remora.cli.console import output, print_files, print_line, progress_shown
 from remora.cli.request import local_device, make_request, model_source, optimizer_name, units_of
-from remora.cli.verdict import print_verdict, raise_if_failed, run_verification
+from remora.cli.verdict import print_verdict, raise_if_failed, run_verification, write_timeline
 from remora.errors import FileFormatError, InvalidInputError
 from remora.hardware.local import local_device_type
 from remora.schedule.schedule import Schedule
@@ -54,7 +54,10 @@ def run(config: DictConfig) -> None:
         verification, written = run_verification(plan, source, folder, config.time_limit_s)
     plan = replace(plan, verification=verification)
     print_verdict(console, plan.content(), verification)
-    files = [written, plan.report(folder / "report.html")]
+    files = [written]
+    if verification.timeline is not None:
+        files.append(write_timeline(plan, folder))
+    files.append(plan.report(folder / "report.html"))
     print_line(console)
     print_files(console, files)
     raise_if_failed(verification)

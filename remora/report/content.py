@@ -70,6 +70,11 @@ class ReportContent:
     verification: Verification | None = field(default=None)
     world_size: int = 1
 
+    @property
+    def measured(self) -> Timeline | None:
+        """What a measured step did and when; None if it was not recorded."""
+        return None if self.verification is None else self.verification.timeline
+
 
 @dataclass(frozen=True, slots=True)
 class UnitRow:

@@ -12,7 +12,9 @@ from remora.report.content import ReportContent, unit_rows
 from remora.report.figures import MAX_SINGLE_INSTRUCTIONS, memory_figure, timeline_figure
 from remora.report.plan_words import plan_sentences, stage_cells
 from remora.report.summary import busy_cells, candidate_cells, summary_sentences, verdict_cells
+from remora.report.unit_times import unit_time_cells
 from remora.report.wording import bytes_text
+from remora.simulator.timeline import Timeline
 
 __all__ = ["report_html"]
 
@@ -56,13 +58,27 @@ def report_html(content: ReportContent) -> str:
     if content.schedule.pipeline.num_stages > 1:
         body.append(_table(*stage_cells(content)))
     body += _section("What happens to each unit", _units(content))
+    if content.measured is not None:
+        body += _beside_measured(content, content.measured)
     return _page(title, "\n".join(body), figures)
+
+
+def _beside_measured(content: ReportContent, measured: Timeline) -> list[str]:
+    names = [unit.name for unit in content.graph.units]
+    note = "<p>Each cell has the predicted time first, then that of one measured step.</p>"
+    table = _table(*unit_time_cells(content.timeline, measured, names))
+    return [
+        *_section("Measured timeline of one step", _place("measured-timeline")),
+        *_section("Predicted and measured time of each unit", note, table),
+    ]
 
 
 def _figures(content: ReportContent) -> dict[str, Any]:
     timeline = content.timeline
     names = [unit.name for unit in content.graph.units]
     figures = {"timeline": timeline_figure(timeline, names)}
+    if content.measured is not None:
+        figures["measured-timeline"] = timeline_figure(content.measured, names)
     for rank in range(len(timeline.memory)):
         figures[f"memory-{rank}"] = memory_figure(timeline, rank, content.budget_bytes)
     return figures

@@ -19,7 +19,9 @@ _STREAMS = tuple(Stream)
 _MIB = 2**20
 
 
-def timeline_to_perfetto(timeline: Timeline, unit_names: Sequence[str]) -> dict[str, Any]:
+def timeline_to_perfetto(
+    timeline: Timeline, unit_names: Sequence[str], measured: Timeline | None = None
+) -> dict[str, Any]:
     """Convert a timeline; ranks become processes, the streams they use become threads.
 
     Slices of a thread never overlap: times are whole nanoseconds. Every rank gets a counter of
@@ -29,23 +31,35 @@ def timeline_to_perfetto(timeline: Timeline, unit_names: Sequence[str]) -> dict[
     Args:
         timeline: simulated or measured run.
         unit_names: name of every unit.  # [num_units]
+        measured: of the same schedule, to be shown as more processes under the others, where
+            ``timeline`` is simulated.
 
     Returns:
         A mapping to be written as JSON; times in microseconds, memory in MiB.
     """
-    events = list(_names(timeline))
+    if measured is None:
+        events = _processes(timeline, unit_names, "")
+    else:
+        events = _processes(timeline, unit_names, ", simulated")
+        for event in _processes(measured, unit_names, ", measured"):
+            events.append(event | {"pid": event["pid"] + len(timeline.peak_bytes)})
+    return {"traceEvents": events, "displayTimeUnit": "ms"}
+
+
+def _processes(timeline: Timeline, unit_names: Sequence[str], kind: str) -> list[dict[str, Any]]:
+    events = list(_names(timeline, kind))
     events += [_slice(event, unit_names) for event in timeline.events]
     events += _arrows(timeline.events)
     for rank, samples in enumerate(timeline.memory):
         events += _memory(rank, samples)
         events += _host_memory(timeline, rank)
-    return {"traceEvents": events, "displayTimeUnit": "ms"}
+    return events
 
 
-def _names(timeline: Timeline) -> Iterator[dict[str, Any]]:
+def _names(timeline: Timeline, kind: str) -> Iterator[dict[str, Any]]:
     used = {(e.instruction.rank, e.instruction.stream) for e in timeline.events}
     for rank in range(len(timeline.peak_bytes)):
-        yield _metadata("process_name", rank, 0, {"name": f"rank {rank}"})
+        yield _metadata("process_name", rank, 0, {"name": f"rank {rank}{kind}"})
         yield _metadata("process_sort_index", rank, 0, {"sort_index": rank})
         for thread, stream in enumerate(_STREAMS):
             if (rank, stream) in used:
@@ -114,14 +128,16 @@ def _is_message(source: TimedInstruction, target: TimedInstruction) -> bool:
 def _memory(rank: int, samples: Sequence[MemorySample]) -> Iterator[dict[str, Any]]:
     # A kind that is missing from a sample would keep its last value in the viewer.
     kinds = kinds_held(samples)
-    before: Mapping[MemoryKind, int] | None = None
+    before: tuple[Mapping[MemoryKind, int], int] | None = None
     for sample in samples:
-        if sample.by_kind != before:
+        if (sample.by_kind, sample.level_bytes) != before:
             levels = {kind_text(kind): sample.by_kind.get(kind, 0) / _MIB for kind in kinds}
-            yield _counter("memory by kind (MiB)", rank, sample.time_s, levels)
+            # A measured run does not tell kinds apart.
+            if levels:
+                yield _counter("memory by kind (MiB)", rank, sample.time_s, levels)
             total = {"total": sample.level_bytes / _MIB}
             yield _counter("memory total (MiB)", rank, sample.time_s, total)
-        before = sample.by_kind
+        before = (sample.by_kind, sample.level_bytes)
 
 
 def _host_memory(timeline: Timeline, rank: int) -> Iterator[dict[str, Any]]:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Schedule
+from remora.simulator.timeline import Timeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,7 @@ class Verification:
         parameters_differ: after optimizer steps from the same state, against the plain model.
         worst_parameter: name of the parameter that differs most then; empty if none differs.
         max_parameter_difference: its largest absolute difference, relative to its largest entry.
+        timeline: what a measured step did and when; None if it was not recorded.
     """
 
     loss_differs: bool
@@ -97,6 +99,7 @@ class Verification:
     parameters_differ: bool = False
     worst_parameter: str = ""
     max_parameter_difference: float = 0.0
+    timeline: Timeline | None = None
 
     @property
     def failures(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from remora.api.model_source import ModelSource
 from remora.api.verify_process import VerifyJob, request_values, verify_in_process
 from remora.api.verify_worker import answer_request
 from remora.errors import ModelRunError
+from remora.schedule.program import InstructionKind
 from tests.api.small_models import small_plan
 
 MODULE = "tests.api.small_models"
@@ -31,6 +32,14 @@ def test_a_schedule_is_verified_in_a_process_of_its_own() -> None:
     assert verification.passed
     assert verification.measurement.status == "ok"
     assert verification.measurement.peak_memory_bytes > 0
+    assert verification.timeline is not None
+    assert verification.timeline.peak_bytes == (verification.measurement.peak_memory_bytes,)
+    units = range(len(small_plan().problem.graph.units))
+    events = [event.instruction for event in verification.timeline.events]
+    forwards = [event.unit for event in events if event.kind is InstructionKind.FORWARD]
+    backwards = [event.unit for event in events if event.kind is InstructionKind.BACKWARD]
+    assert forwards == [*units]
+    assert backwards == [*reversed(units)]
 
 
 def test_a_process_that_is_killed_is_a_result() -> None:
