@@ -26,7 +26,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Remora needs Python 3.11 or newer; name one with PYTHON=")'
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) $(TORCH_PIP_ARGS) $(TORCH)
-	$(PIP) -c constraints.txt -e ".[zoo,solvers,loops,dev]"
+	$(PIP) -c constraints.txt -e ".[zoo,solvers,loops,lowbit,dev]"
 	$(BIN)/python -m remora.simulator.compiled
 	$(BIN)/python -m remora.agents.exact
 	@touch $@

@@ -138,6 +138,9 @@ def _prepare(verbose: bool) -> None:
         # It logs a traceback of its own before a failing forward raises the same error. PyTorch
         # sets its loggers' levels when it is imported, so a level set here would be lost.
         logging.getLogger("torch._subclasses.fake_tensor").addFilter(lambda record: False)
+        # Whatever imports torchao would tell which of its kernels are for other machines.
+        for name in ("torchao", "torchao.kernel.intmm", "torch.utils._pytree"):
+            logging.getLogger(name).addFilter(lambda record: False)
 
 
 if __name__ == "__main__":
