@@ -12,6 +12,7 @@ from pathlib import Path
 from torch.distributed import run
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
+from remora.api.run_member import join_run
 from remora.report.files import write_json
 
 __all__ = ["main"]
@@ -19,6 +20,7 @@ __all__ = ["main"]
 
 def main() -> None:
     """Start the ranks and wait for them; the exit code is 1 if one of them failed."""
+    join_run()
     exit_codes, num_ranks, logs, *command = sys.argv[1:]
     options = [f"--nproc-per-node={num_ranks}", f"--log-dir={logs}", "--redirects=3"]
     try:

@@ -8,7 +8,6 @@ their own or whose parent died before.
 from __future__ import annotations
 
 import contextlib
-import faulthandler
 import json
 import os
 import signal
@@ -25,13 +24,15 @@ from typing import NoReturn
 
 from remora.api.marked_processes import MARK, end_marked, signal_marked
 from remora.api.rank_failures import Ended, failure_of, first_failure, places
+from remora.api.run_member import WHERE
 
-__all__ = ["Ended", "run_ranks", "tell_where_when_asked"]
+__all__ = ["Ended", "run_ranks"]
 
 _LAUNCHER = "remora.api.rank_launcher"
 
-_WHERE = signal.SIGUSR1
 _ANSWERED_WITHIN_S = 0.3
+
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 def run_ranks(module: str, arguments: Sequence[str], world_size: int, time_limit_s: float) -> Ended:
@@ -39,8 +40,9 @@ def run_ranks(module: str, arguments: Sequence[str], world_size: int, time_limit
 
     The processes are in sessions of their own, so an interruption from the keyboard reaches only
     this one, which ends them. Where several share the machine each gets one thread, unless
-    ``OMP_NUM_THREADS`` says otherwise. A module that calls :func:`tell_where_when_asked` lets the
-    detail of a run that takes too long say where its ranks were.
+    ``OMP_NUM_THREADS`` says otherwise. A module that calls :func:`remora.api.run_member.join_run`
+    lets the detail of a run that takes too long say where its ranks were, and ends with this
+    process even where that is killed.
 
     Args:
         module: to run; found in the same places as in this process.
@@ -80,14 +82,9 @@ def run_ranks(module: str, arguments: Sequence[str], world_size: int, time_limit
         return _ended(code, world_size, folder)
 
 
-def tell_where_when_asked() -> None:
-    """Let this process, one of a run, write its stack to standard error when it is asked to."""
-    faulthandler.register(_WHERE, all_threads=False)
-
-
 def _places(mark: str, world_size: int, folder: Path) -> list[str]:
     """Ask all processes where they are; those that cannot tell die of it, as they are about to."""
-    signal_marked(mark, _WHERE)
+    signal_marked(mark, WHERE)
     # The stacks are written within a few milliseconds, if at all.
     time.sleep(_ANSWERED_WITHIN_S)
     if world_size == 1:
@@ -115,19 +112,19 @@ def _exit_codes(folder: Path) -> Path:
 
 @contextlib.contextmanager
 def _exit_on_terminate() -> Iterator[None]:
-    """Let SIGTERM unwind this process, as an interruption does, instead of ending it on the spot.
+    """Let signals unwind this process, as an interruption does, instead of ending it on the spot.
 
     A handler of somebody else's stays.
     """
-    ours = threading.current_thread() is threading.main_thread()
-    if not ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, _exit)
+    in_main = threading.current_thread() is threading.main_thread()
+    ours = [n for n in _ENDING if in_main and signal.getsignal(n) is signal.SIG_DFL]
+    for number in ours:
+        signal.signal(number, _exit)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _exit(number: int, frame: FrameType | None) -> NoReturn:

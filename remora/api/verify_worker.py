@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from remora.api.model_source import ModelSource, own_error_lines
-from remora.api.rank_processes import tell_where_when_asked
+from remora.api.run_member import join_run
 from remora.api.timeline_values import timeline_to_values
 from remora.api.verify_here import VerifyJob, verify_here
 from remora.errors import RemoraError, UsageError
@@ -27,7 +27,7 @@ __all__ = ["answer_request", "main"]
 
 def main() -> None:
     """Read the request, write the answer."""
-    tell_where_when_asked()
+    join_run()
     request_path, answer_path = (Path(argument) for argument in sys.argv[1:3])
     request = json.loads(request_path.read_text(encoding="utf-8"))
     answer = answer_request(request)

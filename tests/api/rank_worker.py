@@ -18,13 +18,13 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from remora.api.rank_processes import tell_where_when_asked
+from remora.api.run_member import join_run
 
 WAIT_S = 120.0
 
 
 def main() -> None:
-    tell_where_when_asked()
+    join_run()
     fate, folder = sys.argv[1], Path(sys.argv[2])
     dist.init_process_group("gloo")
     rank = dist.get_rank()
@@ -67,8 +67,14 @@ def stuck(rank: int, first_two: dist.ProcessGroup) -> None:
     time.sleep(WAIT_S)
 
 
+def asleep(rank: int, first_two: dist.ProcessGroup) -> None:
+    """Nobody but the system can end this rank."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(WAIT_S)
+
+
 FATES: dict[str, Callable[[int, dist.ProcessGroup], None]] = {
-    fate.__name__: fate for fate in (well, killed, raising, hungry, stuck)
+    fate.__name__: fate for fate in (well, killed, raising, hungry, stuck, asleep)
 }
 
 

@@ -63,20 +63,28 @@ def test_a_rank_that_raises_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_parent_that_is_told_to_end_takes_all_along(
-    number: signal.Signals, tmp_path: Path
+@pytest.mark.parametrize(
+    ("number", "code", "fate"),
+    [
+        (signal.SIGTERM, 128 + signal.SIGTERM, "stuck"),
+        (signal.SIGHUP, 128 + signal.SIGHUP, "stuck"),
+        (signal.SIGINT, -signal.SIGINT, "stuck"),
+        (signal.SIGKILL, -signal.SIGKILL, "asleep"),
+    ],
+)
+def test_a_parent_that_ends_takes_all_along(
+    number: signal.Signals, code: int, fate: str, tmp_path: Path
 ) -> None:
-    code = f"from {run_ranks.__module__} import run_ranks\n"
-    code += f"run_ranks({WORKER!r}, ['stuck', {str(tmp_path)!r}], 2, {LIMIT_S})"
+    source = f"from {run_ranks.__module__} import run_ranks\n"
+    source += f"run_ranks({WORKER!r}, [{fate!r}, {str(tmp_path)!r}], 2, {LIMIT_S})"
     with living() as processes:
         parent = subprocess.Popen(
-            [sys.executable, "-c", code], start_new_session=True, stderr=subprocess.DEVNULL
+            [sys.executable, "-c", source], start_new_session=True, stderr=subprocess.DEVNULL
         )
         try:
             _wait_for(tmp_path / "rank-1")
             parent.send_signal(number)
-            assert parent.wait(30.0) == (143 if number == signal.SIGTERM else -signal.SIGINT)
+            assert parent.wait(30.0) == code
             assert processes.all_gone()
         finally:
             parent.kill()
