@@ -20,6 +20,13 @@ from remora.schedule.gradient_flow import differentiable_activations, partial_gr
 from remora.schedule.handed_gradients import handed_gradients
 from remora.schedule.parameters import StaticStorages
 from remora.schedule.rerun_lifetimes import rerun_ends
+from remora.schedule.storage_tables import (
+    added_at,
+    creator_units,
+    dropped_at,
+    made_by_op,
+    readers,
+)
 
 _NO_ARRIVALS: Mapping[int, int] = {}
 _NONE: frozenset[int] = frozenset()
@@ -107,12 +114,12 @@ class Chain:
     def __init__(self, graph: ModelGraph, costs: CostTable) -> None:
         self.graph = graph
         self.costs = costs
-        self.creator_unit = _creator_units(graph)
-        self.readers = _readers(graph, self.creator_unit)
+        self.creator_unit = creator_units(graph)
+        self.readers = readers(graph, self.creator_unit)
         self._num_bytes = tuple(self._rounded(s.num_bytes) for s in graph.storages)
-        self._made = _made_by_op(graph)
-        self._dropped = _dropped_at(graph)
-        self._added = _added_at(graph)
+        self._made = made_by_op(graph)
+        self._dropped = dropped_at(graph)
+        self._added = added_at(graph)
         self._handed = handed_gradients(graph)
         self.units = tuple(self._unit(unit) for unit in graph.units)
         self._peaks: dict[tuple[object, ...], int] = {}
@@ -362,55 +369,3 @@ class Chain:
             )
             for storage, views in names.items()
         )
-
-
-def _made_by_op(graph: ModelGraph) -> dict[int, list[int]]:
-    made: dict[int, list[int]] = {}
-    for index, storage in enumerate(graph.storages):
-        if storage.created >= 0:
-            made.setdefault(storage.created, []).append(index)
-    return made
-
-
-def _added_at(graph: ModelGraph) -> dict[int, int]:
-    """Operator counts at which a gradient is added to that of an earlier micro-batch, and goes."""
-    added: dict[int, int] = {}
-    for index, op in enumerate(graph.ops):
-        for tensor in (*op.inputs, *op.outputs):
-            storage = graph.tensors[tensor].storage
-            if graph.storages[storage].role == GRADIENT:
-                added[storage] = index + 1
-    return added
-
-
-def _dropped_at(graph: ModelGraph) -> dict[int, list[int]]:
-    dropped: dict[int, list[int]] = {}
-    for index, storage in enumerate(graph.storages):
-        if storage.created >= 0:
-            dropped.setdefault(storage.dropped, []).append(index)
-    return dropped
-
-
-def _creator_units(graph: ModelGraph) -> dict[int, int]:
-    return {
-        index: graph.ops[storage.created].unit
-        for index, storage in enumerate(graph.storages)
-        if 0 <= storage.created < graph.num_forward_ops
-    }
-
-
-def _readers(graph: ModelGraph, creator_unit: Mapping[int, int]) -> dict[int, frozenset[int]]:
-    """Units other than its maker that read or save a forward activation."""
-    readers: dict[int, set[int]] = {storage: set() for storage in creator_unit}
-    for index in range(graph.num_forward_ops):
-        op = graph.ops[index]
-        for tensor in op.inputs:
-            storage = graph.tensors[tensor].storage
-            if storage in readers and creator_unit[storage] != op.unit:
-                readers[storage].add(op.unit)
-    for unit in graph.units:
-        for saved in unit.saved:
-            storage = graph.storage_of(saved)
-            if storage in readers and creator_unit[storage] != unit.index:
-                readers[storage].add(unit.index)
-    return {storage: frozenset(units) for storage, units in readers.items()}
