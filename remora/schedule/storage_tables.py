@@ -19,7 +19,7 @@ def made_by_op(graph: ModelGraph) -> dict[int, list[int]]:
 
 
 def added_at(graph: ModelGraph) -> dict[int, int]:
-    """Return operator counts at which a gradient is added to that of an earlier micro-batch, and goes."""
+    """Return when a gradient is added to an earlier micro-batch's and goes, in operators run."""
     added: dict[int, int] = {}
     for index, op in enumerate(graph.ops):
         for tensor in (*op.inputs, *op.outputs):
