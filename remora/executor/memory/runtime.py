@@ -202,10 +202,15 @@ class PlanRuntime:
 
 
 def _refuse_transforms() -> None:
-    """PyTorch has no hooks for what is saved inside of torch.func's transforms."""
-    if torch._C._functorch.peek_interpreter_stack() is not None:
+    """PyTorch has no hooks, or wrong ones, for what is saved inside of these.
+
+    Raises:
+        UsageError: one is active.
+    """
+    forward_mode = torch.autograd.forward_ad._current_level >= 0
+    if forward_mode or torch._C._functorch.peek_interpreter_stack() is not None:
+        kind = "forward-mode differentiation" if forward_mode else "a transform of torch.func"
         raise UsageError(
-            "a model that runs by a plan was called inside of a transform of torch.func (grad, "
-            "vjp, jvp, vmap, ...), which cannot recompute or move what it saves; call "
-            "handle.remove() first, or use torch.autograd.grad"
+            f"a model that runs by a plan was called inside of {kind}, where what is saved cannot "
+            "be recomputed or moved; call handle.remove() first, or use torch.autograd.grad"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from remora.errors import InvalidInputError
 from remora.executor.memory.forward import Function
 
 __all__ = ["Wrapper", "module_at", "wrap", "wrapped_forwards"]
+
+
+Run = Callable[[Function, tuple[Any, ...], dict[str, Any]], Any]
 
 
 @dataclass(frozen=True)
@@ -41,20 +45,50 @@ class Wrapper:
             self.module.forward = self.own
 
 
-def wrap(
-    module: nn.Module,
-    path: str,
-    run: Callable[[Function, tuple[Any, ...], dict[str, Any]], Any],
-) -> Wrapper:
+def wrap(module: nn.Module, path: str, run: Run) -> Wrapper:
     """Let ``run(forward, args, kwargs)`` stand for the forward of a module."""
     own = vars(module).get("forward")
-    forward = module.forward
-
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        return run(forward, args, kwargs)
-
+    wrapped = _Wrapped(module, own, run)
     module.forward = wrapped
     return Wrapper(module, path, own, wrapped)
+
+
+class _Wrapped:
+    """Stands for the forward of one module; a copy of the module runs its own instead.
+
+    Args:
+        module: the module.
+        own: what its own dictionary held as ``forward``.
+        run: called instead of the forward.
+    """
+
+    def __init__(self, module: nn.Module, own: Function | None, run: Run) -> None:
+        # Whoever asks for the signature of the forward finds the true one.
+        functools.update_wrapper(self, module.forward, updated=())
+        self._forward: Function = module.forward
+        self._module = module
+        self._own = own
+        self._run = run
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._run(self._forward, args, kwargs)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Function:
+        if self._own is not None:
+            own: Function = copy.deepcopy(self._own, memo)
+            return own
+        forward: Function = type(self._module).forward.__get__(copy.deepcopy(self._module, memo))
+        return forward
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        if self._own is not None:
+            return _itself, (self._own,)
+        # A module that is being read from a file has only the forward of its class yet.
+        return getattr, (self._module, "forward")
+
+
+def _itself(function: Function) -> Function:
+    return function
 
 
 @contextlib.contextmanager

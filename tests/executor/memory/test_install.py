@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
+import inspect
+import io
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -61,6 +65,34 @@ def test_a_forward_that_was_replaced_before_is_put_back() -> None:
     with apply(model, graph, schedule(graph, Action.RECOMPUTE)):
         assert vars(model.blocks[0])["forward"] is not own
     assert vars(model.blocks[0])["forward"] is own
+
+
+def _with_a_file(model: nn.Module) -> nn.Module:
+    file = io.BytesIO()
+    torch.save(model, file)
+    file.seek(0)
+    found: nn.Module = torch.load(file, weights_only=False)
+    return found
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, _with_a_file])
+@pytest.mark.parametrize("replaced", [False, True])
+def test_copies_of_a_planned_model_are_plain(
+    copied: Callable[[nn.Module], nn.Module], replaced: bool
+) -> None:
+    model, inputs, graph = chain(3)
+    if replaced:
+        model.blocks[1].forward = model.blocks[1].forward
+    with apply(model, graph, schedule(graph, Action.RECOMPUTE)):
+        other = copied(model)
+        assert inspect.signature(model.forward) == inspect.signature(other.forward)
+        other(*inputs).sum().backward()
+        assert model.calls() == [0, 0, 0]
+        assert other.calls() == [1, 1, 1]
+        assert all(p.grad is None for p in model.parameters())
+    with apply(other, graph, schedule(graph, Action.RECOMPUTE)):
+        other(*inputs).sum().backward()
+        assert other.calls() == [3, 3, 3]
 
 
 def test_removing_under_another_wrapper_is_refused() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from remora.errors import UsageError
 from remora.executor.memory.install import apply
@@ -147,6 +150,54 @@ def _twice_differentiated(model: nn.Module) -> None:
     (loss + slope.square().sum()).backward()
 
 
+def _in_another_thread(model: nn.Module) -> None:
+    (x,) = batches(1)
+    loss = model(x).square().mean()
+    thread = threading.Thread(target=loss.backward)
+    thread.start()
+    thread.join()
+
+
+def _a_forward_that_fails(model: nn.Module) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError
+
+    (x,) = batches(1)
+    hook = model.get_submodule("blocks.2").register_forward_pre_hook(fail)
+    with contextlib.suppress(ValueError):
+        model(x)
+    hook.remove()
+    model(x).square().mean().backward()
+
+
+def _double_gradient(parameter: Tensor) -> None:
+    assert parameter.grad is not None
+    parameter.grad.mul_(2)
+
+
+def _hooked(model: nn.Module) -> None:
+    (x,) = batches(1)
+    hooks = [
+        model.get_submodule("blocks.1").register_forward_hook(lambda m, i, o: 1.5 * o),
+        model.get_submodule("blocks.0.inner").register_forward_pre_hook(lambda m, i: i[0] + 1),
+        model.get_submodule("blocks.1.norm").register_full_backward_hook(
+            lambda m, i, o: tuple(None if g is None else 2 * g for g in i)
+        ),
+    ]
+    for parameter in model.parameters():
+        hooks.append(parameter.register_hook(lambda g: 3 * g))
+        hooks.append(parameter.register_post_accumulate_grad_hook(_double_gradient))
+    model(x).square().mean().backward()
+    for hook in hooks:
+        hook.remove()
+
+
+def _in_double_precision(model: nn.Module) -> None:
+    (x,) = batches(1)
+    model.double()
+    model(x.double()).square().mean().backward()
+
+
 def _some_gradients(model: nn.Module) -> None:
     (x,) = batches(1)
     some = list(model.parameters())[::2]
@@ -190,6 +241,10 @@ LOOPS: tuple[Callable[[nn.Module], None], ...] = (
     _other_sizes,
     _retained,
     _twice_differentiated,
+    _in_another_thread,
+    _a_forward_that_fails,
+    _hooked,
+    _in_double_precision,
     _some_gradients,
     _frozen,
     _functional,
@@ -222,6 +277,16 @@ def test_transforms_of_functions_are_refused(name: str) -> None:
             assert torch.equal(torch.func.vmap(model)(x[None])[0], model(x))
     again = torch.func.grad(loss)(weights)
     assert all(torch.equal(plain[key], again[key]) for key in weights)
+
+
+@every_plan
+def test_forward_mode_is_refused(name: str) -> None:
+    model, graph = make_model()
+    (x,) = batches(1)
+    with apply(model, graph, plan_of(graph, name)), forward_ad.dual_level():
+        dual = forward_ad.make_dual(x, torch.ones_like(x))
+        with pytest.raises(UsageError, match="inside of forward-mode differentiation"):
+            model(dual)
 
 
 @pytest.mark.parametrize("name", ["recompute", "nested"])
