@@ -10,6 +10,7 @@ from remora.api.budget import BudgetKind, parse_budget
 from remora.api.loops.randomness import randomness_kept
 from remora.errors import InvalidInputError
 from remora.graph.loss import ExampleInputs, LossFunction
+from remora.schedule.schedule import StatePlan
 
 if TYPE_CHECKING:
     import torch
@@ -88,6 +89,7 @@ class PlannedTraining:
 
         Raises:
             InfeasibleError: nothing fits the budget.
+            InvalidInputError: the plan moves more than saved tensors, or is for several devices.
             TraceError: the model cannot be traced.
         """
         from remora.api.planning import optimize
@@ -99,6 +101,11 @@ class PlannedTraining:
                 options = {"optimizer": wanted.optimizer, "loss": wanted.loss, **self._options}
                 memory = self._budget(model, wanted.accumulates)
                 self.plan = optimize(model, wanted.example_inputs, memory, **options)
+        if self.plan.schedule.state != StatePlan():
+            raise InvalidInputError(
+                "the plan says where optimizer state or weights live, and the trainer has made its "
+                "optimizer already; allowed: a plan made with move_state=False"
+            )
         self._handle = self.plan.apply(model)
 
     def end(self) -> None:

@@ -99,6 +99,10 @@ class RemoraCallback(TrainerCallback):  # type: ignore[misc]
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Restore the model."""
+        self.remove()
+
+    def remove(self) -> None:
+        """Restore the model, also after a training that failed; a second call does nothing."""
         self._training.end()
 
 

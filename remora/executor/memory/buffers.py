@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from remora.graph.model_graph import Unit
 
-__all__ = ["BufferSlot", "buffer_slots", "replay_buffers", "snapshot"]
+__all__ = ["BufferSlot", "buffer_slots", "replay_buffers", "snapshot", "storages_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,11 @@ def snapshot(slots: Sequence[BufferSlot]) -> dict[BufferSlot, Tensor]:
         # A norm that is not in training computes with its statistics.
         if slot.read or not slot.module.training
     }
+
+
+def storages_of(slots: Sequence[BufferSlot]) -> frozenset[int]:
+    """Addresses of the storages behind the buffers."""
+    return frozenset(_buffer(slot).untyped_storage()._cdata for slot in slots)
 
 
 @contextlib.contextmanager

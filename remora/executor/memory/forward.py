@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from remora.executor.memory.ambient import current_ambient, random_state
-from remora.executor.memory.buffers import BufferSlot, snapshot
+from remora.executor.memory.buffers import BufferSlot, snapshot, storages_of
 from remora.executor.memory.call_log import CallLog
 from remora.executor.memory.call_recorder import CallRecorder
 from remora.executor.memory.nesting import output_leaves
@@ -195,7 +195,13 @@ class ForwardPass:
         spec = self._plan.partial[unit]
         log = CallLog(spec.expected, self._device)
         self._partial = PartialUnit(
-            spec.label, unit, self._timeline, log, self._device, self._errors
+            spec.label,
+            unit,
+            self._timeline,
+            log,
+            self._device,
+            self._errors,
+            storages_of(self._slots[unit]),
         )
         if spec.recomputes and self._recorder is not None:
             self._recorder.start(log)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from remora.executor.memory.call_log import CallLog
 from remora.executor.memory.compression import CompressedStorage, can_hold
-from remora.executor.memory.layout import Layout, is_plain, layout_of
+from remora.executor.memory.layout import Layout, bytes_of, is_plain, layout_of
 from remora.executor.memory.offload import OffloadTimeline
 from remora.executor.memory.rerun import Rerun, StorageSource, rerun, rerun_plan
 from remora.schedule.closure import Closure, closure_of
@@ -110,6 +110,7 @@ class PartialUnit:
         log: its calls, if anything is recomputed; it numbers the storages in any case.
         device: of the model.
         errors: receives the compression error of saved tensors that are not in it, by name.
+        changing: addresses of the storages of buffers that every forward of the unit changes.
     """
 
     def __init__(
@@ -120,9 +121,11 @@ class PartialUnit:
         log: CallLog,
         device: torch.device,
         errors: dict[str, float],
+        changing: frozenset[int] = frozenset(),
     ) -> None:
         self._label = label
         self._unit = unit
+        self._changing = changing
         self._timeline = timeline
         self._log: CallLog | None = log
         self._device = device
@@ -238,4 +241,8 @@ class PartialUnit:
                 f"{self._label} does not run as it was traced, and a tensor that its "
                 "recomputation needs is gone"
             )
+        storage = tensor.untyped_storage()
+        if storage._cdata in self._changing and not scratch:
+            # The next forward may come before the backward.
+            tensor = bytes_of(storage.clone())
         return KeptStorage(tensor, self._label, scratch)

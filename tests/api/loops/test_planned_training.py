@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler
 from remora.api.loops.example_batch import example_batch
 from remora.api.loops.planned_training import PlannedTraining, TrainingStep, optimizer_name
 from remora.errors import InvalidInputError, MissingExtraError
+from remora.schedule.schedule import Placement, StatePlan
 from tests.api.small_models import make_stack, small_plan
 
 LIBRARIES = {"RemoraCallback": "transformers", "RemoraLightningCallback": "lightning"}
@@ -51,6 +53,17 @@ def test_planning_draws_no_random_numbers() -> None:
     training.begin(model, step)
     training.end()
     training.end()
+    assert "forward" not in vars(model)
+
+
+def test_plans_that_move_the_state_are_refused() -> None:
+    model, inputs = make_stack()
+    plan = small_plan()
+    state = StatePlan(optimizer=Placement.HOST)
+    moved = dataclasses.replace(plan, schedule=dataclasses.replace(plan.schedule, state=state))
+    training = PlannedTraining(None, moved, {})
+    with pytest.raises(InvalidInputError, match="move_state=False"):
+        training.begin(model, lambda: TrainingStep(inputs, "adamw", accumulates=False))
     assert "forward" not in vars(model)
 
 

@@ -162,6 +162,12 @@ def test_what_no_plan_can_live_with_is_refused(
     assert not _is_planned(trainer.model)
 
 
+def test_sharded_training_is_refused(tmp_path: Path) -> None:
+    arguments = TrainingArguments(str(tmp_path), use_cpu=True, report_to="none", fsdp=True)
+    with pytest.raises(InvalidInputError, match="fsdp of TrainingArguments is on"):
+        RemoraCallback("range:0.5").on_train_begin(arguments, None, None, model=_model())
+
+
 def test_checkpointing_of_the_model_itself_is_refused(tmp_path: Path) -> None:
     trainer = _trainer(tmp_path, RemoraCallback("range:0.5", **OPTIONS))
     trainer.model.activation_checkpointing_enable()
@@ -174,4 +180,20 @@ def test_a_budget_that_nothing_fits_ends_before_training(tmp_path: Path) -> None
     with pytest.raises(InfeasibleError):
         trainer.train()
     assert trainer.state.global_step == 0
+    assert not _is_planned(trainer.model)
+
+
+class Interrupts(TrainerCallback):
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        raise RuntimeError("no power")
+
+
+def test_a_training_that_failed_is_restored_on_request(tmp_path: Path) -> None:
+    callback = RemoraCallback("range:0.3", **OPTIONS)
+    trainer = _trainer(tmp_path, callback)
+    trainer.add_callback(Interrupts())
+    with pytest.raises(RuntimeError, match="no power"):
+        trainer.train()
+    assert _is_planned(trainer.model)
+    callback.remove()
     assert not _is_planned(trainer.model)

@@ -11,10 +11,22 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
+from torch.nn.utils.parametrizations import spectral_norm
 
 from remora.errors import UsageError
 from remora.executor.memory.install import apply
-from tests.executor.memory.loops import BATCH, PLANS, batches, compare, make_model, plan_of
+from remora.graph.trace import trace
+from tests.executor.memory.loops import (
+    BATCH,
+    LENGTH,
+    PLANS,
+    batches,
+    compare,
+    make_model,
+    outcome,
+    plan_of,
+    unequal,
+)
 
 every_plan = pytest.mark.parametrize("name", PLANS)
 
@@ -343,3 +355,26 @@ def test_training_goes_on_from_a_checkpoint(name: str, tmp_path: Path) -> None:
 
     different, _ = compare(name, interrupted)
     assert different == []
+
+
+def _with_spectral_norm() -> nn.Module:
+    model, _ = make_model()
+    torch.manual_seed(8)
+    spectral_norm(model.get_submodule("blocks.2.outer"))
+    return model
+
+
+@every_plan
+def test_buffers_that_every_forward_changes(name: str) -> None:
+    units = [f"blocks.{index}" for index in range(LENGTH)]
+    model, graph = _with_spectral_norm(), trace(_with_spectral_norm(), batches(1), units=units)
+    first, second = batches(2)
+
+    def loop(model: nn.Module) -> None:
+        for x in (first, second):
+            model(x).square().mean().backward()
+        (model(first) - model(second)).square().mean().backward()
+
+    plain = outcome(_with_spectral_norm(), loop)
+    with apply(model, graph, plan_of(graph, name)):
+        assert unequal(plain, outcome(model, loop)) == []
