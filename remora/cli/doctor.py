@@ -27,6 +27,8 @@ _CORE = (
 _EXTRAS = (
     ("transformers", "zoo", "language and vision models of the zoo"),
     ("neuraloperator", "zoo", "model fno2d"),
+    ("accelerate", "loops", "training by the Trainer of transformers"),
+    ("lightning", "loops", "training by the Trainer of Lightning"),
     ("highspy", "solvers", "exact joint schedules by integer programming"),
     ("ortools", "solvers", "exact joint schedules by constraint programming"),
     ("hydra-submitit-launcher", "slurm", "multiruns on a Slurm cluster"),
