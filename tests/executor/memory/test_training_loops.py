@@ -122,6 +122,7 @@ def _evaluated_before_the_backward(model: nn.Module) -> None:
     with torch.no_grad():
         model(other)
     loss.backward()
+    assert not any(module.training for module in model.modules())
     model.train()
 
 
