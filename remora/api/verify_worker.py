@@ -31,9 +31,12 @@ def main() -> None:
     request_path, answer_path = (Path(argument) for argument in sys.argv[1:3])
     request = json.loads(request_path.read_text(encoding="utf-8"))
     answer = answer_request(request)
-    # An error that one rank alone met leaves the others to die of its absence.
-    if os.environ.get("RANK", "0") == "0" or answer["kind"] != "verification":
+    failed = answer["kind"] != "verification"
+    if failed or os.environ.get("RANK", "0") == "0":
         write_json(answer_path, answer)
+    if failed:
+        # The others may be waiting for this rank, and are ended.
+        sys.exit(1)
 
 
 def answer_request(request: dict[str, Any]) -> dict[str, Any]:

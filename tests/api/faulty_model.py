@@ -15,14 +15,14 @@ from torch._subclasses import FakeTensor
 from remora.api.marked_processes import MARK
 
 BATCH, WIDTH = 32, 64
-WAIT_S = 300.0
+WAIT_S = 600.0
 
 
 class Block(nn.Module):
     """What it does to its process: nothing, or the last block of the last rank fails.
 
     Args:
-        fault: ``none``, ``kill``, ``hang``, ``hunger`` or ``error``.
+        fault: ``none``, ``kill``, ``hang``, ``hunger`` or ``error``; others matter elsewhere.
         reached: a file that it makes before.
     """
 
@@ -42,6 +42,8 @@ class Block(nn.Module):
 
 def make_faulty(fault: str = "none", reached: str = "") -> tuple[nn.Module, tuple[Tensor, ...]]:
     torch.manual_seed(0)
+    if fault == "build" and _on_last_rank():
+        raise KeyError("no such weights here")
     blocks = [Block("none", "") for _ in range(4)]
     return nn.Sequential(*blocks, Block(fault, reached)), (torch.rand(BATCH, WIDTH),)
 

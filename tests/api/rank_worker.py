@@ -20,7 +20,8 @@ import torch.distributed as dist
 
 from remora.api.run_member import join_run
 
-WAIT_S = 120.0
+WAIT_S = 600.0
+"""Longer than a test may take, so that nobody is gone of itself."""
 
 
 def main() -> None:

@@ -91,6 +91,18 @@ def test_a_run_that_dies_is_recorded(
 
 
 @pytest.mark.slow
+def test_a_model_that_one_rank_cannot_build_is_told(
+    plan_folder: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = plan_folder(2)
+    with living() as processes:
+        assert main(_arguments(plan, "build")) == 5
+        assert processes.all_gone()
+    assert "KeyError: 'no such weights here'" in capsys.readouterr().err.splitlines()
+    assert not Path("run").exists()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("world_size", [1, 2])
 def test_a_run_that_hangs_is_recorded(world_size: int, plan_folder: Folder) -> None:
     for limit_s in (15.0, 60.0):
