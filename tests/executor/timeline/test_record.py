@@ -26,6 +26,7 @@ from remora.zoo.example import Example
 from remora.zoo.registry import build_target
 from tests.executor.memory.plans import random_schedule, run_steps, schedule
 from tests.executor.memory.toys import Chain, chain
+from tests.executor.state.plans import streaming, with_state
 from tests.executor.test_peak import peak_problem
 from tests.zoo.model_files import load
 
@@ -97,6 +98,19 @@ def test_compressed_tensors_are_restored_before_their_backward() -> None:
         restored = labels.index((InstructionKind.RESTORE, unit))
         assert restored < labels.index((InstructionKind.BACKWARD, unit))
         assert restored > labels.index((InstructionKind.BACKWARD, unit + 1))
+
+
+def test_steps_with_the_state_on_the_host_are_recorded() -> None:
+    model, inputs, graph = chain(3)
+    plan = with_state(schedule(graph, Action.RECOMPUTE), streaming(graph))
+    weights = [p.detach().clone() for p in model.parameters()]
+    recorded = record_timeline(model, inputs, None, graph, plan)
+    assert all(map(torch.equal, weights, model.parameters()))
+    kinds = [kind for kind, *_ in _labels(recorded)]
+    units = len(graph.units)
+    assert kinds[:units] == [InstructionKind.FORWARD] * units
+    assert kinds.count(InstructionKind.BACKWARD) == units
+    assert kinds[-1] is InstructionKind.OPTIMIZER
 
 
 def test_the_model_is_left_as_it_was() -> None:
