@@ -10,7 +10,7 @@ from benchmarks.gpu_campaign.campaign import run_campaign
 from benchmarks.gpu_campaign.machine import about_machine
 from benchmarks.gpu_campaign.parts import REAL, TINY, parts_of
 from benchmarks.gpu_campaign.results import Results
-from remora.errors import InvalidInputError, RemoraError, UnknownNameError
+from remora.errors import InvalidInputError, RemoraError, UnknownNameError, UsageError
 
 __all__ = ["main"]
 
@@ -46,7 +46,7 @@ def main(words: list[str]) -> int:
     except KeyboardInterrupt:
         print(f"interrupted; {values['out']} holds what was done until then", file=sys.stderr)
         return 130
-    except OSError as error:
+    except (OSError, UsageError) as error:
         print(f"gpu_campaign: the results could not be written: {error}", file=sys.stderr)
         return 5
     if left:

@@ -80,7 +80,7 @@ class Results:
         """Write all files.
 
         Raises:
-            OSError: there is no room; files that were there before are as they were.
+            OSError, UsageError: there is no room; files that were there before are as they were.
         """
         self.dataset.save()
         states = {name: state.values() for name, state in self.parts.items()}

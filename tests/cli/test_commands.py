@@ -224,7 +224,7 @@ def test_training_shows_its_progress_and_a_comparison(
 PIPELINE = [*STACK, "hardware=4xa100", "world_size=2", "agent=greedy", "memory=range:0.5"]
 
 
-def test_a_pipeline_is_planned_and_not_run(
+def test_a_pipeline_is_planned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["optimize", *PIPELINE, "micro_batches=4", "out=run"]) == 0
@@ -235,12 +235,21 @@ def test_a_pipeline_is_planned_and_not_run(
     assert plan.problem.micro_batches == 4
     assert plan.estimate.peak_memory_bytes <= plan.budget_bytes
     assert {path.name for path in (tmp_path / "run").iterdir()} == FILES
-    monkeypatch.setattr("remora.cli.verify.trace", None)
-    assert main(["verify", "schedule=run"]) == 2
-    assert "allowed to run: one device and the whole batch" in capsys.readouterr().err
+    monkeypatch.setattr("remora.cli.verify.build_to_trace", None)
+    assert main(["verify", "schedule=run", *STACK, "world_size=3"]) == 2
+    assert "world_size is 3; allowed for a schedule of 2 ranks" in capsys.readouterr().err
     monkeypatch.setattr("remora.cli.optimize.build_to_trace", None)
     assert main(["optimize", *PIPELINE, "verify=true"]) == 2
-    assert "verify is true, world_size is 2" in capsys.readouterr().err
+    assert "verify is true and hardware is '4xa100'" in capsys.readouterr().err
+
+
+def test_a_pipeline_is_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wanted = [*STACK, "world_size=2", "micro_batches=4", "agent=greedy", "memory=range:0.7"]
+    assert main(["optimize", *wanted, "verify=true", "out=run"]) == 0
+    assert "verified: loss, gradients, buffers" in capsys.readouterr().out
+    record = json.loads((tmp_path / "run" / "verification.json").read_text())
+    assert record["passed"]
+    assert len(record["measurement"]["peak_by_rank_bytes"]) == 2
 
 
 def test_the_front_of_a_pipeline_does_not_rise(tmp_path: Path) -> None:
