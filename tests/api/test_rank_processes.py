@@ -27,6 +27,7 @@ def _run(fate: str, folder: Path, ranks: int = 2, limit_s: float = LIMIT_S) -> E
     return ended
 
 
+@pytest.mark.slow
 def test_a_rank_that_is_killed_is_named(tmp_path: Path) -> None:
     ended = _run("killed", tmp_path)
     assert ended.status == "out_of_memory"
