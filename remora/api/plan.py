@@ -125,14 +125,15 @@ class Plan:
         from remora.executor.pipeline.rank_training import training_on_ranks
 
         loss = loss or self.loss
-        check_graph(self.schedule, model, example_inputs, loss, self.units)
+        device_type = self.problem.hardware.device_type
+        check_graph(self.schedule, model, example_inputs, loss, self.units, device_type)
         return training_on_ranks(
             model,
             example_inputs,
             loss,
             self.problem.graphs[self.schedule.pipeline.micro_batches],
             self.schedule,
-            self.problem.hardware.device_type,
+            device_type,
             seed=seed,
         )
 
@@ -239,13 +240,19 @@ def check_graph(
     example_inputs: ExampleInputs,
     loss: LossFunction | None,
     units: tuple[str, ...] | None,
+    device_type: str | None = None,
 ) -> None:
     """Trace the model and refuse a schedule that was made for another one.
+
+    The model may be elsewhere than on the type of device that it is traced for.
 
     Raises:
         FileFormatError: the hashes of the graphs differ.
     """
-    graph = trace(model, example_inputs, loss, units)
+    import torch
+
+    device = None if device_type is None else torch.device(device_type)
+    graph = trace(model, example_inputs, loss, units, device=device)
     if graph.content_hash != schedule.graph_hash:
         raise FileFormatError(
             f"the schedule belongs to another model or batch: its graph is "

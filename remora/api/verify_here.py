@@ -6,6 +6,8 @@ import logging
 import os
 from dataclasses import dataclass, replace
 
+import torch
+
 from remora.api.model_source import ModelSource
 from remora.api.placement import build_on
 from remora.errors import FileFormatError, InvalidInputError
@@ -130,12 +132,13 @@ def _verify_as_rank(job: VerifyJob) -> Verification | None:
         raise InvalidInputError(
             f"world_size is {job.world_size}; allowed here: {started}, since so many ranks run"
         )
-    example = build_on(job.source, "cpu")
-    whole = _graph(job, example)
-    validate_for_graph(whole, job.schedule, job.allow_lossy)
-    graph = _micro_batch_graph(job, example, whole)
-    check_runs_on_ranks(example.model, graph, job.schedule, job.world_size)
     device = rank_device(job.device_type)
+    # Only the stages of this rank go to its device.
+    example = build_on(job.source, "cpu")
+    whole = _graph(job, example, device)
+    validate_for_graph(whole, job.schedule, job.allow_lossy)
+    graph = _micro_batch_graph(job, example, whole, device)
+    check_runs_on_ranks(example.model, graph, job.schedule, job.world_size)
     with joined_ranks(device, job.time_limit_s):
         return verify_on_ranks(
             example.model,
@@ -151,8 +154,9 @@ def _verify_as_rank(job: VerifyJob) -> Verification | None:
         )
 
 
-def _graph(job: VerifyJob, example: Example) -> ModelGraph:
-    graph = trace(example.model, example.example_inputs, example.loss, job.units)
+def _graph(job: VerifyJob, example: Example, device: torch.device | None = None) -> ModelGraph:
+    inputs = example.example_inputs
+    graph = trace(example.model, inputs, example.loss, job.units, device=device)
     if job.schedule.graph_hash != graph.content_hash:
         raise FileFormatError(
             f"the schedule belongs to another model or batch: its graph is "
@@ -161,7 +165,9 @@ def _graph(job: VerifyJob, example: Example) -> ModelGraph:
     return graph
 
 
-def _micro_batch_graph(job: VerifyJob, example: Example, whole: ModelGraph) -> ModelGraph:
+def _micro_batch_graph(
+    job: VerifyJob, example: Example, whole: ModelGraph, device: torch.device
+) -> ModelGraph:
     count = job.schedule.pipeline.micro_batches
     if count == 1:
         return whole
@@ -171,4 +177,4 @@ def _micro_batch_graph(job: VerifyJob, example: Example, whole: ModelGraph) -> M
             f"pipeline.micro_batches is {count}; allowed: divisors of the batch of {batch}"
         )
     part = with_batch(example.example_inputs, batch // count)
-    return trace(example.model, part, example.loss, job.units)
+    return trace(example.model, part, example.loss, job.units, device=device)

@@ -47,10 +47,17 @@ def _num_bytes(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
 
 
 @contextlib.contextmanager
-def fake_parameters(model: nn.Module, mode: FakeTensorMode) -> Iterator[None]:
+def fake_parameters(
+    model: nn.Module, mode: FakeTensorMode, device: torch.device | None = None
+) -> Iterator[None]:
     """Replace parameters by fake ones and buffers by copies while the context is open.
 
     Every attribute that a forward sets on a module (a cached table, say) is put back as well.
+
+    Args:
+        model: the module.
+        mode: of the fake tensors.
+        device: where the stand-ins seem to be; None leaves each where it is.
     """
     modules = list(model.modules())
     attributes = [dict(vars(module)) for module in modules]
@@ -58,8 +65,8 @@ def fake_parameters(model: nn.Module, mode: FakeTensorMode) -> Iterator[None]:
     buffers = [dict(module._buffers) for module in modules]
     memo: dict[int, Tensor] = {}
     for module in modules:
-        _replace(module._parameters, mode, memo)
-        _replace(module._buffers, mode, memo)
+        _replace(module._parameters, mode, memo, device)
+        _replace(module._buffers, mode, memo, device)
     try:
         yield
     finally:
@@ -70,12 +77,17 @@ def fake_parameters(model: nn.Module, mode: FakeTensorMode) -> Iterator[None]:
             _restore(module._buffers, buffers[position])
 
 
-def _replace(table: dict[str, Any], mode: FakeTensorMode, memo: dict[int, Tensor]) -> None:
+def _replace(
+    table: dict[str, Any],
+    mode: FakeTensorMode,
+    memo: dict[int, Tensor],
+    device: torch.device | None,
+) -> None:
     for name, tensor in table.items():
         if tensor is None:
             continue
         if id(tensor) not in memo:
-            memo[id(tensor)] = _stand_in(tensor, mode)
+            memo[id(tensor)] = _stand_in(tensor, mode, device)
         table[name] = memo[id(tensor)]
 
 
@@ -84,29 +96,31 @@ def _restore(table: dict[str, Any], saved: dict[str, Any]) -> None:
     table.update(saved)
 
 
-def _stand_in(tensor: Tensor, mode: FakeTensorMode) -> Tensor:
+def _stand_in(tensor: Tensor, mode: FakeTensorMode, device: torch.device | None) -> Tensor:
     if isinstance(tensor, nn.Parameter):
-        fake = fake_tensor(tensor.detach(), mode)
+        fake = fake_tensor(tensor.detach(), mode, device)
         return nn.Parameter(fake, requires_grad=tensor.requires_grad)
-    copy: Tensor = real_copy(tensor, mode)
+    copy: Tensor = real_copy(tensor, mode, device)
     return copy
 
 
-def fake_tensor(tensor: Tensor, mode: FakeTensorMode) -> Tensor:
+def fake_tensor(tensor: Tensor, mode: FakeTensorMode, device: torch.device | None = None) -> Tensor:
     """A fake tensor of the same layout; one on the meta device becomes a CPU one."""
-    if not tensor.is_meta:
+    if not tensor.is_meta and device in (None, tensor.device):
         fake: Tensor = mode.from_tensor(tensor)
         return fake
+    where = torch.device("cpu") if device is None else device
     with mode:
-        return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cpu")
+        return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=where)
 
 
-def real_copy(leaf: Any, mode: FakeTensorMode) -> Any:
+def real_copy(leaf: Any, mode: FakeTensorMode, device: torch.device | None = None) -> Any:
     """A copy of a real tensor; a fake one where there are no values; other leaves as they are."""
     if not isinstance(leaf, Tensor) or isinstance(leaf, FakeTensor):
         return leaf
     if leaf.is_meta:
-        return fake_tensor(leaf, mode)
-    copy = torch.empty_strided(leaf.shape, leaf.stride(), dtype=leaf.dtype, device=leaf.device)
+        return fake_tensor(leaf, mode, device)
+    where = leaf.device if device is None else device
+    copy = torch.empty_strided(leaf.shape, leaf.stride(), dtype=leaf.dtype, device=where)
     copy.copy_(leaf.detach())
     return copy.requires_grad_(leaf.requires_grad)

@@ -37,6 +37,7 @@ def trace(
     loss: LossFunction | None = None,
     units: Sequence[str] | None = None,
     model_name: str = "",
+    device: torch.device | None = None,
 ) -> ModelGraph:
     """Trace one training step of ``model`` on one example batch.
 
@@ -50,6 +51,7 @@ def trace(
         loss: function of the output that returns a scalar; see :func:`resolve_loss`.
         units: module paths that begin units, instead of those found.
         model_name: name kept in the graph.
+        device: where the step will run, if the model is elsewhere.
 
     Raises:
         TraceError: the step cannot be traced; names the module and the operator.
@@ -57,7 +59,7 @@ def trace(
     """
     loss_function = resolve_loss(loss)
     try:
-        recording = _record_fake(model, example_inputs, loss_function)
+        recording = _record_fake(model, example_inputs, loss_function, device)
         return _graph(recording, model, units, model_name, "fake", ())
     except _RETRY_WITH_REAL as reason:
         if any(p.is_meta for p in model.parameters()):
@@ -80,11 +82,16 @@ def _graph(
     return assemble(recording, markers, model_name or type(model).__name__, traced_with, notes)
 
 
-def _record_fake(model: nn.Module, example_inputs: ExampleInputs, loss: LossFunction) -> Recording:
+def _record_fake(
+    model: nn.Module,
+    example_inputs: ExampleInputs,
+    loss: LossFunction,
+    device: torch.device | None,
+) -> Recording:
     mode = FakeTensorMode(allow_non_fake_inputs=True)
-    inputs = tree_map(lambda leaf: real_copy(leaf, mode), example_inputs)
+    inputs = tree_map(lambda leaf: real_copy(leaf, mode, device), example_inputs)
     with (
-        fake_parameters(model, mode),
+        fake_parameters(model, mode, device),
         torch.random.fork_rng(),
         warnings.catch_warnings(),
         mode,

@@ -91,7 +91,7 @@ def record_forward(
     micro_batch: ExampleInputs,
     loss: LossFunction | None,
     graph: ModelGraph,
-    device_type: str = "cpu",
+    device: torch.device,
 ) -> ForwardTape:
     """Record a forward on stand-ins for the model's tensors, which takes no memory.
 
@@ -100,16 +100,16 @@ def record_forward(
         micro_batch: an example of one micro-batch.
         loss: of the output; None for the default.
         graph: of the model, traced on such a micro-batch.
-        device_type: where it will run.
+        device: where it will run.
 
     Raises:
         InvalidInputError: the model lacks a module of the graph, or its code does not run in the
             order of the graph.
     """
     mode = FakeTensorMode(allow_non_fake_inputs=True)
-    inputs = pytree.tree_map(lambda leaf: real_copy(leaf, mode), micro_batch)
+    inputs = pytree.tree_map(lambda leaf: real_copy(leaf, mode, device), micro_batch)
     with (
-        fake_parameters(model, mode),
+        fake_parameters(model, mode, device),
         torch.random.fork_rng(),
         warnings.catch_warnings(),
         mode,
@@ -117,7 +117,7 @@ def record_forward(
         torch.enable_grad(),
     ):
         warnings.filterwarnings("ignore", message=r"The \.grad attribute of a Tensor")
-        recording = _Recording(model, inputs, graph, device_type)
+        recording = _Recording(model, inputs, graph, device.type)
         return recording.run(resolve_loss(loss))
 
 

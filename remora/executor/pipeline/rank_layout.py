@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import nn
 
 from remora.executor.pipeline.forward_tape import ForwardTape
 from remora.executor.pipeline.letters import Post
@@ -29,7 +29,7 @@ class RankLayout:
         post: letters between all ranks.
         names: weights of every rank, by their first name in the model.  # [num_ranks]
         parameters: of this rank's stages, by name.
-        buffers: of the same.
+        buffers: names of the same stages' buffers.
     """
 
     tasks: tuple[tuple[TaskKind, int, int], ...]
@@ -39,7 +39,7 @@ class RankLayout:
     post: Post
     names: tuple[tuple[str, ...], ...]
     parameters: dict[str, nn.Parameter]
-    buffers: dict[str, Tensor]
+    buffers: tuple[str, ...]
 
 
 def layout_of_rank(
@@ -75,7 +75,7 @@ def layout_of_rank(
         post=Post(order, messages, len(parts)),
         names=tuple(tuple(sorted(own)) for own in per_rank),
         parameters=per_rank[rank],
-        buffers={n: b for p in on_rank[rank].values() for n, b in tensors.buffers(p).items()},
+        buffers=tuple(dict.fromkeys(n for p in on_rank[rank].values() for n in tensors.buffers(p))),
     )
 
 

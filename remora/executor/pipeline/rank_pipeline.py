@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -45,7 +45,6 @@ class RankPipeline:
 
     Attributes:
         parameters: of this rank's stages, by name in the model.
-        buffers: of the same.
         replicas: this rank and the same of other pipelines.
     """
 
@@ -61,6 +60,7 @@ class RankPipeline:
     ) -> None:
         layout = layout_of_rank(model, tape, graph, schedule.pipeline, world.rank)
         self._layout = layout
+        self._model = model
         self._device = device
         self._batches: list[list[Any]] = []
         self._seeds = UnitSeeds(graph, seed, world.replica)
@@ -77,7 +77,6 @@ class RankPipeline:
             device,
         )
         self.parameters = self.replicas.renewed(layout.parameters)
-        self.buffers = layout.buffers
         self._shared = SharedWeights(layout.names, self.parameters, world)
         self._stages = {
             number: RankStage(
@@ -93,6 +92,11 @@ class RankPipeline:
             )
             for number, part in layout.parts.items()
         }
+
+    @property
+    def buffers(self) -> dict[str, Tensor]:
+        """Present buffers of this rank's stages, by name in the model."""
+        return {name: self._model.get_buffer(name) for name in self._layout.buffers}
 
     @property
     def compression_errors(self) -> dict[str, float]:
@@ -135,11 +139,14 @@ class RankPipeline:
         return losses
 
     def restore(self, weights: Mapping[str, Tensor]) -> None:
-        """Set the weights and take the gradients off; every rank calls it.
+        """Set the weights, take the gradients off, and have the buffers on the device again.
+
+        Every rank calls it.
 
         Args:
             weights: whole, in host memory, by name in the model.
         """
+        _move_buffers(self._modules.values(), self._device)
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 parameter.grad = None
@@ -188,3 +195,12 @@ def _direct(model: nn.Module, layout: RankLayout) -> list[nn.Parameter]:
         if origin.parameter is not None
     }
     return [model.get_parameter(name) for name in sorted(names)]
+
+
+def _move_buffers(stages: Iterable[nn.Module], device: torch.device) -> None:
+    """Move buffers that were put back where they were at first; shared ones stay shared."""
+    moved: dict[int, Tensor] = {}
+    for table in (module._buffers for stage in stages for module in stage.modules()):
+        for name, buffer in table.items():
+            if buffer is not None:
+                table[name] = moved.setdefault(id(buffer), buffer.to(device))

@@ -136,6 +136,6 @@ def training_on_ranks(
         make_equal(model, ())
         count = schedule.pipeline.micro_batches
         example = split_batch(example_inputs, count)[0]
-        tape = record_forward(model, example, loss, graph, device.type)
+        tape = record_forward(model, example, loss, graph, device)
         pipeline = RankPipeline(model, tape, graph, schedule, world, device, seed)
         yield RankTraining(pipeline, world, device, count)

@@ -6,7 +6,7 @@ weights of all of them; a stage has only those that its own units read.
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import nn
 
 from remora.executor.pipeline.parts import StagePart
 from remora.graph.model_graph import BUFFER, PARAMETER, ModelGraph
@@ -27,7 +27,7 @@ class StageTensors:
         self._statics = StaticStorages(graph, 1)
         self._first_name = {id(p): name for name, p in model.named_parameters()}
         self._parameters = dict(model.named_parameters(remove_duplicate=False))
-        self._buffers = dict(model.named_buffers(remove_duplicate=False))
+        self._buffers = {name for name, _ in model.named_buffers(remove_duplicate=False)}
         self._storages = graph.storages
 
     def parameters(self, part: StagePart) -> dict[str, nn.Parameter]:
@@ -37,11 +37,10 @@ class StageTensors:
         found += [self._parameters[name] for name in names]
         return {self._first_name[id(parameter)]: parameter for parameter in found}
 
-    def buffers(self, part: StagePart) -> dict[str, Tensor]:
-        """Return the buffers of a stage, by name."""
+    def buffers(self, part: StagePart) -> list[str]:
+        """Return the names of the buffers of a stage."""
         # A constant that the model's code holds counts as a buffer, and is nobody's attribute.
-        names = [name for name in self._read(part, BUFFER) if name in self._buffers]
-        return {name: self._buffers[name] for name in names}
+        return [name for name in self._read(part, BUFFER) if name in self._buffers]
 
     def _read(self, part: StagePart, role: str) -> list[str]:
         entries = self._statics.of_units(range(*part.span))

@@ -78,7 +78,7 @@ def verify_on_ranks(  # noqa: PLR0913 - one keyword per thing to hold the run ag
     make_equal(model, example_inputs)
     batches = replica_batches(example_inputs, world.replicas, schedule.pipeline.micro_batches)
     job = RanksJob(model, batches, loss, graph, optimizer_name, _SEED)
-    tape = record_forward(model, batches[0][0], loss, graph, device.type)
+    tape = record_forward(model, batches[0][0], loss, graph, device)
     start = {name: p.detach().clone() for name, p in model.named_parameters()}
     with preserved(model) as state:
         plain, remark = _plain(job, state, device) if dist.get_rank() == 0 else (None, "")
