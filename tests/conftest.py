@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 # Read by torch and numba when they are imported, so set before any test imports them.
@@ -18,6 +19,15 @@ hypothesis.settings.register_profile(
     "suite", deadline=None, derandomize=True, max_examples=50, database=None
 )
 hypothesis.settings.load_profile("suite")
+
+
+def pytest_configure() -> None:
+    """Let processes that tests start be interrupted, also where a shell started the tests with &.
+
+    Such a shell has its jobs ignore the signal, and their children inherit that.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
