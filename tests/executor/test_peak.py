@@ -24,7 +24,7 @@ from tests.executor.memory.test_gradients import REQUIRED
 from tests.executor.state.plans import random_state, with_state
 from tests.zoo.model_files import load
 
-TOLERANCE = 0.03
+TOLERANCE = 0.02
 STATE_TOLERANCE = 0.02
 
 _LINK = Link(1e9, 0.0)
