@@ -6,10 +6,11 @@ from torch import nn
 
 from remora.errors import InvalidInputError
 from remora.executor.memory.buffers import buffer_slots
+from remora.executor.state.sharding import check_runs_on_replicas
 from remora.graph.model_graph import ModelGraph
 from remora.schedule.orders import check_pipeline, model_copies, pipeline_order, splits_backward
 from remora.schedule.parameters import StaticStorages
-from remora.schedule.schedule import Placement, Schedule
+from remora.schedule.schedule import Schedule
 
 __all__ = ["check_runs_on_ranks"]
 
@@ -41,16 +42,7 @@ def check_runs_on_ranks(
 
 def _check_state(graph: ModelGraph, schedule: Schedule) -> None:
     state, kind = schedule.state, schedule.pipeline.kind
-    if state.moves_with_units:
-        raise InvalidInputError(
-            f"state.weights is {state.weights.value!r} and state.gradients is "
-            f"{state.gradients.value!r}; allowed in a pipeline: 'device' for both"
-        )
-    if state.zero_stage == 1 and state.optimizer is Placement.HOST:
-        raise InvalidInputError(
-            "state.optimizer is 'host' with state.zero_stage=1; allowed where a schedule is run: "
-            "'device', '8bit'"
-        )
+    check_runs_on_replicas(state)
     if state.zero_stage >= 2 and splits_backward(kind):
         raise InvalidInputError(
             f"state.zero_stage is {state.zero_stage} with pipeline.kind={kind.value!r}, whose "

@@ -20,7 +20,7 @@ from remora.executor.state.host_optimizer import OptimizerFactory
 from remora.executor.state.optimizers import arguments_of, placed_optimizer
 from remora.schedule.schedule import Placement, StatePlan
 
-__all__ = ["Replicas", "whole_tensor"]
+__all__ = ["Replicas", "check_runs_on_replicas", "whole_tensor"]
 
 
 class Replicas:
@@ -55,7 +55,7 @@ class Replicas:
         group: dist.ProcessGroup,
         device: torch.device,
     ) -> None:
-        _check(plan)
+        check_runs_on_replicas(plan)
         self.sharded = plan.zero_stage >= 2
         self._stages = stages
         self._plan = plan
@@ -157,7 +157,12 @@ def whole_tensor(tensor: Tensor) -> Tensor:
     return whole
 
 
-def _check(plan: StatePlan) -> None:
+def check_runs_on_replicas(plan: StatePlan) -> None:
+    """Refuse a state that replicas, or ranks of a pipeline, cannot have.
+
+    Raises:
+        InvalidInputError: names the field, its value and what is allowed.
+    """
     if plan.moves_with_units:
         raise InvalidInputError(
             f"state.weights is {plan.weights.value!r} and state.gradients is "
