@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -99,7 +99,9 @@ def gathered(own: RankOutcome) -> list[RankOutcome]:
     return parts
 
 
-def joined_outcome(parts: Sequence[RankOutcome], plain: TrainedOutcome) -> TrainedOutcome:
+def joined_outcome(
+    parts: Sequence[RankOutcome], plain: TrainedOutcome, start_buffers: Mapping[str, Tensor]
+) -> TrainedOutcome:
     """Join the parts of all ranks into one outcome.
 
     Where several ranks have a weight, the copy counts that is farthest from the plain one.
@@ -107,6 +109,7 @@ def joined_outcome(parts: Sequence[RankOutcome], plain: TrainedOutcome) -> Train
     Args:
         parts: of all ranks.
         plain: what they are compared with.
+        start_buffers: of the model before the step; those that no rank has stay as they were.
     """
     losses = [loss for part in parts for loss in part.losses]
     gradients: dict[str, Tensor | None] = {}
@@ -122,8 +125,7 @@ def joined_outcome(parts: Sequence[RankOutcome], plain: TrainedOutcome) -> Train
     outcome = Outcome(
         loss=torch.stack(losses).mean(),
         gradients=gradients,
-        # A buffer that no unit reads does not change.
-        buffers={**plain.outcome.buffers, **buffers},
+        buffers={**start_buffers, **buffers},
         random_states=(changed[0] if changed else before,),
     )
     return TrainedOutcome(outcome, {n: p for n, p in parameters.items() if p is not None})

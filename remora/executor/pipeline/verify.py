@@ -80,6 +80,7 @@ def verify_on_ranks(  # noqa: PLR0913 - one keyword per thing to hold the run ag
     job = RanksJob(model, batches, loss, graph, optimizer_name, _SEED)
     tape = record_forward(model, batches[0][0], loss, graph, device)
     start = {name: p.detach().clone() for name, p in model.named_parameters()}
+    buffers = {name: b.detach().clone() for name, b in model.named_buffers()}
     with preserved(model) as state:
         plain, remark = _plain(job, state, device) if dist.get_rank() == 0 else (None, "")
         pipeline = RankPipeline(model, tape, graph, schedule, world, device, _SEED)
@@ -98,7 +99,7 @@ def verify_on_ranks(  # noqa: PLR0913 - one keyword per thing to hold the run ag
     comparison = Comparison(remark=remark)
     if plain is not None:
         lossy_state = schedule.state.optimizer is Placement.EIGHT_BIT
-        comparison = _compared(start, plain, parts, lossy_state)
+        comparison = _compared(start, buffers, plain, parts, lossy_state)
     return verdict(comparison, measurement, budget_bytes, estimate)
 
 
@@ -119,6 +120,7 @@ def _plain(job: RanksJob, state: State, device: torch.device) -> tuple[TrainedOu
 
 def _compared(
     start: Mapping[str, Tensor],
+    buffers: Mapping[str, Tensor],
     plain: TrainedOutcome,
     parts: list[RankOutcome],
     lossy_state: bool,
@@ -127,7 +129,7 @@ def _compared(
     return compare_runs(
         start,
         plain,
-        joined_outcome(parts, plain),
+        joined_outcome(parts, plain, buffers),
         Tolerance(_ROUNDINGS * coarsest, RANK_WAY_TOLERANCE),
         {name: error for part in parts for name, error in part.errors.items()},
         lossy_state,
