@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Measurements", "Overheads", "UnitTimes"]
+__all__ = ["Measurements", "Overheads", "UnitRuns", "UnitTimes", "measured_s"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,31 @@ class UnitTimes:
     def backward_s(self) -> float:
         """Seconds of the measured backward operators."""
         return sum(time_s for time_s in self.backward_op_s if time_s is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class UnitRuns:
+    """Every repetition of the operators of one kind of unit.
+
+    Attributes:
+        forward_op_s: seconds; NaN where the operator could not be measured.
+            # [repetitions, num_forward_ops]
+        backward_op_s: the same for its backward.  # [repetitions, num_backward_ops]
+        notes: one sentence per thing that could not be measured.
+    """
+
+    forward_op_s: tuple[tuple[float, ...], ...]
+    backward_op_s: tuple[tuple[float, ...], ...]
+    notes: tuple[str, ...] = ()
+
+    def times(self) -> UnitTimes:
+        """Median time of every operator, scaled so that they add up to that of the phase."""
+        return UnitTimes(
+            forward_op_s=_medians(self.forward_op_s),
+            backward_op_s=_medians(self.backward_op_s),
+            repetitions=len(self.forward_op_s),
+            notes=self.notes,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,3 +104,15 @@ class Measurements:
     optimizer_s: float
     notes: tuple[str, ...] = ()
     optimizer: str = "adamw"
+
+
+def _medians(runs: Sequence[Sequence[float]]) -> tuple[float | None, ...]:
+    medians = [statistics.median(column) for column in zip(*runs, strict=True)]
+    total = measured_s(medians)
+    scale = statistics.median(measured_s(run) for run in runs) / total if total > 0 else 1.0
+    return tuple(None if math.isnan(median) else median * scale for median in medians)
+
+
+def measured_s(times_s: Sequence[float]) -> float:
+    """Seconds of the operators that could be measured."""
+    return sum(time_s for time_s in times_s if not math.isnan(time_s))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-import statistics
+import math
 import time
 from collections import Counter
 from collections.abc import Set as AbstractSet
@@ -23,10 +23,10 @@ from remora.executor.replay.plan import (
     storage_ends,
 )
 from remora.graph.model_graph import ModelGraph
-from remora.hardware.measurements import UnitTimes
+from remora.hardware.measurements import UnitRuns, UnitTimes
 from remora.hardware.memory import free_memory_bytes
 
-__all__ = ["measure_units"]
+__all__ = ["measure_unit_runs", "measure_units"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -36,6 +36,8 @@ _MEMORY_SHARE = 0.6
 _LONGEST_CHAIN = 5
 _CACHE_BYTES = 1 << 26
 """More than the caches next to a core hold."""
+
+_TICK_S = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,19 @@ def measure_units(
     Returns:
         Times by kind, and one sentence per unit that could not run, which is then absent.
     """
-    times: dict[str, UnitTimes] = {}
+    runs, notes = measure_unit_runs(graph, kinds, device, repetitions, unit_limit_s)
+    return {kind: run.times() for kind, run in runs.items()}, notes
+
+
+def measure_unit_runs(
+    graph: ModelGraph,
+    kinds: AbstractSet[str],
+    device: torch.device,
+    repetitions: int = 5,
+    unit_limit_s: float = 2.0,
+) -> tuple[dict[str, UnitRuns], tuple[str, ...]]:
+    """Do what :func:`measure_units` does and return every repetition."""
+    found: dict[str, UnitRuns] = {}
     notes: list[str] = []
     ends = storage_ends(graph)
     counts = Counter(unit.kind for unit in graph.units)
@@ -81,10 +95,10 @@ def measure_units(
             )
             continue
         with torch.no_grad(), torch.random.fork_rng(_cuda_indices(device)):
-            times[kind] = _measure(graph, plan, length, device, repetitions, unit_limit_s)
+            found[kind] = _measure(graph, plan, length, device, repetitions, unit_limit_s)
     for note in notes:
         _LOG.info(note)
-    return times, tuple(notes)
+    return found, tuple(notes)
 
 
 def _chain_length(plan: UnitPlan, occurrences: int, device: torch.device) -> int:
@@ -106,7 +120,7 @@ def _measure(
     device: torch.device,
     repetitions: int,
     unit_limit_s: float,
-) -> UnitTimes:
+) -> UnitRuns:
     chain = _Chain(graph, plan, length, device)
     chain.mend()
     began = time.perf_counter()
@@ -115,21 +129,20 @@ def _measure(
         runs += chain.run()
         if time.perf_counter() - began > unit_limit_s:
             break
-    return UnitTimes(
-        forward_op_s=_medians([run.forward for run in runs], plan.forward),
-        backward_op_s=_medians([run.backward for run in runs], plan.backward),
-        repetitions=len(runs),
+    return UnitRuns(
+        forward_op_s=tuple(_measurable(run.forward, plan.forward) for run in runs),
+        backward_op_s=tuple(_measurable(run.backward, plan.backward) for run in runs),
         notes=tuple(dict.fromkeys(plan.notes)),
     )
 
 
-def _medians(runs: list[list[float]], calls: list[Call]) -> tuple[float | None, ...]:
-    """Median seconds of every call, scaled so that they add up to the median of the whole."""
-    medians = [statistics.median(column) for column in zip(*runs, strict=True)]
-    total = sum(medians)
-    scale = statistics.median(sum(run) for run in runs) / total if total > 0 else 1.0
-    pairs = zip(calls, medians, strict=True)
-    return tuple(median * scale if call.measurable else None for call, median in pairs)
+def _measurable(times_s: list[float], calls: list[Call]) -> tuple[float, ...]:
+    """Seconds of every call, NaN for those that stand for one that cannot run.
+
+    A device's clock may be too coarse to see a view.
+    """
+    pairs = zip(calls, times_s, strict=True)
+    return tuple(max(time_s, _TICK_S) if call.measurable else math.nan for call, time_s in pairs)
 
 
 class _Chain:
