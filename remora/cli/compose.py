@@ -174,6 +174,10 @@ def _bench_quality_job(config: DictConfig) -> float | None:
     return _job("bench_quality", config)
 
 
+def _profile_job(config: DictConfig) -> float | None:
+    return _job("profile", config)
+
+
 # Launchers send jobs to other processes, so each is a function at the top of a module.
 _JOBS = {
     "optimize": _optimize_job,
@@ -181,4 +185,5 @@ _JOBS = {
     "verify": _verify_job,
     "train_agent": _train_agent_job,
     "bench_quality": _bench_quality_job,
+    "profile": _profile_job,
 }

@@ -16,6 +16,8 @@ __all__ = [
     "HardwareSection",
     "ModelSection",
     "OptimizeConfig",
+    "ProfileConfig",
+    "SubjectsSection",
     "SuiteSection",
     "TrainAgentConfig",
     "TrainingSection",
@@ -110,6 +112,38 @@ class VerifyConfig:
 
 
 @dataclass
+class SubjectsSection:
+    """Models to measure: see ``remora/conf/subjects``."""
+
+    name: str = MISSING
+    entries: list[Any] = field(default_factory=list)
+
+
+@dataclass
+class ProfileConfig:
+    """Values of ``remora profile``."""
+
+    subjects: SubjectsSection = field(default_factory=SubjectsSection)
+    model: ModelSection | None = None
+    tracker: dict[str, Any] = field(default_factory=dict)
+    family: str = MISSING
+    batches: list[int] | None = None
+    dtypes: list[str] | None = None
+    dataset: str | None = None
+    schedules: int = MISSING
+    repetitions: int = MISSING
+    optimizer: str | None = MISSING
+    threads: int | None = None
+    seed: int = MISSING
+    round: int = MISSING
+    part: int = MISSING
+    parts: int = MISSING
+    subject_time_limit_s: float = MISSING
+    time_limit_s: float | None = None
+    out: str | None = None
+
+
+@dataclass
 class EnvSection:
     """Values of ``conf/env``, and the name of the file that fills in what is left out."""
 
@@ -199,4 +233,5 @@ SCHEMAS: dict[str, type] = {
     "verify": VerifyConfig,
     "train_agent": TrainAgentConfig,
     "bench_quality": BenchQualityConfig,
+    "profile": ProfileConfig,
 }

@@ -1,0 +1,177 @@
+"""Measures one subject on the device at hand: operators and units, then steps by schedule."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import asdict, replace
+from typing import Any
+
+import torch
+
+from remora.api.model_source import CUSTOM, ModelSource
+from remora.api.placement import build_on
+from remora.api.profiling.job import ProfileJob
+from remora.api.profiling.journal import Journal, step_item
+from remora.api.profiling.schedules import schedules_to_measure
+from remora.cost_models.dataset.records import ProfiledRun, Setting, StepRow, UnitRow
+from remora.cost_models.profiled import profiled_costs
+from remora.executor.measure import measure_step
+from remora.executor.memory.install import apply
+from remora.executor.replay.replayer import Replayer
+from remora.executor.replay.units import measure_unit_runs
+from remora.graph.model_graph import ModelGraph
+from remora.graph.signature import op_signature
+from remora.graph.trace import trace
+from remora.hardware.local import device_name, local_device_type, measure_local
+from remora.hardware.measurements import Measurements, Overheads, UnitRuns
+from remora.schedule.problem import OPTIMIZERS, Problem
+from remora.schedule.schedule import Schedule
+from remora.schedule.serialize import schedule_from_json, schedule_to_json
+from remora.zoo import Example
+
+__all__ = ["local_setting", "measure_subject"]
+
+_ANY_BUDGET = 2**60
+_OPERATORS, _PLANS = "operators", "plans"
+_UNIT_LIMIT_S = 1.0
+
+
+def local_setting(threads: int | None) -> Setting:
+    """Describe the device at hand; on a CPU memory that counts as the host's is emulated."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    emulated = "emulated" if local_device_type() == "cpu" else None
+    return Setting(
+        hardware=replace(measure_local(host_pool=emulated), state=None),
+        threads=torch.get_num_threads(),
+        torch=str(torch.__version__),
+        python=platform.python_version(),
+        machine=device_name(),
+    )
+
+
+def measure_subject(job: ProfileJob, journal: Journal) -> ProfiledRun:
+    """Measure everything that the journal does not have yet.
+
+    Args:
+        job: what to measure.
+        journal: of an earlier process that died, or empty.
+
+    Raises:
+        RemoraError: the model cannot be built or traced.
+    """
+    setting = local_setting(job.threads)
+    torch.manual_seed(job.seed)
+    # A failure of the model itself is named as the user's own.
+    source = ModelSource(CUSTOM, job.subject.target, job.subject.values)
+    example = build_on(source, setting.hardware.device_type)
+    graph = trace(*example, model_name=job.subject.model)
+    units, measurements = _operators(job, journal, graph, example)
+    run = ProfiledRun(job.subject, setting, graph, measurements, units, (), job.round)
+    schedules = _schedules(job, journal, run)
+    steps = [
+        _step(job, journal, label, schedule, graph, example)
+        for label, schedule in schedules.items()
+    ]
+    return replace(run, steps=tuple(steps))
+
+
+def _operators(
+    job: ProfileJob, journal: Journal, graph: ModelGraph, example: Example
+) -> tuple[tuple[UnitRow, ...], Measurements]:
+    values = journal.values(_OPERATORS)
+    if values is None:
+        journal.begin(_OPERATORS)
+        values = _measure_operators(job, graph, example)
+        journal.done(_OPERATORS, values)
+    units = tuple(
+        UnitRow(row["kind"], row["unit"], _unit_runs(row["runs"])) for row in values["units"]
+    )
+    measurements = Measurements(
+        units={},
+        workspace_bytes=values["workspace_bytes"],
+        overheads=Overheads(**values["overheads"]),
+        optimizer_s=values["optimizer_s"],
+        notes=tuple(values["notes"]),
+        optimizer=job.optimizer,
+    )
+    return units, measurements
+
+
+def _measure_operators(job: ProfileJob, graph: ModelGraph, example: Example) -> dict[str, Any]:
+    device = torch.device(local_device_type())
+    kinds = {unit.kind: unit.index for unit in reversed(graph.units)}
+    runs, notes = measure_unit_runs(graph, kinds.keys(), device, job.repetitions, _UNIT_LIMIT_S)
+    replayer = Replayer(
+        device, model=example.model, example_inputs=example.example_inputs, loss=example.loss
+    )
+    signatures = {op_signature(graph, op) for op in graph.ops if not op.view}
+    workspaces, workspace_notes = replayer.workspaces(graph, signatures)
+    times = {kind: run.times() for kind, run in runs.items()}
+    own_notes = [note for run in runs.values() for note in run.notes]
+    return {
+        "units": [
+            {"kind": kind, "unit": kinds[kind], "runs": asdict(run)} for kind, run in runs.items()
+        ],
+        "workspace_bytes": workspaces,
+        "overheads": asdict(replayer.overheads(graph, times)),
+        "optimizer_s": replayer.optimizer_s(graph, job.optimizer),
+        "notes": [*notes, *dict.fromkeys(own_notes), *workspace_notes],
+    }
+
+
+def _unit_runs(values: dict[str, Any]) -> UnitRuns:
+    return UnitRuns(
+        forward_op_s=tuple(map(tuple, values["forward_op_s"])),
+        backward_op_s=tuple(map(tuple, values["backward_op_s"])),
+    )
+
+
+def _schedules(job: ProfileJob, journal: Journal, run: ProfiledRun) -> dict[str, Schedule]:
+    """Schedules by label; a second process takes those of the first."""
+    values = journal.values(_PLANS)
+    if values is None:
+        journal.begin(_PLANS)
+        graph, hardware = run.graph, run.setting.hardware
+        costs = profiled_costs(graph, hardware, run.measured)
+        optimizer = OPTIMIZERS[job.optimizer]
+        problem = Problem({1: graph}, {1: costs}, hardware, optimizer, _ANY_BUDGET)
+        chosen = schedules_to_measure(problem, job.schedules, job.seed)
+        values = {label: schedule_to_json(schedule) for label, schedule in chosen.items()}
+        journal.done(_PLANS, values)
+    graph_hash = run.graph.content_hash
+    return {label: schedule_from_json(text, graph_hash) for label, text in values.items()}
+
+
+def _step(
+    job: ProfileJob,
+    journal: Journal,
+    label: str,
+    schedule: Schedule,
+    graph: ModelGraph,
+    example: Example,
+) -> StepRow:
+    item = step_item(label)
+    values = journal.values(item)
+    if values is None:
+        journal.begin(item)
+        with apply(example.model, graph, schedule) as handle:
+            measured = measure_step(
+                example.model,
+                example.example_inputs,
+                example.loss,
+                job.optimizer,
+                job.repetitions,
+                handle,
+            )
+        values = asdict(measured)
+        journal.done(item, values)
+    return StepRow(
+        label=label,
+        schedule_json=schedule_to_json(schedule),
+        optimizer=job.optimizer,
+        status=values["status"],
+        detail=values["detail"],
+        step_times_s=tuple(values["step_times_s"]),
+        peak_memory_bytes=values["peak_memory_bytes"],
+    )

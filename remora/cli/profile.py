@@ -1,0 +1,114 @@
+"""``remora profile``: measure operators, units and steps of models, and add them to a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from remora.api.profiling.collect import Collected, Done, ProfileRequest, collect
+from remora.api.profiling.subjects import subjects_from_values, subjects_of_model
+from remora.cli.console import output, print_line
+from remora.cli.request import model_source, optimizer_name, plain
+from remora.errors import ModelRunError
+from remora.report.wording import duration_text
+from remora.tracking.registry import create
+from remora.tracking.tracker import tracked
+
+__all__ = ["profile_request", "run"]
+
+
+def run(config: DictConfig) -> None:
+    """Measure what the dataset lacks and say what came of it.
+
+    Raises:
+        UsageError: a value is not allowed.
+        ModelRunError: not one subject could be measured.
+        KeyboardInterrupt: what was measured is kept; the same command goes on from there.
+    """
+    request = profile_request(config)
+    console = output()
+    tracker_values = plain(config.tracker)
+    tracker = create(tracker_values.pop("name"), **tracker_values)
+    with tracked(tracker, plain(config)):
+        with _progress_shown() as watch:
+            collected = collect(request, watch)
+        if request.dataset.exists():
+            tracker.log_artifact("profiled_runs", "dataset", request.dataset)
+    _print(console, request, collected)
+    if collected.failed and not collected.measured and not collected.skipped:
+        raise ModelRunError("no subject could be measured")
+
+
+def profile_request(config: DictConfig) -> ProfileRequest:
+    """Read the configuration; a model takes the place of the list of subjects.
+
+    Raises:
+        UsageError: a name or value is not allowed.
+    """
+    if config.model is None:
+        subjects = subjects_from_values(plain(config.subjects))
+    else:
+        values = plain(config)
+        source = model_source(config.model)
+        subjects = subjects_of_model(source, config.family, values["batches"], values["dtypes"])
+    dataset = config.dataset or str(Path(config.out) / "profiled_runs")
+    return ProfileRequest(
+        subjects=subjects,
+        dataset=Path(dataset),
+        schedules=config.schedules,
+        repetitions=config.repetitions,
+        optimizer=optimizer_name(config.optimizer),
+        threads=config.threads,
+        seed=config.seed,
+        round=config.round,
+        part=config.part,
+        parts=config.parts,
+        subject_time_limit_s=config.subject_time_limit_s,
+        time_limit_s=config.time_limit_s,
+    )
+
+
+def _print(console: Console, request: ProfileRequest, collected: Collected) -> None:
+    print_line(
+        console,
+        f"{len(collected.measured)} subjects measured, {collected.skipped} were there already, "
+        f"{len(collected.failed)} failed, {collected.not_begun} left out for lack of time; "
+        f"dataset: {request.dataset}",
+    )
+    for sentence in collected.failed:
+        print_line(console, f"not measured: {sentence}")
+
+
+@contextmanager
+def _progress_shown() -> Iterator[Callable[[Done], None]]:
+    """A bar with the time left while the context is open, or a line per subject."""
+    console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:
+        yield lambda done: print_line(console, _text(done))
+        return
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        shown = bar.add_task("describing the device", total=None)
+
+        def show(done: Done) -> None:
+            bar.update(shown, description=_text(done), completed=done.number, total=done.total)
+
+        yield show
+
+
+def _text(done: Done) -> str:
+    subject = done.subject
+    return (
+        f"{done.number}/{done.total} {subject.model} batch {subject.batch} {subject.dtype}: "
+        f"{done.words}; {duration_text(done.left_s)} left"
+    )
