@@ -128,7 +128,7 @@ COMMANDS: Mapping[str, Command] = {
             "dtypes": "number formats of the model, as [float32,bfloat16]; default: its own",
             "dataset": "folder of the dataset, which grows; default: profiled_runs in out",
             "schedules": "schedules to run per subject",
-            "repetitions": "most timed runs of a step or unit",
+            "repetitions": "timed runs of a unit, and of a step in each of two passes",
             "optimizer": _OPTIMIZER,
             "threads": "of PyTorch; null leaves them",
             "seed": "of weights, schedules and the order of the subjects",

@@ -19,7 +19,6 @@ from remora.simulator.records import Measurement
 
 __all__ = ["failed_measurement", "measure_step"]
 
-_MIN_REPETITIONS = 3
 _STABLE_SHARE = 0.02
 
 
@@ -30,6 +29,7 @@ def measure_step(
     optimizer_name: str = "adamw",
     repetitions: int = 10,
     handle: Handle | None = None,
+    least_repetitions: int = 3,
 ) -> Measurement:
     """Measure training steps in the steady state.
 
@@ -43,8 +43,9 @@ def measure_step(
         example_inputs: one batch, on the model's device.
         loss: of the output; None for the default.
         optimizer_name: ``adamw``, ``adam``, ``sgd``, ``sgd_momentum`` or ``none``.
-        repetitions: most timed steps; fewer (at least 3) if their median is stable.
+        repetitions: most timed steps; fewer if their median is stable.
         handle: of the plan that is applied to the model; None for a plain model.
+        least_repetitions: so many are timed in any case.
 
     Returns:
         The figures; a step that fails is a measurement too, with its ``status`` and ``detail``.
@@ -59,8 +60,8 @@ def measure_step(
     try:
         gc.collect()
         if device.type == "cuda":
-            return _measure_cuda(step, device, repetitions)
-        return _measure_cpu(step, repetitions)
+            return _measure_cuda(step, device, least_repetitions, repetitions)
+        return _measure_cpu(step, least_repetitions, repetitions)
     except Exception as error:
         return failed_measurement(error, _device_name(device))
     finally:
@@ -77,32 +78,30 @@ def failed_measurement(error: Exception, device: str) -> Measurement:
     return Measurement(0.0, (), 0, device, status=status, detail=text)
 
 
-def _measure_cpu(step: TrainingStep, repetitions: int) -> Measurement:
+def _measure_cpu(step: TrainingStep, least: int, most: int) -> Measurement:
     step.run()
-    times_s = _repeat(lambda: _wall_time_s(step.run), repetitions)
+    times_s = _repeat(lambda: _wall_time_s(step.run), least, most)
     peak_bytes = step.resident_bytes() + cpu_peak_bytes(step.run)
     return Measurement(statistics.median(times_s), times_s, peak_bytes, platform.machine())
 
 
-def _measure_cuda(step: TrainingStep, device: torch.device, repetitions: int) -> Measurement:
+def _measure_cuda(step: TrainingStep, device: torch.device, least: int, most: int) -> Measurement:
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
     step.run()
-    times_s = _repeat(lambda: _cuda_time_s(step.run, device), repetitions)
+    times_s = _repeat(lambda: _cuda_time_s(step.run, device), least, most)
     peak_bytes = torch.cuda.max_memory_reserved(device)
     return Measurement(statistics.median(times_s), times_s, peak_bytes, _device_name(device))
 
 
-def _repeat(measure: Callable[[], float], most: int) -> tuple[float, ...]:
+def _repeat(measure: Callable[[], float], least: int, most: int) -> tuple[float, ...]:
     """Measure until the median's standard error, from the median deviation, is small."""
     times_s: list[float] = []
-    while len(times_s) < max(most, _MIN_REPETITIONS):
+    while len(times_s) < max(most, least):
         times_s.append(measure())
         median = statistics.median(times_s)
         spread = statistics.median(abs(value - median) for value in times_s)
-        if len(times_s) >= _MIN_REPETITIONS and spread <= (
-            _STABLE_SHARE * median * len(times_s) ** 0.5
-        ):
+        if len(times_s) >= least and spread <= (_STABLE_SHARE * median * len(times_s) ** 0.5):
             break
     return tuple(times_s)
 

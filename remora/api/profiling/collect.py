@@ -38,7 +38,7 @@ class ProfileRequest:
         subjects: models, sizes, batches and dtypes.
         dataset: folder of the shards.
         schedules: schedules per subject, keep-all among them.
-        repetitions: most timed steps per schedule, and runs per unit kind.
+        repetitions: timed steps per schedule and pass (there are two), and runs per unit kind.
         optimizer: name of the optimizer, or None.
         threads: of PyTorch; None leaves them.
         seed: of weights, schedules and the order of the subjects.
@@ -51,7 +51,7 @@ class ProfileRequest:
     subjects: tuple[Subject, ...]
     dataset: Path
     schedules: int = 6
-    repetitions: int = 10
+    repetitions: int = 7
     optimizer: str | None = "adamw"
     threads: int | None = 1
     seed: int = 0

@@ -20,7 +20,7 @@ class ProfileJob:
         subject: what is measured.
         folder: of the dataset.
         schedules: how many schedules run.
-        repetitions: most timed steps per schedule, and runs per unit kind.
+        repetitions: timed steps per schedule and pass (there are two), and runs per unit kind.
         optimizer: name of the optimizer.
         threads: of PyTorch; None leaves them.
         seed: of weights and schedules.

@@ -15,9 +15,9 @@ Entry = dict[str, Any]
 _STEP = "step "
 
 
-def step_item(label: str) -> str:
-    """Name of the item of a measured schedule."""
-    return f"{_STEP}{label}"
+def step_item(label: str, number: int) -> str:
+    """Name of the item of a schedule that is measured for the ``number``-th time, from 0."""
+    return f"{_STEP}{number} {label}"
 
 
 def is_step(item: str) -> bool:
