@@ -14,7 +14,8 @@ from remora.graph.trace import trace
 from remora.zoo import Example, build_target
 from remora.zoo.calibration import calibration
 from remora.zoo.calibration.activations import ACTIVATIONS, Activation
-from remora.zoo.calibration.model import BLOCKS, Network
+from remora.zoo.calibration.catalogue import BLOCKS
+from remora.zoo.calibration.network import Network
 
 SIZES = {
     "sequence": {"width": 12, "length": 11, "batch": 2},
@@ -97,10 +98,15 @@ def test_every_activation_is_drawn_by_some_seed() -> None:
     assert drawn == set(ACTIVATIONS)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_some_networks_end_in_a_cross_entropy_and_some_do_not(kind: str) -> None:
-    inputs = [build_small(seed, kind, blocks=1).example_inputs for seed in range(12)]
-    assert {"labels" in names for names in inputs} == {True, False}
+def test_networks_end_in_squares_and_in_classes_of_tokens_images_and_pixels() -> None:
+    label_shapes = {kind: set[tuple[int, ...] | None]() for kind in KINDS}
+    for kind in KINDS:
+        for seed in range(12):
+            inputs = build_small(seed, kind, blocks=1).example_inputs
+            assert isinstance(inputs, dict)
+            labels = inputs.get("labels")
+            label_shapes[kind].add(None if labels is None else tuple(labels.shape))
+    assert label_shapes == {"sequence": {None, (2, 11)}, "image": {None, (2,), (2, 9, 9)}}
 
 
 @pytest.mark.parametrize("kind", KINDS)

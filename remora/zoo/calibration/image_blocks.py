@@ -21,6 +21,7 @@ __all__ = [
     "ChannelsLast",
     "CircularConvolution",
     "Convolutions",
+    "CoordinateConvolution",
     "GridAttention",
     "SampleDropping",
     "TwoBranches",
@@ -170,12 +171,40 @@ class SampleDropping(nn.Module):
         self.norm = ChannelLayerNorm(rng, width)
         self.mix = nn.Conv2d(width, width, rng.choice((1, 3)), padding="same")
         self.keep = rng.choice((0.8, 0.9))
+        self.by_floor = rng.random() < 0.5
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``[B, C, H, W]`` to the same shape."""
         mixed: Tensor = self.mix(self.norm(x))
-        mask = mixed.new_empty((x.shape[0], 1, 1, 1)).bernoulli_(self.keep)
+        shape = (x.shape[0], 1, 1, 1)
+        if self.by_floor:
+            mask = torch.rand(shape, dtype=x.dtype, device=x.device).add_(self.keep).floor_()
+            return mixed.div(self.keep) * mask
+        mask = mixed.new_empty(shape).bernoulli_(self.keep)
         return mixed * (mask / self.keep)
+
+
+class CoordinateConvolution(nn.Module):
+    """A convolution that also sees where it is, by channels of coordinates (Liu et al. 2018)."""
+
+    def __init__(self, rng: random.Random, width: int, length: int) -> None:
+        super().__init__()
+        inner = inner_width(rng, width, largest_ratio=2)
+        side = rng.choice((1, 3))
+        self.mix = nn.Conv2d(width + 2, inner, side, padding="same")
+        self.activation = _activation(rng)
+        self.project = nn.Conv2d(inner, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``[B, C, H, W]`` to the same shape."""
+        height, breadth = x.shape[2:]
+        down = torch.linspace(0.0, 1.0, height, dtype=x.dtype, device=x.device)
+        along = torch.linspace(0.0, 1.0, breadth, dtype=x.dtype, device=x.device)
+        rows = down.view(1, 1, height, 1).repeat(x.shape[0], 1, 1, breadth)
+        columns = along.view(1, 1, 1, breadth).repeat(x.shape[0], 1, height, 1)
+        joined = torch.cat((x, rows, columns), dim=1)
+        mixed: Tensor = self.project(self.activation(self.mix(joined)))
+        return mixed
 
 
 class GridAttention(nn.Module):
