@@ -13,10 +13,13 @@ from remora.graph.model_graph import ModelGraph
 from remora.hardware.hardware import Hardware
 from remora.hardware.measurements import Measurements, UnitRuns, measured_s
 
-__all__ = ["OK", "ProfiledRun", "Setting", "StepRow", "Subject", "UnitRow"]
+__all__ = ["OK", "STATUSES", "ProfiledRun", "Setting", "StepRow", "Subject", "UnitRow"]
 
 OK = "ok"
-"""Status of a step that ran; the others are those of :class:`~remora.simulator.records`."""
+"""Status of a step that ran."""
+
+STATUSES = (OK, "out_of_memory", "crashed", "timed_out")
+"""All of them, as in :class:`~remora.simulator.records.Measurement`."""
 
 
 @dataclass(frozen=True)

@@ -3,22 +3,41 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from remora.cost_models.dataset.records import OK, ProfiledRun, Setting, StepRow, Subject, UnitRow
-from remora.cost_models.dataset.schema import FORMAT, GRAPH, STEP, UNIT
+from remora.cost_models.dataset.checks import check_run
+from remora.cost_models.dataset.records import ProfiledRun, Setting, StepRow, Subject, UnitRow
+from remora.cost_models.dataset.schema import FORMAT, GRAPH, RECORDS, STEP, UNIT
 from remora.errors import FileFormatError, UsageError
+from remora.graph.model_graph import ModelGraph
 from remora.graph.serialize import graph_from_json, graph_to_json
 from remora.hardware.hardware import Hardware
 from remora.hardware.load import hardware_from_mapping
 from remora.hardware.measurements import Measurements, Overheads, UnitRuns
 
-__all__ = ["Row", "run_from_rows", "run_to_rows"]
+__all__ = ["Row", "hardware_values", "run_from_rows", "run_to_rows"]
 
 Row = Mapping[str, Any]
+
+_COMMON = (
+    "format",
+    "round",
+    "family",
+    "model",
+    "target",
+    "values_json",
+    "batch",
+    "dtype",
+    "graph_hash",
+    "hardware_json",
+    "threads",
+    "torch",
+    "python",
+    "machine",
+)
+"""Columns that every row of a shard has, with the same values."""
 
 
 def run_to_rows(run: ProfiledRun) -> list[dict[str, Any]]:
@@ -34,7 +53,7 @@ def run_to_rows(run: ProfiledRun) -> list[dict[str, Any]]:
         "batch": subject.batch,
         "dtype": subject.dtype,
         "graph_hash": run.graph.content_hash,
-        "hardware_json": json.dumps(_hardware_values(setting.hardware), sort_keys=True),
+        "hardware_json": json.dumps(hardware_values(setting.hardware), sort_keys=True),
         "threads": setting.threads,
         "torch": setting.torch,
         "python": setting.python,
@@ -59,12 +78,15 @@ def run_to_rows(run: ProfiledRun) -> list[dict[str, Any]]:
     return [{**common, **row} for row in (graph_row, *units, *steps)]
 
 
-def run_from_rows(rows: Sequence[Row], where: str) -> ProfiledRun:
+def run_from_rows(
+    rows: Sequence[Row], where: str, decode: Callable[[str], ModelGraph] = graph_from_json
+) -> ProfiledRun:
     """Put a run together again and check every figure of it.
 
     Args:
         rows: of one shard.
         where: the file, for messages.
+        decode: makes the graph from its JSON; who reads many shards may decode equal ones once.
 
     Raises:
         FileFormatError: a row is missing, does not belong to the others, or holds a figure that
@@ -72,30 +94,46 @@ def run_from_rows(rows: Sequence[Row], where: str) -> ProfiledRun:
     """
     if not rows:
         raise FileFormatError(f"{where} is empty: it has no rows")
-    if any(row["format"] != FORMAT for row in rows):
-        raise FileFormatError(f"{where} has format {rows[0]['format']!r}, allowed: {FORMAT}")
-    graphs = [row for row in rows if row["record"] == GRAPH]
-    if len(graphs) != 1 or len({row["graph_hash"] for row in rows}) != 1:
-        raise FileFormatError(f"{where} has rows of {len(graphs)} graphs, allowed: those of one")
-    head = graphs[0]
+    head = _head(rows, where)
     try:
         run = ProfiledRun(
             subject=_subject(head),
             setting=_setting(head),
-            graph=graph_from_json(head["graph_json"]),
+            graph=decode(head["graph_json"]),
             measurements=_measurements(json.loads(head["measurements_json"])),
             units=tuple(_unit(row) for row in rows if row["record"] == UNIT),
             steps=tuple(_step(row) for row in rows if row["record"] == STEP),
             round=head["round"],
         )
+        check_run(run, head["graph_hash"])
     except FileFormatError as error:
         raise FileFormatError(f"{where}: {error}") from error
     except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
         raise FileFormatError(
             f"{where} has a row that cannot be read: {type(error).__name__}: {error}"
         ) from error
-    _check_run(run, head["graph_hash"], where)
     return run
+
+
+def _head(rows: Sequence[Row], where: str) -> Row:
+    """The row of the graph, once all rows are known to be of one run in this format."""
+    for row in rows:
+        if row["format"] != FORMAT:
+            raise FileFormatError(f"{where} has format {row['format']!r}, allowed: {FORMAT}")
+        if row["record"] not in RECORDS:
+            raise FileFormatError(
+                f"{where} has a record {row['record']!r}, allowed: {', '.join(RECORDS)}"
+            )
+    graphs = [row for row in rows if row["record"] == GRAPH]
+    if len(graphs) != 1:
+        raise FileFormatError(f"{where} has rows of {len(graphs)} graphs, allowed: those of one")
+    head = graphs[0]
+    for column in _COMMON:
+        if head[column] is None:
+            raise FileFormatError(f"{where}: {column} is missing")
+        if any(row[column] != head[column] for row in rows):
+            raise FileFormatError(f"{where} has rows of several runs: {column} is not the same")
+    return head
 
 
 def _subject(row: Row) -> Subject:
@@ -142,51 +180,8 @@ def _step(row: Row) -> StepRow:
     )
 
 
-def _check_run(run: ProfiledRun, graph_hash: str, where: str) -> None:
-    if run.graph.content_hash != graph_hash:
-        raise FileFormatError(
-            f"{where}: graph_hash is {graph_hash}, but its graph has {run.graph.content_hash}"
-        )
-    kinds = {unit.kind: unit for unit in reversed(run.graph.units)}
-    for row in run.units:
-        unit = kinds.get(row.kind)
-        if unit is None:
-            raise FileFormatError(f"{where}: unit_kind {row.kind} is not in its graph")
-        _check_times("forward_op_s", row.runs.forward_op_s, unit.forward, where)
-        _check_times("backward_op_s", row.runs.backward_op_s, unit.backward, where)
-    for step in run.steps:
-        if step.status == OK and not _positive(step.step_times_s):
-            raise FileFormatError(
-                f"{where}: step_times_s of {step.label!r} is {list(step.step_times_s)}, "
-                "allowed: one or more times above 0"
-            )
-        if step.status == OK and step.peak_memory_bytes <= 0:
-            raise FileFormatError(
-                f"{where}: peak_memory_bytes of {step.label!r} is {step.peak_memory_bytes}, "
-                "allowed: above 0"
-            )
-
-
-def _check_times(
-    column: str, runs: Sequence[Sequence[float]], span: tuple[int, int], where: str
-) -> None:
-    """Refuse times that are not there for every operator, or not above 0."""
-    if not runs or any(len(times_s) != span[1] - span[0] for times_s in runs):
-        raise FileFormatError(
-            f"{where}: {column} has {[len(times_s) for times_s in runs]} times per repetition, "
-            f"allowed: {span[1] - span[0]}, one per operator"
-        )
-    worst = min((t for times_s in runs for t in times_s if not math.isnan(t)), default=1.0)
-    if not (worst > 0 and math.isfinite(worst)):
-        raise FileFormatError(f"{where}: {column} has the time {worst}, allowed: above 0")
-
-
-def _positive(times_s: Iterable[float]) -> bool:
-    values = list(times_s)
-    return bool(values) and all(value > 0 and math.isfinite(value) for value in values)
-
-
-def _hardware_values(hardware: Hardware) -> dict[str, Any]:
+def hardware_values(hardware: Hardware) -> dict[str, Any]:
+    """The rates of a device as plain values, without its state of the moment."""
     values = asdict(replace(hardware, flops_per_s=dict(hardware.flops_per_s)))
     del values["state"]
     return values

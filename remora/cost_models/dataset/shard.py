@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from remora.cost_models.dataset.records import ProfiledRun, Setting, Subject
 from remora.cost_models.dataset.rows import run_from_rows, run_to_rows
 from remora.cost_models.dataset.schema import COLUMNS, arrow_schema
 from remora.errors import FileFormatError
+from remora.graph.model_graph import ModelGraph
+from remora.graph.serialize import graph_from_json
 from remora.hardware.cache import cache_key
 from remora.report.files import write_bytes
+
+if TYPE_CHECKING:
+    import pyarrow
 
 __all__ = ["SUFFIX", "read_shard", "shard_name", "write_shard"]
 
@@ -46,14 +53,21 @@ def write_shard(folder: Path, run: ProfiledRun) -> Path:
     rows = [{column: row.get(column) for column in COLUMNS} for row in run_to_rows(run)]
     table = pyarrow.Table.from_pylist(rows, arrow_schema())
     sink = pyarrow.BufferOutputStream()
-    pyarrow.parquet.write_table(table, sink, compression="zstd", compression_level=19)
+    # A flipped bit must not become a figure.
+    pyarrow.parquet.write_table(
+        table, sink, compression="zstd", compression_level=19, write_page_checksum=True
+    )
     path = folder / shard_name(run.subject, run.setting, run.round)
     write_bytes(path, sink.getvalue().to_pybytes())
     return path
 
 
-def read_shard(path: Path) -> ProfiledRun:
+def read_shard(path: Path, decode: Callable[[str], ModelGraph] = graph_from_json) -> ProfiledRun:
     """Read a run and check it.
+
+    Args:
+        path: the file.
+        decode: makes the graph from its JSON.
 
     Raises:
         FileFormatError: the file is missing, cut short, empty, no Parquet, has other columns, or
@@ -63,15 +77,21 @@ def read_shard(path: Path) -> ProfiledRun:
     import pyarrow.parquet
 
     try:
-        table = pyarrow.parquet.ParquetFile(path).read()
+        table = pyarrow.parquet.ParquetFile(path, page_checksum_verification=True).read()
+        expected = arrow_schema()
+        if not table.schema.equals(expected, check_metadata=False):
+            raise FileFormatError(_other_columns(path, table.schema, expected))
+        rows = table.to_pylist()
     except FileNotFoundError as error:
         raise FileFormatError(f"there is no shard {path}") from error
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = str(error).partition("\n")[0]
         raise FileFormatError(f"{path} is cut short or no Parquet: {reason}") from error
-    expected = arrow_schema()
-    if not table.schema.equals(expected, check_metadata=False):
-        wrong = sorted(set(table.schema) ^ set(expected), key=lambda field: str(field.name))
-        names = ", ".join(dict.fromkeys(str(field.name) for field in wrong)) or "their order"
-        raise FileFormatError(f"{path} has other columns than a shard of profiled runs: {names}")
-    return run_from_rows(table.to_pylist(), str(path))
+    return run_from_rows(rows, str(path), decode)
+
+
+def _other_columns(path: Path, found: pyarrow.Schema, expected: pyarrow.Schema) -> str:
+    here, there = ({field.name: field.type for field in schema} for schema in (found, expected))
+    wrong = sorted(name for name in {*here, *there} if here.get(name) != there.get(name))
+    names = ", ".join(wrong) or "their order"
+    return f"{path} has other columns than a shard of profiled runs: {names}"
