@@ -1,0 +1,1 @@
+"""What the learned cost model is held against."""
