@@ -1,7 +1,9 @@
 """The measurements as Parquet tables that grow from run to run; columns carry their units.
 
-`graphs` has one row per traced step, `operators` one per operator of every measured kind of unit,
-`steps` one per measured training step. The first column of each names what its rows belong to.
+`graphs` has one row per traced step, `measurements` one per traced step whose operators were
+measured, `operators` one per operator of every measured kind of unit, `steps` one per measured
+training step. The first column of each names what its rows belong to.
+`remora.cost_models.dataset.campaign` reads them.
 """
 
 from __future__ import annotations
@@ -26,6 +28,18 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "batch": _WHOLE,
         "torch": _TEXT,
         "graph_json": _TEXT,  # of remora.graph.serialize
+    },
+    "measurements": {
+        "graph_hash": _TEXT,
+        "hardware_json": _TEXT,  # rates of the device, as in conf/hardware
+        "threads": _WHOLE,  # of PyTorch on the host
+        "torch": _TEXT,
+        "python": _TEXT,
+        "machine": _TEXT,  # processor or accelerator
+        "overheads_json": _TEXT,  # host time around operators; remora.hardware.measurements
+        "optimizer": _TEXT,
+        "optimizer_s": _REAL,  # one step over all parameters
+        "notes_json": _TEXT,  # what could not be measured
     },
     "operators": {
         "graph_hash": _TEXT,
@@ -58,7 +72,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "cost_model": _TEXT,
         "predicted_step_time_s": _REAL,
         "predicted_peak_bytes": _WHOLE,
-        "status": _TEXT,
+        "status": _TEXT,  # ok, out_of_memory, crashed; died: interrupted
         "step_time_s": _REAL,  # median
         "step_times_s": _REALS,  # every repetition
         "peak_allocated_bytes": _WHOLE,
@@ -74,6 +88,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
 
 _KEYS: Mapping[str, tuple[str, ...]] = {
     "graphs": ("graph_hash",),
+    "measurements": ("graph_hash",),
     "operators": ("graph_hash", "unit_kind", "phase", "position"),
     "steps": ("part", "section", "label", "batch"),
 }

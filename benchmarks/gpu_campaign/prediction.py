@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from benchmarks.gpu_campaign.plans import LABELS, plan_named
-from benchmarks.gpu_campaign.rows import operator_rows
+from benchmarks.gpu_campaign.rows import measurement_row, operator_rows
 from benchmarks.gpu_campaign.subject import Item, Items, NotAsked, Subject
 
 __all__ = ["prediction"]
@@ -28,8 +28,8 @@ def _costs(subject: Subject) -> Mapping[str, Any]:
     start_s = time.perf_counter()
     found = subject.measurements
     graph = subject.graph
-    rows = operator_rows(graph, subject.hardware, found)
-    subject.journal.rows("operators", rows)
+    subject.journal.rows("measurements", [measurement_row(graph, subject.hardware, found)])
+    subject.journal.rows("operators", operator_rows(graph, subject.hardware, found))
     times_s = subject.problem.cost.op_time_s
     return {
         "measuring_s": time.perf_counter() - start_s,

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import json
+import platform
+from dataclasses import asdict
 from typing import Any
 
 import torch
 
 from remora.api.model_source import ModelSource
+from remora.cost_models.dataset.rows import hardware_values
 from remora.cost_models.roofline import roofline_op_time_s
 from remora.graph.model_graph import BACKWARD, FORWARD, ModelGraph, Unit
 from remora.graph.serialize import graph_to_json
 from remora.graph.signature import op_signature
 from remora.hardware.hardware import Hardware
+from remora.hardware.local import device_name
 from remora.hardware.measurements import Measurements
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Schedule
 from remora.schedule.serialize import schedule_to_json
 from remora.simulator.records import Estimate
 
-__all__ = ["graph_row", "operator_rows", "step_row"]
+__all__ = ["graph_row", "measurement_row", "operator_rows", "step_row"]
 
 
 def graph_row(graph: ModelGraph, source: ModelSource, batch: int) -> dict[str, Any]:
@@ -32,6 +36,24 @@ def graph_row(graph: ModelGraph, source: ModelSource, batch: int) -> dict[str, A
         "batch": batch,
         "torch": str(torch.__version__),
         "graph_json": graph_to_json(graph),
+    }
+
+
+def measurement_row(
+    graph: ModelGraph, hardware: Hardware, measurements: Measurements
+) -> dict[str, Any]:
+    """Where the operators of a graph were measured, and what was measured beside them."""
+    return {
+        "graph_hash": graph.content_hash,
+        "hardware_json": json.dumps(hardware_values(hardware)),
+        "threads": torch.get_num_threads(),
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+        "machine": device_name(),
+        "overheads_json": json.dumps(asdict(measurements.overheads)),
+        "optimizer": measurements.optimizer,
+        "optimizer_s": measurements.optimizer_s,
+        "notes_json": json.dumps(measurements.notes),
     }
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from benchmarks.gpu_campaign.journal import Journal, Record
-from benchmarks.gpu_campaign.measuring import StepFigures, free_cached, measure
+from benchmarks.gpu_campaign.measuring import StepFigures, free_cached, measure, status_of
 from benchmarks.gpu_campaign.parts import Part
 from benchmarks.gpu_campaign.rows import graph_row, step_row
 from remora.api.model_source import ModelSource, named_source
@@ -188,6 +188,9 @@ class Subject:
             with apply(self.model, self.graph, schedule) as handle:
                 found = self.measure()
                 row |= {"status": "ok", "host_bytes": handle.host_peak_bytes, **found.values()}
+        except Exception as error:
+            row["status"] = status_of(error)
+            raise
         finally:
             self.journal.rows("steps", [row])
         return {

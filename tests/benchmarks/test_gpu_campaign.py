@@ -10,6 +10,8 @@ from pathlib import Path
 import pyarrow.parquet
 import pytest
 
+from remora.cost_models.dataset.dataset import read_dataset
+from remora.cost_models.profiled import profiled_costs
 from tests.benchmarks.commands import (
     ROOT,
     check_files,
@@ -72,6 +74,20 @@ def test_measurements_become_a_dataset(campaign: Path) -> None:
         assert len(row["step_times_s"]) >= 3
         assert min(row["step_times_s"]) <= row["step_time_s"] <= max(row["step_times_s"])
     assert any(row["time_s"] for row in tables["operators"])
+
+
+def test_the_dataset_joins_profiled_runs(campaign: Path) -> None:
+    dataset = read_dataset(campaign)
+    assert dataset.faults == ()
+    (run,) = dataset.runs
+    assert (run.subject.family, run.subject.model) == ("encoder", "vit")
+    assert {row.kind for row in run.units} == {unit.kind for unit in run.graph.units}
+    assert run.measurements.optimizer_s > 0
+    assert len(run.steps) >= 5
+    costs = profiled_costs(run.graph, run.setting.hardware, run.measured)
+    plain = next(step for step in run.steps if step.label == "keep_all")
+    # Far from a prediction: the figures are of the same model in the same units of measure.
+    assert 0.1 < sum(costs.op_time_s) / plain.step_time_s < 10
 
 
 def test_the_report_names_what_was_found(campaign: Path) -> None:
