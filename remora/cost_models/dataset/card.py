@@ -1,27 +1,15 @@
-"""The card of a dataset: what is in it, where it was measured, and how far it repeats itself."""
+"""The card of a dataset as Markdown: what is in it, where it was measured, how far it repeats."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from remora.cost_models.dataset.card_values import GROUPS, card_values
 from remora.cost_models.dataset.dataset import Dataset
-from remora.cost_models.dataset.merge import distinct_units, grouped
-from remora.cost_models.dataset.records import OK, ProfiledRun
-from remora.cost_models.dataset.repeatability import repeatability, spread_within
-from remora.cost_models.dataset.schema import COLUMNS, FORMAT
-from remora.graph.signature import op_signature
+from remora.cost_models.dataset.schema import COLUMNS, FORMAT, arrow_schema
 
-__all__ = ["card_values", "dataset_card"]
-
-_GROUPS: Mapping[str, Callable[[ProfiledRun], str]] = {
-    "family": lambda run: run.subject.family,
-    "model": lambda run: run.subject.model,
-    "dtype": lambda run: run.subject.dtype,
-    "hardware": lambda run: run.setting.name,
-}
+__all__ = ["dataset_card"]
 
 _AGREEMENTS = {
     "unit_time": "time of a unit",
@@ -31,131 +19,120 @@ _AGREEMENTS = {
     "drift": "all times of a run together",
 }
 
+_COUNTS = {
+    "graphs": "graphs",
+    "unit_rows": "unit rows",
+    "units": "distinct units",
+    "operators": "distinct operators",
+    "steps": "steps",
+    "failed_steps": "failed",
+}
 
-def card_values(dataset: Dataset) -> dict[str, Any]:
-    """Return the figures of the card as plain values.
+# What a figure is called, and what its unit of measure is a part of.
+_RANGES = {
+    "units_per_graph": ("units of a graph", 1.0),
+    "operators_per_graph": ("operators of a graph", 1.0),
+    "unit_time_s": ("time of a unit, ms", 1e-3),
+    "step_time_s": ("time of a step, ms", 1e-3),
+    "peak_memory_bytes": ("peak memory of a step, MB", 1e6),
+}
 
-    Args:
-        dataset: with its rounds.
+_READING = """\
+A shard is an immutable Parquet file: one run of one subject in one setting, with one row for the
+traced graph, one per kind of unit and one per schedule. Times are seconds, sizes bytes. Other
+processes may add shards while the folder is read.
 
-    Returns:
-        ``total`` and ``by_<family|model|dtype|hardware>``: counts; ``repetitions``; ``within``:
-        how far repetitions are from their median; ``between``: how far rounds are apart;
-        ``settings``; ``faults``. Relative differences where there are none are None.
-    """
-    runs, rounds = dataset.runs, dataset.rounds
-    within_units, within_steps = spread_within(rounds)
-    between = asdict(repeatability(rounds))
-    return {
-        "format": FORMAT,
-        "total": _counts(runs),
-        **{f"by_{name}": _counts_by(runs, key) for name, key in _GROUPS.items()},
-        "rounds": sorted({run.round for run in rounds}),
-        "repetitions": _repetitions(runs),
-        "within": {"units": _plain(asdict(within_units)), "steps": _plain(asdict(within_steps))},
-        "between": {
-            name: _plain(value) if isinstance(value, dict) else value
-            for name, value in between.items()
-        },
-        "settings": _settings(runs),
-        "faults": list(dataset.faults),
-    }
+```python
+from pathlib import Path
+
+from remora.cost_models.dataset.dataset import read_dataset
+
+dataset = read_dataset(Path("FOLDER"))
+for run in dataset.runs:
+    print(run.subject.model, run.subject.batch, [step.step_time_s for step in run.steps])
+```"""
 
 
-def dataset_card(dataset: Dataset, title: str = "Profiled runs") -> str:
-    """Return the card as Markdown.
+def dataset_card(dataset: Dataset, title: str = "Profiled runs", about: str = "") -> str:
+    """Return the card as Markdown; its figures are those of ``card_values``.
 
     Args:
         dataset: with its rounds.
         title: of the card.
+        about: how and when it was collected, in Markdown.
     """
     values = card_values(dataset)
-    total, repetitions = values["total"], values["repetitions"]
     parts = [
         f"# {title}",
-        f"{total['graphs']} traced training steps of {len(values['by_model'])} architectures, "
-        f"{total['units']} kinds of units with {total['operators']} distinct operators, and "
-        f"{total['steps']} steps under a schedule that ran. {repetitions['units']} repetitions of "
-        f"units and {repetitions['steps']} of steps are kept, in rounds "
-        f"{', '.join(map(str, values['rounds']))}.",
-        "A shard is an immutable Parquet file: one run of one subject in one setting.",
-        *(_counts_table(name, values[f"by_{name}"]) for name in _GROUPS),
+        _overview(values),
+        about,
+        "## How to read it",
+        _READING,
+        *(_counts_table(name, values[f"by_{name}"]) for name in GROUPS),
+        "## Ranges",
+        _ranges_table(values["ranges"]),
         "## Where it was measured",
-        _table(("hardware", "machine", "torch", "python"), values["settings"]),
+        _settings_table(values["settings"]),
         "## Noise within a run",
         "How far single repetitions are from the median of their run, as |ratio - 1|.",
         _agreement_table({"unit": values["within"]["units"], "step": values["within"]["steps"]}),
         "## Repeatability",
         *_between(values["between"]),
         f"## Columns (format {FORMAT})",
-        _table(("column", "kind", "meaning"), ((n, k, text) for n, (k, text) in COLUMNS.items())),
+        _columns_table(),
+        *_faults(values["faults"]),
     ]
-    if values["faults"]:
-        parts += ["## Skipped", "\n".join(f"- {fault}" for fault in values["faults"])]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _counts(runs: Sequence[ProfiledRun]) -> dict[str, int]:
-    steps = [step for run in runs for step in run.steps]
-    ran = sum(step.status == OK for step in steps)
-    return {
-        "graphs": len(runs),
-        "unit_rows": sum(len(run.units) for run in runs),
-        "units": len(distinct_units(runs)),
-        "operators": _distinct_operators(runs),
-        "steps": ran,
-        "failed_steps": len(steps) - ran,
-    }
+def _overview(values: Mapping[str, Any]) -> str:
+    total, repetitions = values["total"], values["repetitions"]
+    return (
+        f"{total['graphs']} traced training steps of {len(values['by_model'])} architectures, "
+        f"{total['units']} kinds of units with {total['operators']} distinct operators, and "
+        f"{total['steps']} steps under a schedule that ran. {repetitions['units']} repetitions of "
+        f"units and {repetitions['steps']} of steps are kept, of rounds "
+        f"{', '.join(map(str, values['rounds']))}."
+    )
 
 
-def _counts_by(
-    runs: Sequence[ProfiledRun], key: Callable[[ProfiledRun], str]
-) -> dict[str, dict[str, int]]:
-    groups = {key(group[0]): _counts(group) for group in grouped(runs, key)}
-    return dict(sorted(groups.items()))
+def _counts_table(name: str, counts: Mapping[str, Mapping[str, int]]) -> str:
+    rows = ([key, *(str(values[column]) for column in _COUNTS)] for key, values in counts.items())
+    return f"## By {name}\n\n{_table((name, *_COUNTS.values()), rows)}"
 
 
-def _distinct_operators(runs: Sequence[ProfiledRun]) -> int:
-    """Operators of measured units that differ in work or layout, views apart, per setting."""
-    found: set[tuple[str, str]] = set()
-    for one in distinct_units(runs):
-        graph = one.run.graph
-        unit = graph.units[one.row.unit]
-        for index in (*range(*unit.forward), *range(*unit.backward)):
-            if not graph.ops[index].view:
-                found.add((one.run.setting.name, op_signature(graph, graph.ops[index])))
-    return len(found)
+def _ranges_table(ranges: Mapping[str, Sequence[float]]) -> str:
+    rows = (
+        [words, *(f"{value / part:.4g}" for value in ranges[name])]
+        for name, (words, part) in _RANGES.items()
+        if name in ranges
+    )
+    return _table(("of", "smallest", "median", "largest"), rows)
 
 
-def _repetitions(runs: Sequence[ProfiledRun]) -> dict[str, int]:
-    return {
-        "units": sum(len(row.runs.forward_op_s) for run in runs for row in run.units),
-        "steps": sum(len(step.step_times_s) for run in runs for step in run.steps),
-    }
-
-
-def _settings(runs: Sequence[ProfiledRun]) -> list[list[str]]:
-    settings = (run.setting for run in runs)
-    rows = {(s.name, s.machine, s.torch, s.python) for s in settings}
-    return [list(row) for row in sorted(rows)]
-
-
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """NaN is no JSON."""
-    return {
-        name: None if isinstance(value, float) and math.isnan(value) else value
-        for name, value in values.items()
-    }
+def _settings_table(settings: Iterable[Mapping[str, Any]]) -> str:
+    head = ("hardware", "machine", "torch", "python", "memory, GB", "float32, GFLOP/s", "GB/s")
+    rows = (
+        [
+            *(one[name] for name in ("hardware", "machine", "torch", "python")),
+            f"{one['memory_bytes'] / 1e9:.4g}",
+            f"{one['flops_per_s']['float32'] / 1e9:.4g}",
+            f"{one['memory_bandwidth_bytes_per_s'] / 1e9:.4g}",
+        ]
+        for one in settings
+    )
+    return _table(head, rows)
 
 
 def _between(values: Mapping[str, Any]) -> list[str]:
     if not values["pairs"]:
         return ["Nothing was measured in two rounds."]
-    table = _agreement_table({words: values[name] for name, words in _AGREEMENTS.items()})
     words = (
-        f"{values['pairs']} pairs of runs of the same subject in different rounds, as |ratio - 1| "
-        "of their medians. No cost model can be expected to be nearer than this."
+        f"Pairs of runs of the same subject in different rounds: {values['pairs']}; |ratio - 1| of "
+        "their medians. Both rounds have their own error, so a perfect model would be off a single "
+        "round by about 0.7 of this."
     )
+    table = _agreement_table({words: values[name] for name, words in _AGREEMENTS.items()})
     return [words, table]
 
 
@@ -166,11 +143,14 @@ def _agreement_table(rows: Mapping[str, Mapping[str, Any]]) -> str:
     )
 
 
-def _counts_table(name: str, counts: Mapping[str, Mapping[str, int]]) -> str:
-    columns = ("graphs", "unit_rows", "units", "operators", "steps", "failed_steps")
-    words = ("graphs", "unit rows", "distinct units", "distinct operators", "steps", "failed")
-    rows = ([key, *(str(values[column]) for column in columns)] for key, values in counts.items())
-    return f"## By {name}\n\n{_table((name, *words), rows)}"
+def _columns_table() -> str:
+    types = {field.name: str(field.type) for field in arrow_schema()}
+    rows = ((name, types[name], meaning) for name, (_, meaning) in COLUMNS.items())
+    return _table(("column", "type", "meaning"), rows)
+
+
+def _faults(faults: Sequence[str]) -> list[str]:
+    return ["## Skipped", "\n".join(f"- {fault}" for fault in faults)] if faults else []
 
 
 def _percent(share: float | None) -> str:

@@ -72,7 +72,7 @@ def run_of(
         setting=setting(),
         graph=graph,
         measurements=Measurements({}, {"an operator": 64}, Overheads(1e-6, -1e-6), 0.5),
-        units=tuple(unit_row(kind, index) for kind, index in first.items()),
+        units=tuple(unit_row(kind, first[kind]) for kind in dict.fromkeys(kinds)),
         steps=(step_row("keep_all", (1.0, 1.5, 2.0)),),
         round=round_,
     )
