@@ -1,0 +1,173 @@
+"""Peak memory: a small bounded correction of the simulated peak, and a conformal bound on it.
+
+The simulator's peak is exact where workspaces are known, so little is learned: ridge regression
+of the log ratio on a few features, with as much shrinkage towards no correction as families that
+were left out ask for. The same left-out families give the scores of the bound, cross-conformally
+(Vovk 2015, https://arxiv.org/abs/1208.0806).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from remora.cost_models.gnn.conformal import grouped_upper_quantile
+from remora.cost_models.gnn.step_features import STEP_FEATURES
+
+__all__ = ["PeakBound", "PeakHead", "difficulty", "fit_peak", "fit_peak_head"]
+
+Floats = NDArray[np.float64]
+
+LIMIT = 0.2
+"""Largest logarithm of a correction."""
+
+_FEATURES = (
+    "peak_bytes",
+    "peak_ratio",
+    "static_share",
+    "workspace_share",
+    "rerun_share",
+    "hooks_share",
+    "copies_share",
+)
+_COLUMNS = [STEP_FEATURES.index(name) for name in _FEATURES]
+_SHRINKAGES = (0.1, 1.0, 10.0, float("inf"))
+_CLAMP = 2.0
+_LEAST_SCALE = 0.01
+
+
+@dataclass(frozen=True)
+class PeakHead:
+    """Linear correction of a peak.
+
+    Attributes:
+        mean, std: of the features.  # [f]
+        weight: of the standardised features; the last one is of the constant.  # [f + 1]
+    """
+
+    mean: Floats
+    std: Floats
+    weight: Floats
+
+    def log_ratio(self, steps: Floats) -> Floats:
+        """Logarithm of the correction of steps.
+
+        Args:
+            steps: step features.  # [n, G]
+        """
+        raw = _design(steps, self.mean, self.std) @ self.weight
+        bounded: Floats = LIMIT * np.tanh(raw / LIMIT)
+        return bounded
+
+
+@dataclass(frozen=True)
+class PeakBound:
+    """What held-out families showed of the corrected peak.
+
+    Attributes:
+        quantile: of the scores, at ``confidence``; infinite if there are too few graphs.
+        confidence: share of the runs that the bound is meant to cover.
+        between: spread of the log error from graph to graph.
+        within: its spread over the schedules of one graph.
+    """
+
+    quantile: float
+    confidence: float
+    between: float
+    within: float
+
+
+def difficulty(steps: Floats) -> Floats:
+    """How uncertain a peak is, up to a factor: workspaces are what traces do not show.  # [n]."""
+    share: Floats = steps[:, STEP_FEATURES.index("workspace_share")]
+    return _LEAST_SCALE + share
+
+
+def fit_peak(
+    steps: Floats,
+    log_ratio: Floats,
+    families: Sequence[str],
+    subjects: Sequence[str],
+    confidence: float,
+) -> tuple[PeakHead, PeakBound]:
+    """Fit the correction and its bound.
+
+    Args:
+        steps: step features.  # [n, G]
+        log_ratio: logarithm of measured over simulated peak.  # [n]
+        families: of every step; with one family only, graphs take their place.  # [n]
+        subjects: graph of every step.  # [n]
+        confidence: of the bound.
+    """
+    folds = _folds(families if len(set(families)) > 1 else subjects)
+    left_out = {s: _left_out_errors(steps, log_ratio, folds, s) for s in _SHRINKAGES}
+    shrinkage = min(_SHRINKAGES, key=lambda s: (float(np.mean(np.abs(left_out[s]))), -s))
+    errors = left_out[shrinkage]
+    scores = errors / difficulty(steps)
+    quantile = grouped_upper_quantile(scores, subjects, confidence)
+    between, within = spreads(errors, subjects)
+    head = fit_peak_head(steps, log_ratio, shrinkage)
+    return head, PeakBound(quantile, confidence, between, within)
+
+
+def fit_peak_head(steps: Floats, log_ratio: Floats, shrinkage: float) -> PeakHead:
+    """Ridge regression towards no correction.
+
+    Args:
+        steps: step features.  # [n, G]
+        log_ratio: what to predict.  # [n]
+        shrinkage: prior observations of no correction per step; infinite for none at all.
+    """
+    chosen = steps[:, _COLUMNS]
+    mean, std = chosen.mean(axis=0), np.maximum(chosen.std(axis=0), 0.02)
+    design = _design(steps, mean, std)
+    if np.isinf(shrinkage):
+        return PeakHead(mean, std, np.zeros(design.shape[1]))
+    target = np.clip(log_ratio, -LIMIT, LIMIT)
+    normal = design.T @ design + shrinkage * len(design) * np.eye(design.shape[1])
+    weight = np.linalg.solve(normal, design.T @ target).astype(np.float64)
+    return PeakHead(mean, std, weight)
+
+
+def spreads(errors: Floats, subjects: Sequence[str]) -> tuple[float, float]:
+    """Spread of errors from graph to graph and within graphs, by medians, as a deviation each."""
+    groups: dict[str, list[float]] = {}
+    for subject, error in zip(subjects, errors.tolist(), strict=True):
+        groups.setdefault(subject, []).append(error)
+    means = {subject: float(np.median(values)) for subject, values in groups.items()}
+    inside = [abs(e - means[s]) for s, e in zip(subjects, errors.tolist(), strict=True)]
+    return _deviation([abs(mean) for mean in means.values()]), _deviation(inside)
+
+
+def _deviation(distances: Sequence[float]) -> float:
+    """Standard deviation of a normal distribution with this median distance from its middle."""
+    return 1.4826 * float(np.median(distances))
+
+
+def _design(steps: Floats, mean: Floats, std: Floats) -> Floats:
+    """Standardised features and a constant.  # [n, f + 1]."""
+    scaled = np.clip((steps[:, _COLUMNS] - mean) / std, -_CLAMP, _CLAMP)
+    return np.concatenate([scaled, np.ones((len(steps), 1))], axis=1)
+
+
+def _folds(names: Sequence[str]) -> NDArray[np.int64]:
+    """Number of every name.  # [n]."""
+    numbers = {name: number for number, name in enumerate(sorted(set(names)))}
+    return np.array([numbers[name] for name in names], dtype=np.int64)
+
+
+def _left_out_errors(
+    steps: Floats, log_ratio: Floats, folds: NDArray[np.int64], shrinkage: float
+) -> Floats:
+    """Error of every step under a correction that did not see its fold.  # [n]."""
+    errors = log_ratio.copy()
+    for fold in range(int(folds.max()) + 1):
+        inside = folds == fold
+        if inside.all():
+            continue
+        head = fit_peak_head(steps[~inside], log_ratio[~inside], shrinkage)
+        errors[inside] -= head.log_ratio(steps[inside])
+    return errors
