@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from remora.cost_models.dataset.campaign import CAMPAIGN_FILES, is_campaign, read_campaign
+from remora.cost_models.dataset.live import with_live_rates
 from remora.cost_models.dataset.merge import grouped, merge_runs, run_key
 from remora.cost_models.dataset.records import ProfiledRun
 from remora.cost_models.dataset.shard import SUFFIX, read_shard
@@ -28,7 +29,8 @@ class Dataset:
     """Profiled runs and what could not be read.
 
     Attributes:
-        runs: one per subject and setting, all rounds together.
+        runs: one per subject and setting, all rounds together; each with its device as it was
+            while the run was measured.
         faults: one sentence per shard that was skipped.
         rounds: the same figures with the rounds apart, to see how far a machine repeats itself.
     """
@@ -69,7 +71,7 @@ def dataset_of(runs: Iterable[ProfiledRun], faults: Sequence[str] = ()) -> Datas
     ordered = sorted(runs, key=_position)
     rounds = [merge_runs(same) for same in grouped(ordered, lambda run: (run_key(run), run.round))]
     merged = [merge_runs(same) for same in grouped(rounds, run_key)]
-    return Dataset(tuple(merged), tuple(faults), tuple(rounds))
+    return Dataset(with_live_rates(merged), tuple(faults), tuple(rounds))
 
 
 def _position(run: ProfiledRun) -> tuple[Any, ...]:
