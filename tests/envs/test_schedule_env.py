@@ -54,7 +54,9 @@ def assert_equal(first: list[Step], second: list[Step]) -> None:
 
 
 def test_both_checkers_are_silent() -> None:
-    env = gymnasium.make(SCHEDULE_ENV_ID, config="one_model", disable_env_checker=True).unwrapped
+    with pytest.warns(DeprecationWarning, match="consider upgrading to version `v1`"):
+        made = gymnasium.make(SCHEDULE_ENV_ID, config="one_model", disable_env_checker=True)
+    env = made.unwrapped
     check_env(env)
     check_env_for_training(env)
 

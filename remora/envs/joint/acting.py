@@ -1,0 +1,196 @@
+"""What a decision changes in an episode; compiled."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from remora.envs.joint.actions import FIRST_OPTION, NUM_ACTIONS, Phase, UnitDecision
+from remora.envs.joint.arrays import (
+    BASE,
+    BUDGET,
+    COMPUTE,
+    CURSOR,
+    FALLBACK,
+    FIRST_ROW,
+    HELD,
+    LOAD,
+    ON_HOST,
+    ON_THE_WAY,
+    OPEN,
+    PACE,
+    PHASE,
+    PLACE,
+    ROW,
+    STORE,
+    Episodes,
+    Tables,
+)
+from remora.envs.joint.holding import (
+    begin_trial,
+    border_bytes,
+    group_start,
+    hold_inputs,
+    hold_option,
+    offloaded_inputs,
+    there_until,
+)
+from remora.envs.joint.jit import kernel
+from remora.envs.joint.seconds import fill_bound, group_s
+
+__all__ = ["act_all", "begin"]
+
+Ints = NDArray[np.int64]
+
+_COUNTS, _PLACES, _PACES = int(Phase.MICRO_BATCHES), int(Phase.STATE), int(Phase.PACE)
+_UNITS, _DONE = int(Phase.UNITS), int(Phase.DONE)
+_OPENS, _NESTED = int(UnitDecision.OPEN), int(UnitDecision.CLOSE_NESTED)
+_OFFLOADED = int(UnitDecision.CLOSE_OFFLOADED)
+
+
+@kernel
+def begin(tables: Tables, episodes: Episodes, e: int, row: int, budget: int) -> None:
+    """Start an episode on the problem whose rows begin at ``row``."""
+    ints = episodes.ints[e]
+    ints[:] = 0
+    ints[FIRST_ROW] = row
+    ints[ROW] = row
+    ints[BUDGET] = budget
+    ints[OPEN] = -1
+    episodes.reals[e, :] = 0.0
+    episodes.held[e, :] = False
+    episodes.leaving[e, :] = 0
+    episodes.decisions[e, :] = -1
+    episodes.chosen[e, :, :] = 0.0
+    _skip_phases(tables, episodes, e)
+    fill_bound(tables, episodes, e)
+    _least_bound(tables, episodes, e)
+
+
+@kernel
+def act_all(tables: Tables, episodes: Episodes, actions: Ints, replaced: Ints) -> None:
+    """Act in every episode that is not over; what is not allowed becomes the fallback.
+
+    Args:
+        tables: of all problems.
+        episodes: to change.
+        actions: one for each.  # [e]
+        replaced: to fill, 1 where the fallback was taken.  # [e]
+    """
+    for e in range(len(actions)):
+        replaced[e] = 0
+        if episodes.ints[e, PHASE] == _DONE:
+            continue
+        action = actions[e]
+        if action < 0 or action >= NUM_ACTIONS or not episodes.mask[e, action]:
+            action = episodes.ints[e, FALLBACK]
+            replaced[e] = 1
+        _act(tables, episodes, e, action)
+        fill_bound(tables, episodes, e)
+        if episodes.ints[e, PHASE] <= _PLACES:
+            _least_bound(tables, episodes, e)
+
+
+@kernel
+def _act(tables: Tables, episodes: Episodes, e: int, action: int) -> None:
+    ints = episodes.ints[e]
+    phase = ints[PHASE]
+    if phase == _UNITS:
+        _decide(tables, episodes, e, action)
+        return
+    if phase == _COUNTS:
+        ints[ROW] = ints[FIRST_ROW] + action
+    elif phase == _PLACES:
+        ints[PLACE] = action
+    else:
+        ints[PACE] = action
+    ints[PHASE] = phase + 1
+    _skip_phases(tables, episodes, e)
+
+
+@kernel
+def _skip_phases(tables: Tables, episodes: Episodes, e: int) -> None:
+    """Go on to the first phase from here on with more than one choice."""
+    ints = episodes.ints[e]
+    sizes = tables.sizes[ints[ROW]]
+    if ints[PHASE] == _COUNTS and sizes[3] == 1:
+        ints[PHASE] = _PLACES
+    if ints[PHASE] == _PLACES and sizes[4] == 1:
+        ints[PHASE] = _PACES
+    if ints[PHASE] == _PACES and sizes[2] == 0:
+        ints[PHASE] = _UNITS
+
+
+@kernel
+def _decide(tables: Tables, episodes: Episodes, e: int, action: int) -> None:
+    """Decide about the cursor's unit and move on."""
+    ints = episodes.ints[e]
+    row, unit = ints[ROW], ints[CURSOR]
+    episodes.decisions[e, unit] = action
+    episodes.chosen[e, unit, action] = 1.0
+    begin_trial(episodes)
+    if action == _OPENS:
+        ints[OPEN] = group_start(episodes, e)
+    elif action == 0 or action >= FIRST_OPTION:
+        _take_option(tables, episodes, e, 0 if action == 0 else action - FIRST_OPTION + 1)
+    else:
+        _close_group(tables, episodes, e, action)
+    ints[ON_THE_WAY] -= episodes.leaving[e, unit]
+    ints[CURSOR] = unit + 1
+    if ints[OPEN] < 0:
+        ints[BASE] = ints[HELD] + ints[ON_THE_WAY] + border_bytes(tables, episodes, e, unit + 1)
+    if unit + 1 == tables.units[row]:
+        ints[PHASE] = _DONE
+
+
+@kernel
+def _take_option(tables: Tables, episodes: Episodes, e: int, option: int) -> None:
+    ints, reals = episodes.ints[e], episodes.reals[e]
+    row, unit, times = ints[ROW], ints[CURSOR], tables.sizes[ints[ROW], 0]
+    ints[HELD] += hold_option(tables, episodes, e, option)
+    _send(episodes, e, unit, tables.option_bytes[row, unit, option, 2])
+    reals[COMPUTE] += times * tables.option_s[row, unit, option, 0]
+    reals[STORE] += times * tables.option_s[row, unit, option, 1]
+    reals[LOAD] += times * tables.option_s[row, unit, option, 2]
+
+
+@kernel
+def _close_group(tables: Tables, episodes: Episodes, e: int, action: int) -> None:
+    ints, reals = episodes.ints[e], episodes.reals[e]
+    row, start, end = ints[ROW], group_start(episodes, e), ints[CURSOR] + 1
+    offloaded = action == _OFFLOADED
+    if offloaded:
+        moved = offloaded_inputs(tables, episodes, e, start, end, False)
+        _send(episodes, e, start, moved)
+        reals[STORE] += tables.sizes[row, 0] * moved / tables.copies[row, 1]
+        reals[LOAD] += tables.sizes[row, 0] * moved / tables.copies[row, 2]
+    ints[HELD] += hold_inputs(tables, episodes, e, start, end, offloaded)
+    reals[COMPUTE] += group_s(tables, row, start, end, action == _NESTED)
+    ints[OPEN] = -1
+
+
+@kernel
+def _send(episodes: Episodes, e: int, start: int, moved: int) -> None:
+    """Let bytes of units from ``start`` to the cursor's go to the host and come back."""
+    ints = episodes.ints[e]
+    ints[ON_HOST] += moved
+    ints[ON_THE_WAY] += moved
+    episodes.leaving[e, there_until(episodes, e, start, ints[CURSOR] + 1)] += moved
+
+
+@kernel
+def _least_bound(tables: Tables, episodes: Episodes, e: int) -> None:
+    """Before micro-batches and state are decided, the least bound of all that are possible."""
+    ints, reals = episodes.ints[e], episodes.reals[e]
+    first, last = ints[ROW], ints[ROW] + 1
+    if ints[PHASE] == _COUNTS:
+        last = first + tables.sizes[first, 3]
+    before, place_before = ints[ROW], ints[PLACE]
+    least = np.inf
+    for row in range(first, last):
+        for place in range(tables.sizes[row, 4]):
+            ints[ROW], ints[PLACE] = row, place
+            fill_bound(tables, episodes, e)
+            least = min(least, reals[1 + LOAD])
+    ints[ROW], ints[PLACE] = before, place_before
+    reals[1 + LOAD] = least

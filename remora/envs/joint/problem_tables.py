@@ -1,0 +1,208 @@
+"""What is known of one problem before an episode begins, worked out once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from remora.envs.joint.actions import NUM_ACTIONS, Setting, joint_schedule
+from remora.envs.joint.backward_base import backward_base
+from remora.envs.joint.levels import UnitLevels
+from remora.envs.joint.places import Place, places_of
+from remora.envs.joint.segments import Segments, completion_peaks, segments_of
+from remora.envs.joint.storages import CrossingStorages
+from remora.envs.joint.unit_options import OptionRow, option_row, plain_options
+from remora.errors import InvalidInputError
+from remora.schedule.layout import Layout, host_link_rates
+from remora.schedule.menu import is_recompute, keep_all_schedule, plain_menu, unit_menu
+from remora.schedule.problem import Problem
+from remora.schedule.schedule import PipelinePlan, Schedule, UnitOption
+from remora.simulator.compiled import simulator_of
+from remora.simulator.floor import floor_schedule
+from remora.simulator.records import CostModel
+
+__all__ = ["CountTables", "ProblemTables"]
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class CountTables:
+    """One problem cut into some number of micro-batches.
+
+    Attributes:
+        micro_batches: that number.
+        storages: what crosses units.
+        options: menu entries outside of groups, keep first.  # [n][options]
+        segments: peaks of groups.
+        closing, rest: peaks of completions, see :func:`completion_peaks`.
+        work_s: seconds of all forwards and backwards.
+        again_s: seconds of running the units before c again: whole, and up to what is saved last.
+            # [n + 1][2]
+        copies: latency and rates of the host link.  # [3]
+        places: of the state.
+    """
+
+    micro_batches: int
+    storages: CrossingStorages
+    options: tuple[tuple[OptionRow, ...], ...]
+    segments: Segments
+    closing: Ints
+    rest: Ints
+    work_s: float
+    again_s: NDArray[np.float64]
+    copies: tuple[float, float, float]
+    places: tuple[Place, ...]
+
+
+class ProblemTables:
+    """Tables of a problem on one device, for every number of micro-batches.
+
+    Args:
+        name: shown in infos.
+        problem: what is planned; its budget plays no part.
+        cost_model: predicts the step time of finished plans; None for the simulator with the
+            problem's own costs.
+        mixed: whether menus hold options that mix actions.
+
+    Attributes:
+        menus: options of every unit, without those that compress.  # [n][options]
+
+    Raises:
+        InvalidInputError: the problem spans several devices.
+    """
+
+    def __init__(
+        self, name: str, problem: Problem, cost_model: CostModel | None = None, mixed: bool = True
+    ) -> None:
+        if problem.world_size != 1:
+            raise InvalidInputError(
+                f"problem {name!r} has world_size={problem.world_size}; allowed: one device"
+            )
+        self.name = name
+        self.problem = problem
+        self._cost_model = cost_model
+        find_menu = unit_menu if mixed else plain_menu
+        self.menus = tuple(_without_losses(find_menu(problem, u)) for u in problem.graph.units)
+
+    @property
+    def num_units(self) -> int:
+        """Units of the model."""
+        return len(self.menus)
+
+    @cached_property
+    def counts(self) -> tuple[CountTables, ...]:
+        """Tables by number of micro-batches, ascending."""
+        allowed = sorted(self.problem.graphs)
+        if self.problem.micro_batches is not None:
+            allowed = [self.problem.micro_batches]
+        return tuple(self._tables(count) for count in allowed[:NUM_ACTIONS])
+
+    @cached_property
+    def keep_all_s(self) -> float:
+        """Step time of the plan that changes nothing."""
+        return self.step_time_s(self._keep_all)
+
+    @cached_property
+    def keep_all_bytes(self) -> int:
+        """Peak of the plan that changes nothing."""
+        return simulator_of(self.problem).figures(self._keep_all).max_peak_bytes
+
+    @cached_property
+    def floor_bytes(self) -> int:
+        """The peak at ``range`` 0: what recomputation alone reaches."""
+        floor = floor_schedule(self.problem, self._keep_all.pipeline)
+        return simulator_of(self.problem).figures(floor).max_peak_bytes
+
+    @cached_property
+    def least_bytes(self) -> int:
+        """The smallest budget that an episode can have."""
+        host = self.problem.hardware.host.memory_bytes
+        return min(
+            max(place.device_bytes + int(count.rest[0]), place.step_bytes)
+            for count in self.counts
+            for place in count.places
+            if place.host_bytes <= host
+        )
+
+    def budget_bytes(self, share: float) -> int:
+        """Budget at ``range:share``, raised to what an episode can be sure to reach."""
+        span = self.keep_all_bytes - self.floor_bytes
+        return max(self.floor_bytes + round(share * span), self.least_bytes)
+
+    def schedule(self, setting: Setting, decisions: Sequence[int]) -> Schedule:
+        """The schedule of a complete row of decisions.  # [num_units]."""
+        return joint_schedule(self.problem, self.menus, setting, decisions)
+
+    def step_time_s(self, schedule: Schedule) -> float:
+        """Seconds of one step under a valid schedule."""
+        if self._cost_model is None:
+            return simulator_of(self.problem).figures(schedule).step_time_s
+        return self._cost_model.estimate(self.problem, schedule).step_time_s
+
+    @cached_property
+    def _keep_all(self) -> Schedule:
+        count = self.problem.micro_batches or 1
+        return keep_all_schedule(self.problem.graph, PipelinePlan(micro_batches=count))
+
+    def _tables(self, count: int) -> CountTables:
+        problem, chain = self.problem, self.problem.chains[count]
+        keep = keep_all_schedule(problem.graph, PipelinePlan(micro_batches=count))
+        storages, levels = CrossingStorages(chain), UnitLevels(chain)
+        base = backward_base(chain, storages, _gradients(Layout(problem, keep)), levels, count)
+        rates = host_link_rates(problem, chain)
+        options = tuple(
+            tuple(
+                option_row(chain, storages, levels, base, rates, unit, option)
+                for option in plain_options(menu)
+            )
+            for unit, menu in enumerate(self.menus)
+        )
+        segments = segments_of(chain, storages, levels, base)
+        made_since = storages.border_made_since
+        kept = [row[0] for row in options]
+        hold = [row.inside + _new_bytes(storages, unit, row) for unit, row in enumerate(kept)]
+        rest, closing = completion_peaks(
+            np.array([row.peak for row in kept]), np.array(hold), segments, made_since
+        )
+        seconds = [(u.hooks_s + u.forward_s, u.hooks_s + u.rerun_s) for u in chain.units]
+        work_s = count * sum(u.forward_s + u.backward_s for u in chain.units)
+        return CountTables(
+            micro_batches=count,
+            storages=storages,
+            options=options,
+            segments=segments,
+            closing=closing,
+            rest=rest,
+            work_s=work_s,
+            again_s=np.concatenate([np.zeros((1, 2)), np.cumsum(seconds, axis=0)]),
+            copies=(rates.latency_s, rates.d2h_bytes_per_s, rates.h2d_bytes_per_s),
+            places=places_of(problem, keep),
+        )
+
+
+def _without_losses(menu: Sequence[UnitOption]) -> tuple[UnitOption, ...]:
+    """Keep, recompute if it is there, and the rest without compression."""
+    return (
+        menu[0],
+        *(o for o in menu[1:] if is_recompute(o)),
+        *plain_options(menu)[1:],
+    )
+
+
+def _gradients(layout: Layout) -> Ints:
+    """Bytes of gradients of weights that every unit's backward completes.  # [n]."""
+    found = np.zeros(len(layout.chain.units), dtype=np.int64)
+    for unit, entries in layout.gradient_units(0).items():
+        found[unit] = sum(entry.gradient_bytes for entry in entries)
+    return found
+
+
+def _new_bytes(storages: CrossingStorages, unit: int, row: OptionRow) -> int:
+    """Crossing storages that a unit makes and that are there when the next one begins."""
+    there = {*row.held, *storages.border[unit + 1]}
+    return int(sum(storages.size[x] for x in there if storages.maker[x] >= unit))
