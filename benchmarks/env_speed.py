@@ -26,7 +26,7 @@ from examples.own_model import Classifier
 REPETITIONS = 5
 TARGET = 20_000
 MARGINS = (0.0, 0.01, 0.02, 0.05)
-MASK_MODELS = ("gpt2_tiny", "t5_tiny", "resnet_tiny", "unet_tiny")
+MASK_MODELS = ("gpt2_tiny", "t5_tiny", "resnet_tiny", "unet_tiny", "vit_tiny", "resnet50", "unet")
 HARDWARE = "a100_40g"
 
 
@@ -59,6 +59,7 @@ def speed(envs: int, steps: int) -> dict[str, Any]:
     many = JointVectorEnv(sampler, envs, JointSize(64, 256))
     tables_s = time.perf_counter() - begun - traced_s
     many.reset(seed=0)
+    many.step(np.zeros(envs, dtype=np.int64))
     rates = [_rate_of(many, steps) for _ in range(REPETITIONS)]
     return {
         "units": len(graph.units),
@@ -124,7 +125,7 @@ def forbidden(name: str, plans: int) -> dict[str, Any]:
             batch.step(np.array(actions[-1:]))
         peak = simulator_of(problem.problem).figures(batch.schedule(0)).max_peak_bytes
         for margin in MARGINS:
-            budget = max(peak + round(margin * span), problem.least_bytes)
+            budget = max(peak + round(margin * span), problem.budget_bytes(0.0))
             lost[margin] += not _passes(batch, budget, actions)
     raised = (problem.least_bytes - problem.floor_bytes) / span
     shares = {str(margin): count / plans for margin, count in lost.items()}

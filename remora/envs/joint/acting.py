@@ -14,6 +14,8 @@ from remora.envs.joint.arrays import (
     FALLBACK,
     FIRST_ROW,
     HELD,
+    HELD_BACK,
+    LASTING,
     LOAD,
     ON_HOST,
     ON_THE_WAY,
@@ -138,7 +140,10 @@ def _decide(tables: Tables, episodes: Episodes, e: int, action: int) -> None:
     ints[ON_THE_WAY] -= episodes.leaving[e, unit]
     ints[CURSOR] = unit + 1
     if ints[OPEN] < 0:
-        ints[BASE] = ints[HELD] + ints[ON_THE_WAY] + border_bytes(tables, episodes, e, unit + 1)
+        way = ints[ON_THE_WAY]
+        ints[LASTING] = ints[HELD] + border_bytes(tables, episodes, e, unit + 1, False)
+        ints[BASE] = ints[LASTING] + way
+        ints[HELD_BACK] = ints[HELD] + way + border_bytes(tables, episodes, e, unit + 1, True)
     if unit + 1 == tables.units[row]:
         ints[PHASE] = _DONE
 
@@ -148,7 +153,7 @@ def _take_option(tables: Tables, episodes: Episodes, e: int, option: int) -> Non
     ints, reals = episodes.ints[e], episodes.reals[e]
     row, unit, times = ints[ROW], ints[CURSOR], tables.sizes[ints[ROW], 0]
     ints[HELD] += hold_option(tables, episodes, e, option)
-    _send(episodes, e, unit, tables.option_bytes[row, unit, option, 2])
+    _send(episodes, e, unit, tables.option_bytes[row, unit, option, 3])
     reals[COMPUTE] += times * tables.option_s[row, unit, option, 0]
     reals[STORE] += times * tables.option_s[row, unit, option, 1]
     reals[LOAD] += times * tables.option_s[row, unit, option, 2]
@@ -160,7 +165,7 @@ def _close_group(tables: Tables, episodes: Episodes, e: int, action: int) -> Non
     row, start, end = ints[ROW], group_start(episodes, e), ints[CURSOR] + 1
     offloaded = action == _OFFLOADED
     if offloaded:
-        moved = offloaded_inputs(tables, episodes, e, start, end, False)
+        moved = offloaded_inputs(tables, episodes, e, start, end)
         _send(episodes, e, start, moved)
         reals[STORE] += tables.sizes[row, 0] * moved / tables.copies[row, 1]
         reals[LOAD] += tables.sizes[row, 0] * moved / tables.copies[row, 2]

@@ -49,18 +49,22 @@ class Tables(NamedTuple):
 
     Attributes:
         units: number of units.  # [r]
-        size, first_reader, last_reader: of crossing storages.  # [r][x]
+        size, maker, first_reader, last_reader: of crossing storages.  # [r][x]
+        stays: 1 for those that the program holds into the backward.  # [r][x]
         border_start: where the border of every unit begins in the next two.  # [r][n + 2]
         border, border_next: storages on borders, and the first unit from there on that reads them.
         option_ok: whether a menu entry exists.  # [r][n][o]
-        option_bytes: peak, bytes held inside, bytes moved.  # [r][n][o][3]
+        option_bytes: peaks of forward and backward, bytes held inside, bytes moved.
+            # [r][n][o][4]
         option_s: compute, store and load seconds.  # [r][n][o][3]
         option_start: where the crossing storages that it holds begin in the next.  # [r][n o + 1]
         option_held: flat.
         keep_only: 1 for units that no group may hold.  # [r][n]
         saves: 1 for units with something to recompute.  # [r][n]
-        plain, nested, closing: peaks of groups, see :mod:`.segments`.  # [r][n + 1][n + 1]
-        rest: peaks of completions.  # [r][n + 1]
+        forward, plain, nested: peaks of groups, see :mod:`.segments`.  # [r][n + 1][n + 1]
+        made_since: bytes on the border of unit c made from unit s on, at [c, s].
+            # [r][n + 1][n + 1]
+        rest, near: peaks of completions.  # [r][n + 1], [r][n + 1][NEAR_UNITS + 1]
         again_s: seconds of running units before c again: whole, and stopped early.  # [r][n + 1][2]
         copies: latency and bytes per second there and back.  # [r][3]
         placed: for every place of the state bytes that stay for the whole step, pinned host bytes,
@@ -74,6 +78,8 @@ class Tables(NamedTuple):
 
     units: Ints
     size: Ints
+    maker: Ints
+    stays: Ints
     first_reader: Ints
     last_reader: Ints
     border_start: Ints
@@ -86,10 +92,12 @@ class Tables(NamedTuple):
     option_held: Ints
     keep_only: Ints
     saves: Ints
+    forward: Ints
     plain: Ints
     nested: Ints
-    closing: Ints
+    made_since: Ints
     rest: Ints
+    near: Ints
     again_s: Floats
     copies: Floats
     placed: Ints
@@ -99,9 +107,11 @@ class Tables(NamedTuple):
     scale: Floats
 
 
-# Columns of ``Episodes.ints``. BASE is that of the open group, else of the unit to decide about.
+# Columns of ``Episodes.ints``. BASE is that of the open group, else of the unit to
+# decide about; HELD_BACK is what of it is there in the backward whatever is
+# decided, LASTING is the base without what is on its way to or from the host.
 FIRST_ROW, ROW, PHASE, CURSOR, OPEN, BUDGET, BASE, HELD, ON_THE_WAY = range(9)
-ON_HOST, PLACE, PACE, FALLBACK, NUM_INTS = range(9, 14)
+ON_HOST, PLACE, PACE, FALLBACK, HELD_BACK, LASTING, NUM_INTS = range(9, 16)
 
 # Columns of ``Episodes.reals``: seconds of each stream so far, and the bound.
 COMPUTE, STORE, LOAD, BOUND, NUM_REALS = range(5)
@@ -114,7 +124,7 @@ class Episodes(NamedTuple):
         ints: columns FIRST_ROW and so on.
         reals: columns COMPUTE and so on.
         held: crossing storages that decided units hold.  # [e][x]
-        leaving: bytes on their way that are there up to each unit.  # [e][n + longest pace]
+        leaving: bytes on their way that are there up to each unit.  # [e][n + way]
         decisions: by unit, -1 before.  # [e][n]
         touched: scratch.  # [x + 1]
         spare: scratch: bytes that every allowed action leaves.  # [a]
@@ -137,13 +147,13 @@ class Episodes(NamedTuple):
     chosen: Singles
 
 
-def new_episodes(count: int, units: int, storages: int, longest_pace: int) -> Episodes:
-    """Room for so many episodes."""
+def new_episodes(count: int, units: int, storages: int, way: int) -> Episodes:
+    """Room for so many episodes; what is on its way is there for up to ``way`` more units."""
     return Episodes(
         ints=np.zeros((count, NUM_INTS), dtype=np.int64),
         reals=np.zeros((count, NUM_REALS), dtype=np.float64),
         held=np.zeros((count, storages), dtype=np.bool_),
-        leaving=np.zeros((count, units + longest_pace + 1), dtype=np.int64),
+        leaving=np.zeros((count, units + way), dtype=np.int64),
         decisions=np.full((count, units), -1, dtype=np.int64),
         touched=np.zeros(storages + 1, dtype=np.int64),
         spare=np.zeros(NUM_ACTIONS, dtype=np.int64),

@@ -26,13 +26,12 @@ from remora.envs.joint.looking import look_at
 from remora.envs.joint.observation import JointSize, Observation, static_arrays
 from remora.envs.joint.problem_tables import ProblemTables
 from remora.envs.joint.sampler import JointSampler
+from remora.envs.joint.segments import NEAR_UNITS
 from remora.envs.joint.stacking import first_rows
 from remora.errors import InvalidInputError
 from remora.schedule.schedule import Schedule
 
 __all__ = ["EpisodeBatch", "Outcome"]
-
-_LONGEST_PACE = max(max(pace) for pace in PACES)
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ class EpisodeBatch:
             _check_size(problem, graph, size)
         self._static = [static_arrays(graph, size) for graph in graphs]
         storages = self._tables.size.shape[1]
-        self._episodes = new_episodes(count, size.max_units, storages, _LONGEST_PACE)
+        self._episodes = new_episodes(count, size.max_units, storages, 2 * NEAR_UNITS)
         self._episodes.ints[:, PHASE] = Phase.DONE
         self._index = np.zeros(count, dtype=np.int64)
         self._potential = np.zeros(count)

@@ -91,7 +91,7 @@ def _node(problem: ProblemTables, index: int, span: int) -> tuple[float, ...]:
         _log_ratio(copy_s / ideal_s, unit.saved_bytes / span),
         count.options[index][0].peak / span,
         alone,
-        float(count.rest[index]) / span,
+        float(count.completions.rest[index]) / span,
         float(unit.fixed),
         len(problem.menus[index]) / 8,
         index / problem.num_units,

@@ -9,7 +9,6 @@ from remora.envs.joint.actions import PACES
 from remora.envs.joint.arrays import (
     CURSOR,
     HELD,
-    ON_THE_WAY,
     OPEN,
     PACE,
     ROW,
@@ -19,14 +18,16 @@ from remora.envs.joint.arrays import (
 from remora.envs.joint.jit import kernel
 
 __all__ = [
-    "base_after",
     "begin_trial",
     "border_bytes",
+    "completed_peak",
     "group_start",
     "hold_inputs",
     "hold_option",
+    "lasting_after",
     "offloaded_inputs",
     "there_until",
+    "touched_before",
     "undo_trial",
 ]
 
@@ -67,7 +68,19 @@ def hold_option(tables: Tables, episodes: Episodes, e: int, option: int) -> int:
     added = 0
     for place in range(tables.option_start[row, entry], tables.option_start[row, entry + 1]):
         added += _hold(tables, episodes, e, row, tables.option_held[row, place])
-    return int(added + tables.option_bytes[row, unit, option, 1])
+    return int(added + tables.option_bytes[row, unit, option, 2])
+
+
+@kernel
+def touched_before(tables: Tables, episodes: Episodes, e: int) -> int:
+    """Bytes of what the trial holds that units before the cursor's made."""
+    row, unit = episodes.ints[e, ROW], episodes.ints[e, CURSOR]
+    total = 0
+    for place in range(1, episodes.touched[0] + 1):
+        storage = episodes.touched[place]
+        if tables.maker[row, storage] < unit:
+            total += tables.size[row, storage]
+    return int(total)
 
 
 @kernel
@@ -87,16 +100,13 @@ def hold_inputs(
 
 
 @kernel
-def offloaded_inputs(
-    tables: Tables, episodes: Episodes, e: int, start: int, end: int, held_only: bool
-) -> int:
-    """Bytes that a group alone reads from before it; on demand of those that others hold too."""
+def offloaded_inputs(tables: Tables, episodes: Episodes, e: int, start: int, end: int) -> int:
+    """Bytes that a group alone reads from before it."""
     row = episodes.ints[e, ROW]
     total = 0
     for place in range(tables.border_start[row, start], tables.border_start[row, start + 1]):
         storage = tables.border[row, place]
-        wanted = episodes.held[e, storage] or not held_only
-        if wanted and _private(tables, row, storage, start, end):
+        if _private(tables, row, storage, start, end):
             total += tables.size[row, storage]
     return int(total)
 
@@ -109,32 +119,59 @@ def _private(tables: Tables, row: int, storage: int, start: int, end: int) -> bo
 
 
 @kernel
-def border_bytes(tables: Tables, episodes: Episodes, e: int, unit: int) -> int:
-    """Bytes on the border of a unit that no decided unit holds."""
+def border_bytes(tables: Tables, episodes: Episodes, e: int, unit: int, staying: bool) -> int:
+    """Bytes on the border of a unit that no decided unit holds; all, or what stays for good."""
     row = episodes.ints[e, ROW]
     total = 0
     for place in range(tables.border_start[row, unit], tables.border_start[row, unit + 1]):
         storage = tables.border[row, place]
-        if not episodes.held[e, storage]:
+        wanted = not staying or tables.stays[row, storage] != 0
+        if wanted and not episodes.held[e, storage]:
             total += tables.size[row, storage]
     return int(total)
 
 
 @kernel
-def base_after(tables: Tables, episodes: Episodes, e: int, added: int, moved: int) -> int:
-    """The base of the unit after the cursor's.
+def lasting_after(tables: Tables, episodes: Episodes, e: int, added: int) -> int:
+    """What lasts of the base of the unit after the cursor's.
 
     Args:
         tables: of all problems.
         episodes: with what the decision holds already held.
         e: the episode.
         added: bytes that the decision holds and nobody held before.
-        moved: bytes that it sends to the host.
     """
     ints = episodes.ints[e]
-    left = ints[ON_THE_WAY] - episodes.leaving[e, ints[CURSOR]]
-    border = border_bytes(tables, episodes, e, ints[CURSOR] + 1)
-    return int(ints[HELD] + added + left + moved + border)
+    border = border_bytes(tables, episodes, e, ints[CURSOR] + 1, False)
+    return int(ints[HELD] + added + border)
+
+
+@kernel
+def completed_peak(
+    tables: Tables, episodes: Episodes, e: int, unit: int, lasting: int, moved: int, until: int
+) -> int:
+    """Peak of the completion from a unit on.
+
+    Args:
+        tables: of all problems.
+        episodes: with what is on its way.
+        e: the episode.
+        unit: the first that is not decided.
+        lasting: the base without what is on its way.
+        moved: bytes that the present decision sends to the host.
+        until: the last unit for which they are there.
+    """
+    row = episodes.ints[e, ROW]
+    peak = lasting + tables.rest[row, unit]
+    on_the_way = 0
+    for left in range(tables.near.shape[2] - 1, 0, -1):
+        last = unit + left - 1
+        on_the_way += episodes.leaving[e, last]
+        if moved and last == until:
+            on_the_way += moved
+        if on_the_way:
+            peak = max(peak, lasting + on_the_way + tables.near[row, unit, left])
+    return int(peak)
 
 
 @kernel

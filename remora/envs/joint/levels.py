@@ -59,17 +59,30 @@ class UnitLevels:
                 else storages[s].dropped > unit.backward[1]
             )
         ]
-        deaths = [
-            (saved.storage, saved.released)
-            for saved in unit.saved
-            if saved.storage not in self._crossing
-        ]
         ops = range(*unit.backward)
-        return self._chain.transient_bytes(ops, unit, survivors, deaths)
+        return self._chain.transient_bytes(ops, unit, survivors, self._deaths(unit))
 
     def inside_bytes(self, storages: Collection[int]) -> int:
         """Bytes of the storages that nobody but their unit may hold."""
         return sum(self._chain.num_bytes(s) for s in storages if s not in self._crossing)
+
+    def _deaths(self, unit: ChainUnit) -> list[tuple[int, int]]:
+        """What is let go of during a backward for sure, and when.
+
+        When it runs, all later units are done, and earlier ones hold nothing that it made.
+        """
+        graph = self._chain.graph
+        first = graph.num_forward_ops
+        deaths = [
+            (saved.storage, saved.released)
+            for saved in unit.saved
+            if saved.created_here and graph.storages[saved.storage].dropped <= first
+        ]
+        for storage in unit.dropped_backward:
+            record = graph.storages[storage]
+            if record.created >= first and record.role != GRADIENT:
+                deaths.append((storage, record.dropped))
+        return deaths
 
     def _left(self, unit: ChainUnit, held: Collection[int], end: int) -> list[int]:
         """What outlives the unit of what it makes up to operator ``end``."""

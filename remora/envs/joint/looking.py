@@ -16,6 +16,8 @@ from remora.envs.joint.arrays import (
     CURSOR,
     FALLBACK,
     FIRST_ROW,
+    HELD_BACK,
+    LASTING,
     ON_HOST,
     OPEN,
     PHASE,
@@ -25,12 +27,15 @@ from remora.envs.joint.arrays import (
     Tables,
 )
 from remora.envs.joint.holding import (
-    base_after,
     begin_trial,
+    completed_peak,
     group_start,
     hold_inputs,
     hold_option,
+    lasting_after,
     offloaded_inputs,
+    there_until,
+    touched_before,
     undo_trial,
 )
 from remora.envs.joint.jit import kernel
@@ -120,17 +125,21 @@ def _look_at_options(tables: Tables, episodes: Episodes, e: int) -> None:
     for option in range(tables.option_ok.shape[2]):
         if tables.option_ok[row, unit, option] == 0:
             continue
-        peak, moved = (
+        forward, backward, moved = (
             tables.option_bytes[row, unit, option, 0],
-            tables.option_bytes[row, unit, option, 2],
+            tables.option_bytes[row, unit, option, 1],
+            tables.option_bytes[row, unit, option, 3],
         )
         if moved > host:
             continue
         begin_trial(episodes)
         added = hold_option(tables, episodes, e, option)
-        after = base_after(tables, episodes, e, added, moved)
+        lasting = lasting_after(tables, episodes, e, added)
+        until = there_until(episodes, e, unit, unit + 1)
+        after = completed_peak(tables, episodes, e, unit + 1, lasting, moved, until)
+        backward += ints[HELD_BACK] + touched_before(tables, episodes, e)
         undo_trial(episodes, e)
-        highest = max(ints[BASE] + peak, after + tables.rest[row, unit + 1])
+        highest = max(ints[BASE] + forward, backward, after)
         action = 0 if option == 0 else FIRST_OPTION - 1 + option
         compute_s, store_s, load_s = (
             times * tables.option_s[row, unit, option, 0],
@@ -146,24 +155,47 @@ def _look_at_groups(tables: Tables, episodes: Episodes, e: int) -> None:
     ints = episodes.ints[e]
     row, start, end = ints[ROW], group_start(episodes, e), ints[CURSOR] + 1
     limit = ints[BUDGET] - tables.placed[row, ints[PLACE], 0]
-    peak = ints[BASE] + tables.closing[row, start, end]
+    forward = ints[BASE] + tables.forward[row, start, end]
     if end < tables.units[row] and tables.keep_only[row, end] == 0:
+        peak = _closed_later(tables, episodes, e, start, end + 1, limit)
         _offer(tables, episodes, e, _OPENS, limit - peak, 0.0, 0.0, 0.0)
     if end - start == 1 and tables.saves[row, start] == 0:
         return
     begin_trial(episodes)
-    after = base_after(tables, episodes, e, hold_inputs(tables, episodes, e, start, end, False), 0)
+    inputs = hold_inputs(tables, episodes, e, start, end, False)
+    lasting = lasting_after(tables, episodes, e, inputs)
+    after = completed_peak(tables, episodes, e, end, lasting, 0, 0)
     undo_trial(episodes, e)
-    after += tables.rest[row, end]
-    plain = max(ints[BASE] + tables.plain[row, start, end], after)
+    back = ints[HELD_BACK] + inputs
+    plain = max(forward, back + tables.plain[row, start, end], after)
     seconds = group_s(tables, row, start, end, False)
     _offer(tables, episodes, e, _CLOSES, limit - plain, seconds, 0.0, 0.0)
     if end - start > 1:
-        nested = max(ints[BASE] + tables.nested[row, start, end], after)
+        nested = max(forward, back + tables.nested[row, start, end], after)
         more_s = group_s(tables, row, start, end, True)
         _offer(tables, episodes, e, _NESTED, limit - nested, more_s, 0.0, 0.0)
     if tables.sizes[row, 2]:
         _look_at_offloaded(tables, episodes, e, start, end, limit, seconds)
+
+
+@kernel
+def _closed_later(
+    tables: Tables, episodes: Episodes, e: int, start: int, first: int, limit: int
+) -> int:
+    """Least peak if the group ends at unit ``first`` or later; over ``limit`` if none fits."""
+    ints = episodes.ints[e]
+    row, least = ints[ROW], limit + 1
+    for end in range(first, tables.units[row] + 1):
+        own = ints[BASE] + tables.forward[row, start, end]
+        if own >= least:
+            break
+        nested = min(tables.plain[row, start, end], tables.nested[row, start, end])
+        own = max(own, ints[BASE] + nested)
+        if own >= least:
+            continue
+        lasting = ints[LASTING] + tables.made_since[row, end, start]
+        least = min(least, max(own, completed_peak(tables, episodes, e, end, lasting, 0, 0)))
+    return int(least)
 
 
 @kernel
@@ -173,18 +205,20 @@ def _look_at_offloaded(
     """Close the group with what it alone reads on the host."""
     ints = episodes.ints[e]
     row = ints[ROW]
-    moved = offloaded_inputs(tables, episodes, e, start, end, False)
+    moved = offloaded_inputs(tables, episodes, e, start, end)
     host = tables.sizes[row, 1] - tables.placed[row, ints[PLACE], 1] - ints[ON_HOST]
     if moved == 0 or moved > host:
         return
-    # What others hold too is there twice once it is back.
-    twice = offloaded_inputs(tables, episodes, e, start, end, True)
     begin_trial(episodes)
-    added = hold_inputs(tables, episodes, e, start, end, True)
-    after = base_after(tables, episodes, e, added, moved)
+    inputs = hold_inputs(tables, episodes, e, start, end, True)
+    lasting = lasting_after(tables, episodes, e, inputs)
+    until = there_until(episodes, e, start, end)
+    after = completed_peak(tables, episodes, e, end, lasting, moved, until)
     undo_trial(episodes, e)
-    peak = ints[BASE] + tables.plain[row, start, end] + twice
-    highest = max(peak, after + tables.rest[row, end])
+    forward = ints[BASE] + tables.forward[row, start, end]
+    # What comes back is there beside the original, if somebody else holds that.
+    backward = ints[HELD_BACK] + inputs + moved + tables.plain[row, start, end]
+    highest = max(forward, backward, after)
     copies_s = tables.sizes[row, 0] * moved / min(tables.copies[row, 1], tables.copies[row, 2])
     _offer(tables, episodes, e, _OFFLOADED, limit - highest, seconds, copies_s, 0.0)
 

@@ -13,7 +13,7 @@ from remora.envs.joint.actions import NUM_ACTIONS, Setting, joint_schedule
 from remora.envs.joint.backward_base import backward_base
 from remora.envs.joint.levels import UnitLevels
 from remora.envs.joint.places import Place, places_of
-from remora.envs.joint.segments import Segments, completion_peaks, segments_of
+from remora.envs.joint.segments import Completions, Segments, completions, segments_of
 from remora.envs.joint.storages import CrossingStorages
 from remora.envs.joint.unit_options import OptionRow, option_row, plain_options
 from remora.errors import InvalidInputError
@@ -39,7 +39,7 @@ class CountTables:
         storages: what crosses units.
         options: menu entries outside of groups, keep first.  # [n][options]
         segments: peaks of groups.
-        closing, rest: peaks of completions, see :func:`completion_peaks`.
+        completions: peaks of completions.
         work_s: seconds of all forwards and backwards.
         again_s: seconds of running the units before c again: whole, and up to what is saved last.
             # [n + 1][2]
@@ -51,8 +51,7 @@ class CountTables:
     storages: CrossingStorages
     options: tuple[tuple[OptionRow, ...], ...]
     segments: Segments
-    closing: Ints
-    rest: Ints
+    completions: Completions
     work_s: float
     again_s: NDArray[np.float64]
     copies: tuple[float, float, float]
@@ -123,7 +122,7 @@ class ProblemTables:
         """The smallest budget that an episode can have."""
         host = self.problem.hardware.host.memory_bytes
         return min(
-            max(place.device_bytes + int(count.rest[0]), place.step_bytes)
+            max(place.device_bytes + int(count.completions.rest[0]), place.step_bytes)
             for count in self.counts
             for place in count.places
             if place.host_bytes <= host
@@ -166,7 +165,7 @@ class ProblemTables:
         made_since = storages.border_made_since
         kept = [row[0] for row in options]
         hold = [row.inside + _new_bytes(storages, unit, row) for unit, row in enumerate(kept)]
-        rest, closing = completion_peaks(
+        found = completions(
             np.array([row.peak for row in kept]), np.array(hold), segments, made_since
         )
         seconds = [(u.hooks_s + u.forward_s, u.hooks_s + u.rerun_s) for u in chain.units]
@@ -176,8 +175,7 @@ class ProblemTables:
             storages=storages,
             options=options,
             segments=segments,
-            closing=closing,
-            rest=rest,
+            completions=found,
             work_s=work_s,
             again_s=np.concatenate([np.zeros((1, 2)), np.cumsum(seconds, axis=0)]),
             copies=(rates.latency_s, rates.d2h_bytes_per_s, rates.h2d_bytes_per_s),

@@ -14,14 +14,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from remora.envs.joint.actions import PACES
 from remora.envs.joint.backward_base import BackwardBase
 from remora.envs.joint.levels import UnitLevels
 from remora.envs.joint.storages import CrossingStorages
 from remora.schedule.chain import Chain, ChainUnit
 
-__all__ = ["NEVER_FITS", "Segments", "completion_peaks", "segments_of"]
+__all__ = ["NEAR_UNITS", "NEVER_FITS", "Completions", "Segments", "completions", "segments_of"]
 
 Ints = NDArray[np.int64]
+
+NEAR_UNITS = max(max(pace) for pace in PACES)
+"""Longest that anything is on its way to or from the host, in units."""
 
 NEVER_FITS = 2**60
 """Peak of what cannot be done."""
@@ -29,13 +33,17 @@ NEVER_FITS = 2**60
 
 @dataclass(frozen=True)
 class Segments:
-    """Peaks above the base of the first unit, for groups of units s to e - 1.
+    """Peaks of groups of units s to e - 1, at [s, e].
 
     Attributes:
-        plain: run again as a whole.  # [n + 1][n + 1]
-        nested: run again to keep every unit's input, then unit by unit.  # [n + 1][n + 1]
+        forward: of their forwards, above the base of the first unit.  # [n + 1][n + 1]
+        plain: of the backwards, above what earlier units and the group hold of earlier ones, if
+            the group runs again as a whole.  # [n + 1][n + 1]
+        nested: the same if it runs again to keep every unit's input, then unit by unit.
+            # [n + 1][n + 1]
     """
 
+    forward: Ints
     plain: Ints
     nested: Ints
 
@@ -45,41 +53,57 @@ def segments_of(
 ) -> Segments:
     """Peaks of all groups that hold no fixed unit."""
     n = storages.num_units
-    found = Segments(*(np.full((n + 1, n + 1), NEVER_FITS, dtype=np.int64) for _ in range(2)))
+    found = Segments(*(np.full((n + 1, n + 1), NEVER_FITS, dtype=np.int64) for _ in range(3)))
     walker = _Walker(chain, storages, levels, base)
     for start in range(n):
         walker.walk(start, found)
     return found
 
 
-def completion_peaks(
+@dataclass(frozen=True)
+class Completions:
+    """Least peaks of what is still to be decided, above the base of the first such unit.
+
+    Attributes:
+        rest: of units c and all after it.  # [n + 1]
+        near: of those groups and units of the same completion that begin before unit c + k, at
+            [c, k]; what is on its way to or from the host for so long counts for them alone.
+            # [n + 1][NEAR_UNITS + 1]
+    """
+
+    rest: Ints
+    near: Ints
+
+
+def completions(
     keep_peak: Ints, keep_hold: Ints, segments: Segments, border_made_since: Ints
-) -> tuple[Ints, Ints]:
-    """Least peaks of what is still to be decided.
+) -> Completions:
+    """Find the completion of least peak from every unit on, the last first.
 
     Args:
         keep_peak: of keeping a unit, above its base.  # [n]
         keep_hold: by how much the base rises after that.  # [n]
         segments: peaks of groups.
         border_made_since: by how much the base rises after a group.  # [n + 1][n + 1]
-
-    Returns:
-        Peak of the best completion from unit c on, above its base.  # [n + 1]
-        Peak of the best one that closes the group of unit s after unit c or later, above the
-        base of s, at [s, c].  # [n + 1][n + 1]
     """
     n = len(keep_peak)
     rest = np.zeros(n + 1, dtype=np.int64)
-    closing = np.full((n + 1, n + 1), NEVER_FITS, dtype=np.int64)
-    best_group = np.minimum(segments.plain, segments.nested)
+    near = np.zeros((n + 1, NEAR_UNITS + 1), dtype=np.int64)
+    backward = np.minimum(segments.plain, segments.nested)
+    group_peak = np.maximum(segments.forward, backward)
     for unit in range(n - 1, -1, -1):
         ends = np.arange(unit + 1, n + 1)
-        after = border_made_since[ends, unit] + rest[ends]
-        peaks = np.maximum(best_group[unit, ends], after)  # [n - unit]
-        closing[unit, unit:n] = np.minimum.accumulate(peaks[::-1])[::-1]
+        holds = border_made_since[ends, unit]
+        peaks = np.maximum(group_peak[unit, ends], holds + rest[ends])  # [n - unit]
+        best = int(np.argmin(peaks))
+        own, end, hold = int(group_peak[unit, unit + 1 + best]), unit + 1 + best, int(holds[best])
         kept = max(int(keep_peak[unit]), int(keep_hold[unit] + rest[unit + 1]))
-        rest[unit] = min(kept, int(closing[unit, unit]))
-    return rest, closing
+        if kept <= peaks[best]:
+            own, end, hold = int(keep_peak[unit]), unit + 1, int(keep_hold[unit])
+        rest[unit] = max(own, hold + int(rest[end]))
+        left = np.arange(NEAR_UNITS + 1) - (end - unit)  # [NEAR_UNITS + 1]
+        near[unit] = np.where(left > 0, np.maximum(own, hold + near[end, np.maximum(left, 0)]), own)
+    return Completions(rest, near)
 
 
 class _Walker:
@@ -124,7 +148,8 @@ class _Walker:
             saved |= self._made_since(self._saved[j], start)
             during = int(base.during[j]) + late
             plain = max(plain, inside + self._bytes(saved) + during)
-            found.plain[start, end] = max(forward, rerun_peak, plain)
+            found.forward[start, end] = forward
+            found.plain[start, end] = max(rerun_peak, plain)
             # A run that keeps inputs only, then unit by unit.
             captured |= self._made_since(self._inputs[j], start)
             held = self._bytes(captured | self._on_border(j, start))
@@ -132,7 +157,7 @@ class _Walker:
                 passing = max(passing, held + self._passing[j])
             alone = self._alone(unit, captured, late)
             nested = max(nested, alone)
-            found.nested[start, end] = max(forward, before + passing, nested)
+            found.nested[start, end] = max(before + passing, nested)
             passing = max(passing, held + self._passing[j])
 
     def _alone(self, unit: ChainUnit, captured: set[int], late: int) -> int:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from remora.envs.joint.arrays import Tables
 from remora.envs.joint.problem_tables import CountTables, ProblemTables
+from remora.envs.joint.unit_options import OptionRow
 
 __all__ = ["Row", "first_rows", "stack"]
 
@@ -34,15 +35,15 @@ def stack(problems: Sequence[ProblemTables]) -> Tables:
     return Tables(
         units=np.array([problem.num_units for problem, _ in rows], dtype=np.int64),
         size=each(lambda row: row[1].storages.size),
+        maker=each(lambda row: row[1].storages.maker),
+        stays=each(lambda row: row[1].storages.stays),
         first_reader=each(lambda row: row[1].storages.first_reader),
         last_reader=each(lambda row: row[1].storages.last_reader),
         border_start=_padded([start for start, _, _ in borders]),
         border=_padded([storages for _, storages, _ in borders]),
         border_next=_padded([readers for _, _, readers in borders]),
         option_ok=each(lambda row: _options(row[1], most_options, lambda option: 1)),
-        option_bytes=each(
-            lambda row: _options(row[1], most_options, lambda o: (o.peak, o.inside, o.moved))
-        ),
+        option_bytes=each(lambda row: _options(row[1], most_options, _bytes_of)),
         option_s=_padded(
             [
                 _options(count, most_options, lambda o: (o.compute_s, o.store_s, o.load_s), float)
@@ -54,10 +55,12 @@ def stack(problems: Sequence[ProblemTables]) -> Tables:
         option_held=_padded([storages for _, storages in held]),
         keep_only=each(lambda row: [unit.fixed for unit in row[0].problem.chain.units]),
         saves=each(lambda row: [bool(unit.saved) for unit in row[0].problem.chain.units]),
+        forward=each(lambda row: row[1].segments.forward),
         plain=each(lambda row: row[1].segments.plain),
         nested=each(lambda row: row[1].segments.nested),
-        closing=each(lambda row: row[1].closing),
-        rest=each(lambda row: row[1].rest),
+        made_since=each(lambda row: row[1].storages.border_made_since),
+        rest=each(lambda row: row[1].completions.rest),
+        near=each(lambda row: row[1].completions.near),
         again_s=_padded([count.again_s for _, count in rows], np.float64),
         copies=np.array([count.copies for _, count in rows]),
         placed=each(lambda row: _placed(row[1])),
@@ -122,6 +125,10 @@ def _options(
         for place, option in enumerate(options):
             found[unit, place] = values(option)
     return found
+
+
+def _bytes_of(option: OptionRow) -> tuple[int, int, int, int]:
+    return option.forward, option.backward, option.inside, option.moved
 
 
 def _placed(count: CountTables) -> list[tuple[int, int, int]]:

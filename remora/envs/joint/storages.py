@@ -67,10 +67,15 @@ class CrossingStorages:
         return found
 
     @cached_property
+    def stays(self) -> NDArray[np.bool_]:
+        """Whether the program holds a storage into the backward.  # [x]."""
+        return np.asarray(self.until >= self.num_units)
+
+    @cached_property
     def held_into_backward(self) -> Ints:
         """Bytes that every unit makes and the program holds into the backward.  # [n]."""
         found = np.zeros(self.num_units, dtype=np.int64)
-        for number in np.flatnonzero(self.until >= self.num_units):
+        for number in np.flatnonzero(self.stays):
             found[self.maker[number]] += self.size[number]
         return found
 
@@ -83,7 +88,7 @@ class CrossingStorages:
         ends = {s: u.index for u in self._chain.units for s in u.dropped_backward}
         found = np.zeros(self.num_units, dtype=np.int64)
         for storage, number in self.number.items():
-            if self.until[number] >= self.num_units:
+            if self.stays[number]:
                 found[max(ends.get(storage, 0), 0) : self.maker[number]] += self.size[number]
         return found
 

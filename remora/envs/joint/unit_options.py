@@ -22,7 +22,8 @@ class OptionRow:
     """One menu entry of one unit.
 
     Attributes:
-        peak: of its forward and backward above the base.
+        forward: peak of its forward above the base.
+        backward: peak of its backward above what earlier units and it hold of earlier ones.
         inside: bytes that it holds and nobody else may.
         held: numbers of crossing storages that it holds.
         moved: bytes that go to the host.
@@ -30,13 +31,19 @@ class OptionRow:
         store_s, load_s: seconds of its copies.
     """
 
-    peak: int
+    forward: int
+    backward: int
     inside: int
     held: tuple[int, ...]
     moved: int
     compute_s: float
     store_s: float
     load_s: float
+
+    @property
+    def peak(self) -> int:
+        """Of both, above the base."""
+        return max(self.forward, self.backward)
 
 
 def plain_options(menu: Sequence[UnitOption]) -> tuple[UnitOption, ...]:
@@ -80,20 +87,18 @@ def option_row(
     )
     made = [s.storage for s in unit.saved if s.created_here]
     left = [s for s in (*plan.keep, *plan.offload) if s in made]
-    peak = max(
-        levels.forward(unit, plan) + base.forward,
-        sum(map(size, made)) + doubled + late + int(base.during[index]),
-    )
+    backward = sum(map(size, made)) + doubled + late + int(base.during[index])
     if rerun is not None:
         before = sum(map(size, left)) + doubled + late + int(base.before[index])
-        peak = max(peak, before + rerun.transient_bytes)
+        backward = max(backward, before + rerun.transient_bytes)
     holds = (*plan.keep, *(rerun.reads if rerun is not None else ()))
     moved = [size(s) for s in plan.offload]
     extra_s = plan.record_overhead_s
     if rerun is not None:
         extra_s += rerun.duration_s + plan.rerun_overhead_s
     return OptionRow(
-        peak=peak,
+        forward=levels.forward(unit, plan) + base.forward,
+        backward=backward,
         inside=levels.inside_bytes(plan.keep),
         held=tuple(number[s] for s in holds if s in number),
         moved=sum(moved),
