@@ -93,7 +93,7 @@ def fit_roofline(runs: Sequence[ProfiledRun]) -> FittedRoofline:
 
 def _residuals(model: FittedRoofline, example: UnitExample) -> NDArray[np.float64]:
     """Logarithmic errors of the measured operators, each by the root of its weight."""
-    there = np.isfinite(example.times_s)
-    times_s = example.times_s[there]
+    there = np.isfinite(example.steady_s)
+    times_s = example.steady_s[there]
     told_s = model.unit_times_s(example.features)[there]
     return np.asarray(np.log(told_s / times_s) * np.sqrt(times_s / times_s.sum()))

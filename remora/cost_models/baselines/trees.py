@@ -81,8 +81,8 @@ def fit_trees(runs: Sequence[ProfiledRun], seed: int = 0, iterations: int = 400)
     names = {name: i for i, name in enumerate(sorted(frequent))}
     columns, targets, weights = [], [], []
     for example in examples:
-        there = np.isfinite(example.times_s)
-        times_s = example.times_s[there]
+        there = np.isfinite(example.steady_s)
+        times_s = example.steady_s[there]
         columns.append(_columns(example.features, names)[there])
         targets.append(np.log(times_s / _roofline_s(example.features)[there]))
         weights.append(0.5 * times_s / times_s.sum() + 0.5 / len(times_s))

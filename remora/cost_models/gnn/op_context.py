@@ -42,6 +42,7 @@ CONTEXT_FEATURES = (
     "reads_parameter",
     "reads_previous_result",
     "log_unit_bytes",
+    "share_of_largest",
 )
 
 
@@ -103,12 +104,14 @@ class _Walk:
     indices: list[int] = field(init=False)
     num_forward: int = field(init=False)
     unit_bytes: int = field(init=False)
+    largest_bytes: int = field(init=False)
 
     def __post_init__(self) -> None:
         self.indices = [*range(*self.unit.forward), *range(*self.unit.backward)]
         self.num_forward = self.unit.forward[1] - self.unit.forward[0]
         touched = {s for index in self.indices for s in self._storages(index)}
-        self.unit_bytes = sum(self.graph.storages[s].num_bytes for s in touched)
+        sizes = [self.graph.storages[s].num_bytes for s in touched]
+        self.unit_bytes, self.largest_bytes = sum(sizes), max((*sizes, 1))
         self.frees = self._frees()
         self.pool = _Pool()
         self.passed_bytes = 0
@@ -155,6 +158,7 @@ class _Walk:
             float(PARAMETER in roles),
             float(from_previous),
             math.log1p(self.unit_bytes),
+            allocated / self.largest_bytes,
         ]
 
     def edges(self) -> list[tuple[int, int, int]]:

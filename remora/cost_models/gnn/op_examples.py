@@ -6,8 +6,9 @@ Legend: N operators of a unit (its forward, then its backward).
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,11 @@ from remora.graph.signature import op_signature
 __all__ = ["UnitExample", "unit_examples"]
 
 
+_STEADY_QUANTILE = 0.35
+"""Of an operator's repetitions. Slow ones are interruptions and first touches of memory: on a
+shared machine two rounds differ by half as much in this figure as in the median."""
+
+
 @dataclass(frozen=True, slots=True)
 class UnitExample:
     """One kind of unit in one setting.
@@ -30,7 +36,9 @@ class UnitExample:
         family: of the first subject that has it.
         model: of that subject.
         features: of its operators.
-        times_s: measured seconds, NaN where there are none.  # [N]
+        times_s: medians of what was measured, NaN where there is nothing.  # [N]
+        steady_s: what to learn from: figures that repeat better than medians, scaled so that
+            units take as long on the whole.  # [N]
         workspace_bytes: measured bytes beyond the results.  # [N]
     """
 
@@ -39,6 +47,7 @@ class UnitExample:
     model: str
     features: UnitFeatures
     times_s: NDArray[np.float64]
+    steady_s: NDArray[np.float64]
     workspace_bytes: NDArray[np.float64]
 
     @property
@@ -63,20 +72,47 @@ def unit_examples(runs: Iterable[ProfiledRun]) -> list[UnitExample]:
         run, row = found[0]
         if id(run) not in ends:
             ends[id(run)] = storage_ends(run.graph)
+        repetitions = np.concatenate([_repetitions(row) for _, row in found])
+        times_s = _medians([row for _, row in found])
+        if not np.isfinite(times_s).any():
+            continue
         unit = run.graph.units[row.unit]
-        features = encode_unit(run.graph, unit, ends[id(run)], run.setting.hardware)
-        times_s = _merged([_measured(row) for _, row in found])
-        if np.isfinite(times_s).any():
-            family, model = run.subject.family, run.subject.model
-            workspace = _workspace_bytes(run, unit)
-            examples.append(UnitExample(kind, family, model, features, times_s, workspace))
-    return examples
+        examples.append(
+            UnitExample(
+                kind=kind,
+                family=run.subject.family,
+                model=run.subject.model,
+                features=encode_unit(run.graph, unit, ends[id(run)], run.setting.hardware),
+                times_s=times_s,
+                steady_s=np.quantile(repetitions, _STEADY_QUANTILE, axis=0),
+                workspace_bytes=_workspace_bytes(run, unit),
+            )
+        )
+    return _scaled(examples)
 
 
-def _measured(row: UnitRow) -> list[float]:
-    times = row.runs.times()
-    both = (*times.forward_op_s, *times.backward_op_s)
-    return [math.nan if time_s is None else time_s for time_s in both]
+def _repetitions(row: UnitRow) -> NDArray[np.float64]:
+    """Seconds of all repetitions.  # [repetitions, N]."""
+    return np.hstack([np.array(row.runs.forward_op_s), np.array(row.runs.backward_op_s)])
+
+
+def _medians(rows: Sequence[UnitRow]) -> NDArray[np.float64]:
+    """Geometric mean of the medians of several measurements.  # [N]."""
+    measured = []
+    for row in rows:
+        times = row.runs.times()
+        both = (*times.forward_op_s, *times.backward_op_s)
+        measured.append([math.nan if time_s is None else time_s for time_s in both])
+    return np.asarray(np.exp(np.mean(np.log(np.array(measured)), axis=0)))
+
+
+def _scaled(examples: Sequence[UnitExample]) -> list[UnitExample]:
+    """Scale the steady figures by one factor, so that half of the units take as long or longer."""
+    if not examples:
+        return []
+    ratios = [example.unit_s / float(np.nansum(example.steady_s)) for example in examples]
+    factor = statistics.median(ratios)
+    return [replace(example, steady_s=factor * example.steady_s) for example in examples]
 
 
 def _workspace_bytes(run: ProfiledRun, unit: Unit) -> NDArray[np.float64]:
@@ -85,8 +121,3 @@ def _workspace_bytes(run: ProfiledRun, unit: Unit) -> NDArray[np.float64]:
     return np.array(
         [0.0 if op.view else float(known.get(op_signature(run.graph, op), 0)) for op in ops]
     )
-
-
-def _merged(measured: Sequence[Sequence[float]]) -> NDArray[np.float64]:
-    """Geometric mean of what several runs show.  # [N]."""
-    return np.asarray(np.exp(np.mean(np.log(np.array(measured)), axis=0)))

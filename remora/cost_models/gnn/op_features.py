@@ -32,6 +32,7 @@ _WORK_FEATURES = (
     "log_bandwidth",
     "log_launch",
     "on_cuda",
+    "approximate",
 )
 OP_FEATURES = (*_WORK_FEATURES, *SHAPE_FEATURES, *LAYOUT_FEATURES, *CONTEXT_FEATURES)
 """Columns of :attr:`UnitFeatures.nodes`."""
@@ -156,6 +157,7 @@ def _work(graph: ModelGraph, op: Op, kind: str, hardware: Hardware) -> _Work:
         math.log(bandwidth),
         math.log(launch_s),
         float(hardware.device_type == "cuda"),
+        float(("approximate", "tanh") in op.kwargs),
     ]
     features += shape_features(shape) + layout_features(graph, op)
     return _Work(features, arithmetic_s, traffic_s)

@@ -33,7 +33,7 @@ def as_target_data(example: UnitExample, name_ids: dict[str, int]) -> Data:
         name_ids: row of the embedding by base name.
     """
     data = as_data(example.features, name_ids)
-    times_s = torch.tensor(example.times_s)
+    times_s = torch.tensor(example.steady_s)
     measured = torch.isfinite(times_s)
     share = torch.where(measured, times_s, 0.0) / times_s[measured].sum()
     data.measured = measured

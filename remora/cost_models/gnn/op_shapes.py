@@ -32,6 +32,7 @@ class OpShape:
         grid: output points per sample.
         side: output points in the last direction.
         image_gradient: whether a convolution's backward makes the gradient of its input.
+        raises: whether a convolution is a transposed one.
         row: length of what is reduced, normalised, transformed or copied as one piece.
         rows: how many of them there are.
         inner: whether such a piece lies densely in memory.
@@ -51,6 +52,7 @@ class OpShape:
     grid: int = 0
     side: int = 0
     image_gradient: bool = False
+    raises: bool = False
     row: int = 0
     rows: int = 0
     inner: bool = False
@@ -76,6 +78,12 @@ SHAPE_FEATURES = (
     "log_side",
     "depthwise",
     "image_gradient",
+    "raises",
+    "filled_n",
+    "filled_row",
+    "filled_side",
+    "eights_n",
+    "eights_row",
     "log_row",
     "log_rows",
     "inner_rows",
@@ -106,6 +114,12 @@ def shape_features(shape: OpShape) -> list[float]:
         math.log1p(shape.side),
         float(shape.groups > 1 and shape.n == 1),
         float(shape.image_gradient),
+        float(shape.raises),
+        _filled(shape.n),
+        _filled(shape.row),
+        _filled(shape.side),
+        float(shape.n % 8 == 0),
+        float(shape.row % 8 == 0),
         math.log1p(shape.row),
         math.log1p(shape.rows),
         float(shape.inner),
@@ -130,6 +144,11 @@ def op_shape(graph: ModelGraph, op: Op) -> OpShape:
     reader = _READERS.get(base_name(op))
     shape = reader(op, inputs, outputs) if reader is not None else None
     return shape if shape is not None else _by_size(op, inputs, outputs)
+
+
+def _filled(size: int) -> float:
+    """Share of the lanes that a size keeps busy, the last vector included."""
+    return size / (-(-size // _VECTOR) * _VECTOR) if size else 0.0
 
 
 _Tensors = list[TensorView]
@@ -204,6 +223,7 @@ def _convolution_shape(
         grid=points,
         side=min(image.shape[-1], result.shape[-1]),
         image_gradient=image_gradient,
+        raises=op.args[strides_at + 3] is True,
         row=weight.shape[1],
         rows=image.shape[0],
     )
@@ -305,6 +325,21 @@ def _piece(op: Op, inputs: _Tensors, outputs: _Tensors) -> OpShape:
     return OpShape(op.flops, row=row, rows=math.prod(view.shape) // max(row, 1), inner=True)
 
 
+def _repeat(op: Op, inputs: _Tensors, outputs: _Tensors) -> OpShape:
+    """Sizes of what stands together in the repeated tensor as it does in the input."""
+    times = _whole_list(op.args[1])
+    shape = (1,) * (len(times) - len(inputs[0].shape)) + inputs[0].shape
+    row = 1
+    for size, copies in zip(reversed(shape), reversed(times), strict=True):
+        if copies != 1:
+            break
+        row *= size
+    numel = math.prod(outputs[0].shape)
+    return OpShape(
+        op.flops, row=row, rows=numel // max(row, 1), inner=True, kernel=math.prod(times)
+    )
+
+
 def _table(op: Op, inputs: _Tensors, outputs: _Tensors) -> OpShape:
     """Sizes of rows that are looked up in a table, or added to it."""
     indices = [view for view in inputs if view.dtype.startswith("int")]
@@ -360,6 +395,7 @@ _READER_NAMES: Mapping[_Reader, str] = {
     _group_norm: "native_group_norm native_group_norm_backward",
     _pool: "max_pool2d_with_indices max_pool2d_with_indices_backward avg_pool2d "
     "avg_pool2d_backward",
+    _repeat: "repeat",
     _table: "embedding embedding_dense_backward index index_put index_select nll_loss_forward "
     "nll_loss2d_forward nll_loss_backward nll_loss2d_backward",
 }
