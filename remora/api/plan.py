@@ -46,6 +46,7 @@ class Plan:
         loss: the loss it was traced with; not saved to files.
         source: how to build the model again, if that is known.
         verification: the verdict of a real run, if there was one.
+        cost_reason: why the cost model of the estimate was taken; empty if that is not known.
     """
 
     problem: Problem
@@ -59,6 +60,7 @@ class Plan:
     loss: LossFunction | None = field(default=None, compare=False)
     source: ModelSource | None = None
     verification: Verification | None = None
+    cost_reason: str = ""
 
     @property
     def budget_bytes(self) -> int:
@@ -210,6 +212,7 @@ class Plan:
             agent=self.agent,
             candidates=self.candidates,
             verification=self.verification,
+            cost_reason=self.cost_reason,
             world_size=self.problem.world_size,
         )
 

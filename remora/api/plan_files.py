@@ -52,7 +52,7 @@ class SavedEstimate:
         budget_bytes: memory per device.
         optimizer: name of the optimizer that was counted.
         estimate: predicted figures.
-        lower_bound_s, agent, search_s, candidates, units: as in :class:`Plan`.
+        lower_bound_s, agent, search_s, candidates, units, cost_reason: as in :class:`Plan`.
         model: how to build the model again; None if that is not known.
     """
 
@@ -67,6 +67,7 @@ class SavedEstimate:
     candidates: tuple[CandidateRow, ...]
     units: tuple[str, ...] | None
     model: SavedModel | None
+    cost_reason: str
 
 
 def save_plan(plan: Plan, folder: Path) -> tuple[Path, ...]:
@@ -104,6 +105,7 @@ def load(folder: str | Path) -> Plan:
         candidates=saved.candidates,
         agent=saved.agent,
         search_s=saved.search_s,
+        cost_reason=saved.cost_reason,
         units=saved.units,
         source=_source(saved.model),
     )
@@ -161,6 +163,7 @@ def _estimate_values(plan: Plan) -> dict[str, Any]:
         "lower_bound_s": plan.lower_bound_s,
         "agent": plan.agent,
         "search_s": plan.search_s,
+        "cost_reason": plan.cost_reason,
         "candidates": [dataclasses.asdict(row) for row in plan.candidates],
         "units": plan.units,
         "model": saved_model(plan.source),
@@ -183,6 +186,8 @@ def _saved_estimate(values: Mapping[str, Any]) -> SavedEstimate:
         candidates=tuple(CandidateRow(**row) for row in values["candidates"]),
         units=None if units is None else tuple(units),
         model=None if model is None else SavedModel(**model),
+        # Files of earlier versions do not have it.
+        cost_reason=str(values.get("cost_reason", "")),
     )
 
 

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from remora.api.budget import parse_budget
-from remora.api.costs import make_costs, pick_cost_model
+from remora.api.cost_model_choice import (
+    PROFILED,
+    CostChoice,
+    check_cost_model,
+    choose_cost_model,
+    cost_model_of,
+)
+from remora.api.costs import make_costs
 from remora.api.hardware import find_hardware, is_local
 from remora.api.micro_batches import check_ranks, graphs_at
 from remora.api.plan import Plan
 from remora.api.problem import find_optimizer, make_problem
-from remora.api.search import search
+from remora.api.search import Found, search
+from remora.errors import InfeasibleError
 from remora.graph.batch import batch_of, with_batch
 from remora.graph.loss import ExampleInputs, LossFunction
 from remora.graph.model_graph import ModelGraph
 from remora.graph.trace import trace
 from remora.hardware.hardware import Hardware
 from remora.report.content import CandidateRow
+from remora.report.wording import bytes_text
 from remora.schedule.problem import Problem
 from remora.simulator.bounds import lower_bound_s
-from remora.simulator.simulate import estimate
+from remora.simulator.records import Estimate
 from remora.zoo import Example
 
 if TYPE_CHECKING:
@@ -38,6 +48,10 @@ __all__ = [
     "state_problem",
     "traced_graphs",
 ]
+
+
+_BOUND_ATTEMPTS = 4
+"""Bounds stand above peaks by much the same share for all schedules of a problem."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +85,7 @@ class Request:
     agent_settings: Mapping[str, Any] = field(default_factory=dict)
     time_limit_s: float = 10.0
     cost_model: str = "auto"
+    cost_model_weights: str | None = None
     allow_lossy: bool = False
 
 
@@ -90,6 +105,7 @@ def optimize(  # noqa: PLR0913 - one call takes what there is to say
     units: Sequence[str] | None = None,
     cost_model: str = "auto",
     host_pool: str | None = None,
+    cost_model_weights: str | None = None,
 ) -> Plan:
     """Find the fastest schedule of a training step within a memory budget.
 
@@ -111,8 +127,10 @@ def optimize(  # noqa: PLR0913 - one call takes what there is to say
         agent: name of the scheduler.
         time_limit_s: seconds of its search.
         units: module paths that begin units, instead of those found.
-        cost_model: ``auto``, ``profiled`` (measures operators on this machine) or ``roofline``.
+        cost_model: ``auto``, ``profiled`` (measures operators on this machine), ``gnn`` (learned)
+            or ``roofline``.
         host_pool: overrides where offloaded tensors go: ``pinned``, ``emulated`` or ``none``.
+        cost_model_weights: folder of a trained ``gnn`` instead of the one in the package.
 
     Returns:
         The plan, with predicted figures, ready to apply.
@@ -134,6 +152,7 @@ def optimize(  # noqa: PLR0913 - one call takes what there is to say
         agent=agent,
         time_limit_s=time_limit_s,
         cost_model=cost_model,
+        cost_model_weights=cost_model_weights,
     )
     check_request(request)
     example = Example(model, example_inputs, loss)
@@ -195,14 +214,17 @@ def state_problem(
     check_request(request)
     optimizer = find_optimizer(request.optimizer)
     local = is_local(request.hardware)
-    cost_model = pick_cost_model(request.cost_model, local)
     if local:
         progress.stage("measuring this machine")
     hardware = find_hardware(request.hardware, request.host_pool)
-    if cost_model == "profiled":
+    choice = cost_choice(request, hardware)
+    if choice.name == PROFILED:
         progress.stage("measuring the model's operators")
+    weights = request.cost_model_weights
     costs = {
-        count: make_costs(graph, hardware, optimizer, cost_model, _part_of(example, count))
+        count: make_costs(
+            graph, hardware, optimizer, choice.name, _part_of(example, count), weights
+        )
         for count, graph in graphs.items()
     }
     progress.stage("finding the smallest peak")
@@ -235,13 +257,11 @@ def make_plan(
     """
     progress = progress or Progress()
     progress.stage(f"searching with {request.agent}")
-    found = search(
-        problem, request.agent, request.time_limit_s, request.agent_settings, progress.candidate
-    )
+    found, estimate = search_within_bound(problem, request, progress.candidate)
     return Plan(
         problem=problem,
         schedule=found.schedule,
-        estimate=estimate(problem, found.schedule, problem.cost.source),
+        estimate=estimate,
         lower_bound_s=lower_bound_s(problem),
         candidates=found.candidates,
         agent=request.agent,
@@ -249,6 +269,55 @@ def make_plan(
         units=units,
         loss=loss,
         source=source,
+        cost_reason=cost_choice(request, problem.hardware).reason,
+    )
+
+
+def cost_choice(request: Request, hardware: Hardware) -> CostChoice:
+    """Which cost model the request means for a hardware, and why."""
+    return choose_cost_model(
+        request.cost_model,
+        request.cost_model_weights,
+        is_local(request.hardware),
+        hardware.device_type,
+        hardware.name,
+    )
+
+
+def search_within_bound(
+    problem: Problem, request: Request, listener: Callable[[CandidateRow], None]
+) -> tuple[Found, Estimate]:
+    """Search a schedule whose upper bound on the peak, not only the peak, is within the budget.
+
+    Schedulers compare simulated peaks with a budget, so that budget is lowered as far as the
+    bound stands above the peak.
+
+    Args:
+        problem: what to plan.
+        request: names the scheduler, its settings and its time limit.
+        listener: is told every candidate.
+
+    Raises:
+        InfeasibleError: nothing fits.
+        TimeLimitError: nothing was found in time.
+    """
+    cost_model = cost_model_of(problem.cost.source, request.cost_model_weights)
+    lowered = problem
+    for _ in range(_BOUND_ATTEMPTS):
+        found = search(
+            lowered, request.agent, request.time_limit_s, request.agent_settings, listener
+        )
+        estimate = cost_model.estimate(problem, found.schedule)
+        if estimate.peak_bound_bytes <= problem.budget_bytes:
+            return found, estimate
+        # The same schedule must not be found again.
+        excess = estimate.peak_bound_bytes / problem.budget_bytes
+        lowered = replace(problem, budget_bytes=math.floor(lowered.budget_bytes / excess) - 1)
+    raise InfeasibleError(
+        "no schedule was found whose upper bound on the peak is within the budget of "
+        f"{bytes_text(problem.budget_bytes)}; that of the last one is "
+        f"{bytes_text(estimate.peak_bound_bytes)}",
+        smallest_budget_bytes=estimate.peak_bound_bytes,
     )
 
 
@@ -260,7 +329,7 @@ def check_request(request: Request) -> None:
     parse_budget(request.memory)
     find_optimizer(request.optimizer)
     check_ranks(request.world_size, request.micro_batches)
-    pick_cost_model(request.cost_model, is_local(request.hardware))
+    check_cost_model(request.cost_model, request.cost_model_weights, is_local(request.hardware))
     create(request.agent, **request.agent_settings)
     if plans_one_device(request.agent):
         check_one_device(request.agent, request.world_size)

@@ -28,11 +28,13 @@ class Found:
     Attributes:
         schedule: the winner; fits the budget.
         candidates: a row for every scheduler that was tried.
+        schedules: all different schedules that fit, the winner first.
         search_s: seconds of all of it.
     """
 
     schedule: Schedule
     candidates: tuple[CandidateRow, ...]
+    schedules: tuple[Schedule, ...]
     search_s: float
 
 
@@ -75,7 +77,13 @@ def search(
         candidates = (*before, mine)
         for candidate in candidates:
             tell(candidate)
-    return Found(schedule, _marked(schedule, candidates), time.perf_counter() - start_s)
+    fitting = [one.schedule for one in candidates if one.feasible and one.schedule is not None]
+    return Found(
+        schedule=schedule,
+        candidates=_marked(schedule, candidates),
+        schedules=tuple(dict.fromkeys([schedule, *fitting])),
+        search_s=time.perf_counter() - start_s,
+    )
 
 
 def _marked(schedule: Schedule, candidates: tuple[Candidate, ...]) -> tuple[CandidateRow, ...]:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import platform
-import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from remora.api.configs import load_config
 from remora.api.environment import EnvConfig, env_config, make_sampler
-from remora.errors import InvalidInputError, UnknownNameError
+from remora.api.provenance import provenance
+from remora.api.records import record
+from remora.errors import UnknownNameError
 
 if TYPE_CHECKING:
     from remora.agents.learned.comparison import Comparison
@@ -32,7 +31,7 @@ __all__ = [
 
 POLICY_FOLDER = "policy"
 
-_Record = TypeVar("_Record")
+_PACKAGES = ("torch", "torch-geometric", "stable-baselines3", "sb3-contrib", "gymnasium")
 
 
 @dataclass(frozen=True)
@@ -113,11 +112,11 @@ def train_agent_config(values: Mapping[str, Any] | None = None) -> TrainAgentCon
     env = sections.get("env", {})
     training = sections.get("training", {})
     if "network" in training:
-        training["network"] = _record(NetworkSize, "training.network", training["network"])
+        training["network"] = record(NetworkSize, "training.network", training["network"])
     return TrainAgentConfig(
         env=env_config(str(env.pop("config", "schedule")), env),
-        training=_record(TrainingConfig, "training", training),
-        evaluation=_record(EvaluationConfig, "evaluation", sections.get("evaluation", {})),
+        training=record(TrainingConfig, "training", training),
+        evaluation=record(EvaluationConfig, "evaluation", sections.get("evaluation", {})),
     )
 
 
@@ -206,10 +205,7 @@ def _card(config: TrainAgentConfig, rows: tuple[Comparison, ...], command: str) 
         "data": "random problems of the models and hardware below, with roofline costs",
         "config": config.as_dict(),
         "seed": config.training.seed,
-        "command": command,
-        "commit": _commit(),
-        "date": datetime.now(UTC).date().isoformat(),
-        "versions": _versions(),
+        **provenance(command, _PACKAGES),
         "quality": quality,
     }
 
@@ -222,47 +218,6 @@ def _table(rows: tuple[Comparison, ...]) -> tuple[list[str], list[list[Any]]]:
         for row in rows
     ]
     return columns, content
-
-
-def _versions() -> dict[str, str]:
-    from importlib.metadata import version
-
-    packages = ("torch", "torch-geometric", "stable-baselines3", "sb3-contrib", "gymnasium")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
-
-
-def _commit() -> str:
-    """The commit of the checkout that this runs from; empty outside of one."""
-    folder = Path(__file__).resolve().parent
-    try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--dirty"],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
-
-
-def _record(kind: type[_Record], where: str, values: Mapping[str, Any]) -> _Record:
-    """Build a dataclass from plain values; lists become tuples.
-
-    Raises:
-        UnknownNameError: a key that the dataclass does not have.
-    """
-    known = [entry.name for entry in fields(kind)]  # type: ignore[arg-type]
-    for key in values:
-        if key not in known:
-            raise UnknownNameError(f"key in {where}", str(key), known)
-    plain = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    try:
-        return kind(**plain)
-    except TypeError as error:
-        raise InvalidInputError(f"{where} holds a value of the wrong type: {error}") from error
 
 
 def _fields(record: EnvConfig) -> dict[str, Any]:

@@ -178,6 +178,14 @@ def _profile_job(config: DictConfig) -> float | None:
     return _job("profile", config)
 
 
+def _train_cost_model_job(config: DictConfig) -> float | None:
+    return _job("train_cost_model", config)
+
+
+def _bench_fidelity_job(config: DictConfig) -> float | None:
+    return _job("bench_fidelity", config)
+
+
 # Launchers send jobs to other processes, so each is a function at the top of a module.
 _JOBS = {
     "optimize": _optimize_job,
@@ -185,5 +193,7 @@ _JOBS = {
     "verify": _verify_job,
     "train_agent": _train_agent_job,
     "bench_quality": _bench_quality_job,
+    "bench_fidelity": _bench_fidelity_job,
     "profile": _profile_job,
+    "train_cost_model": _train_cost_model_job,
 }

@@ -30,7 +30,7 @@ _OPTIMIZER = "adamw, adam, sgd_momentum, sgd, or none to leave it out of the cou
 _MEMORY = "budget per device: 8GiB, 60% (of keep-all), range:0.4; default: free memory less 5 %"
 _MODEL = "a name of conf/model; custom with model.target=package.module:function is your own"
 _HARDWARE = "local (measured) or a name of conf/hardware"
-_COST_MODEL = "auto, profiled or roofline"
+_COST_MODEL = "auto, profiled, gnn (learned; cost_model.weights= takes your own) or roofline"
 _UNITS = "module paths that begin units, as [a,b]; default: found"
 _OUT = "folder of the files; default: outputs/COMMAND/DATE"
 _TRACKER = "none, csv, tensorboard or wandb (offline; online by tracker.mode=online)"
@@ -53,6 +53,10 @@ COMMANDS: Mapping[str, Command] = {
             "units": _UNITS,
             "verify": "true runs the schedule here and compares it with the plain model",
             "verify_time_limit_s": "seconds after which that run is ended",
+            "rounds": "more than 1: search, measure the best, learn from them, search again "
+            "(cost_model=gnn)",
+            "top_k": "schedules that are measured in every round",
+            "dataset": "folder that these steps are added to; default: profiled_runs in out",
             "tracker": _TRACKER,
             "out": _OUT,
         },
@@ -102,6 +106,19 @@ COMMANDS: Mapping[str, Command] = {
         },
         "remora train-agent env=schedule training.total_steps=20000 tracker=csv",
     ),
+    "train-cost-model": Command(
+        "train the learned cost model on profiled runs and judge it by runs that are held out",
+        {
+            "dataset": "folder of profiled runs, or several as [a,b]",
+            "held_out_share": "share of every family's subjects that it is judged by",
+            "leave_out": "a family to be judged by instead",
+            "training": "single values by training.KEY=, training.op.KEY=, training.step.KEY=",
+            "resume": "true goes on from the checkpoints in out",
+            "tracker": _TRACKER,
+            "out": _OUT,
+        },
+        "remora train-cost-model dataset=outputs/profiled_runs tracker=csv",
+    ),
     "bench quality": Command(
         "compare schedulers on the problems of a suite, at equal time",
         {
@@ -117,6 +134,21 @@ COMMANDS: Mapping[str, Command] = {
             "out": _OUT,
         },
         "remora bench quality suite=smoke methods=[greedy,best] time_limit_s=2 out=outputs/smoke",
+    ),
+    "bench fidelity": Command(
+        "judge cost models by measured runs of families that they have learned nothing of",
+        {
+            "dataset": "folder of profiled runs, or several as [a,b]",
+            "families": "families to leave out, as [decoder,unet]; default: every one",
+            "seeds": "of splits and trainings",
+            "baseline_seeds": "seeds with which the other methods are judged",
+            "held_out_share": "share of the subjects of the other families that judge too",
+            "training": "single values as in train-cost-model",
+            "jobs": "processes at once, one thread each",
+            "resume": "true goes on from the judgements in out",
+            "out": _OUT,
+        },
+        "remora bench fidelity families=[spectral] seeds=[0] out=outputs/fidelity",
     ),
     "profile": Command(
         "measure operators, units and steps of models here and add them to a dataset",

@@ -8,17 +8,25 @@ from pathlib import Path
 from omegaconf import DictConfig
 from rich.console import Console
 
+from remora.api.closed_loop import LoopResult, check_loop
 from remora.api.placement import build_to_measure, build_to_trace
 from remora.api.plan import Plan
 from remora.api.planning import Progress, check_request, make_plan, state_problem, traced_graphs
 from remora.cli.console import output, print_files, print_line, progress_shown
 from remora.cli.request import local_device, make_request, model_source, plain, units_of
-from remora.cli.verdict import print_verdict, raise_if_failed, run_verification, write_timeline
+from remora.cli.rounds import loop_request, plan_in_rounds, round_cells, write_rounds
+from remora.cli.verdict import (
+    print_verdict,
+    raise_if_failed,
+    run_verification,
+    write_timeline,
+    write_verdict,
+)
 from remora.errors import InvalidInputError
 from remora.report.files import write_bytes
 from remora.report.png import timeline_png
 from remora.report.summary import summary_sentences
-from remora.report.tables import candidates_table
+from remora.report.tables import candidates_table, cells_table
 from remora.tracking.registry import create
 from remora.tracking.tracker import Tracker, tracked
 
@@ -50,17 +58,29 @@ def run(config: DictConfig) -> float | None:
 def _run(config: DictConfig, tracker: Tracker) -> float:
     console, folder = output(), Path(config.out)
     with progress_shown() as progress:
-        plan = _plan(config, progress)
+        plan, loop = _plan(config, progress)
     print_line(console)
+    if loop is not None:
+        header, rows = round_cells(loop.rounds)
+        console.print(cells_table(header, rows))
+        print_line(console)
+        tracker.log_table("rounds", header, rows)
     console.print(candidates_table(plan.content()))
     print_line(console)
     for sentence in summary_sentences(plan.content()):
         print_line(console, sentence)
     files = [*plan.save(folder), *_write_pictures(plan, folder)]
     try:
-        if config.verify:
+        if config.verify and loop is None:
             plan, path = _verified(config, plan, folder, console)
             files.append(path)
+        elif loop is not None and plan.verification is not None:
+            files += [
+                write_verdict(plan.verification, folder),
+                write_rounds(loop.rounds, folder),
+                loop.shard,
+            ]
+            print_verdict(console, plan.content(), plan.verification)
     finally:
         files.append(plan.report(folder / "report.html"))
         print_line(console)
@@ -71,7 +91,7 @@ def _run(config: DictConfig, tracker: Tracker) -> float:
     return plan.estimate.step_time_s
 
 
-def _plan(config: DictConfig, progress: Progress) -> Plan:
+def _plan(config: DictConfig, progress: Progress) -> tuple[Plan, LoopResult | None]:
     source = model_source(config.model)
     request = make_request(config, plain(config.agent))
     check_request(request)
@@ -81,15 +101,21 @@ def _plan(config: DictConfig, progress: Progress) -> Plan:
             f"verify is true and hardware is {config.hardware.name!r}, allowed with verify=true: "
             "hardware=local, since the schedule runs on this machine"
         )
+    several = loop_request(config).rounds > 1
+    if several:
+        check_loop(request, device is not None)
     progress.stage(f"tracing {source.name}")
     example = build_to_trace(source, device)
     units = units_of(config)
     graphs = traced_graphs(example, request, units, source.name)
     real = build_to_measure(source, graphs[1], device)
     problem = state_problem(graphs, request, progress, real)
-    return make_plan(
+    if several:
+        return plan_in_rounds(config, problem, request, source, example.loss, progress)
+    plan = make_plan(
         problem, request, progress=progress, loss=example.loss, units=units, source=source
     )
+    return plan, None
 
 
 def _verified(config: DictConfig, plan: Plan, folder: Path, console: Console) -> tuple[Plan, Path]:

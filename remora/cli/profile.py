@@ -14,12 +14,17 @@ from remora.api.profiling.collect import Collected, Done, ProfileRequest, collec
 from remora.api.profiling.subjects import subjects_from_values, subjects_of_model
 from remora.cli.console import output, print_line
 from remora.cli.request import model_source, optimizer_name, plain
+from remora.cost_models.dataset.card import dataset_card
+from remora.cost_models.dataset.dataset import read_dataset
 from remora.errors import ModelRunError
+from remora.report.files import write_text
 from remora.report.wording import duration_text
 from remora.tracking.registry import create
 from remora.tracking.tracker import tracked
 
-__all__ = ["profile_request", "run"]
+__all__ = ["CARD_NAME", "profile_request", "run"]
+
+CARD_NAME = "README.md"
 
 
 def run(config: DictConfig) -> None:
@@ -37,7 +42,8 @@ def run(config: DictConfig) -> None:
     with tracked(tracker, plain(config)):
         with _progress_shown() as watch:
             collected = collect(request, watch)
-        if request.dataset.exists():
+        if collected.measured or collected.skipped:
+            _write_card(request.dataset)
             tracker.log_artifact("profiled_runs", "dataset", request.dataset)
     _print(console, request, collected)
     if collected.failed and not collected.measured and not collected.skipped:
@@ -71,6 +77,15 @@ def profile_request(config: DictConfig) -> ProfileRequest:
         subject_time_limit_s=config.subject_time_limit_s,
         time_limit_s=config.time_limit_s,
     )
+
+
+def _write_card(folder: Path) -> None:
+    """Describe what the whole folder holds now."""
+    about = (
+        "Made by `remora profile`: every subject in a process of its own, units and steps in two "
+        "passes, nothing discarded."
+    )
+    write_text(folder / CARD_NAME, dataset_card(read_dataset(folder), about=about))
 
 
 def _print(console: Console, request: ProfileRequest, collected: Collected) -> None:

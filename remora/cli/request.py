@@ -80,6 +80,7 @@ def make_request(config: DictConfig, agent: dict[str, Any] | None = None) -> Req
         agent_settings=settings,
         time_limit_s=time_limit_s,
         cost_model=config.cost_model.name,
+        cost_model_weights=config.cost_model.weights,
         allow_lossy=config.get("allow_lossy", False),
     )
 

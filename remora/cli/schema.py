@@ -9,17 +9,22 @@ from omegaconf import MISSING
 
 __all__ = [
     "SCHEMAS",
+    "BenchFidelityConfig",
     "BenchQualityConfig",
+    "CostTrainingSection",
     "EnvSection",
     "EvaluationSection",
     "FitsConfig",
     "HardwareSection",
     "ModelSection",
+    "OpTrainingSection",
     "OptimizeConfig",
     "ProfileConfig",
+    "StepTrainingSection",
     "SubjectsSection",
     "SuiteSection",
     "TrainAgentConfig",
+    "TrainCostModelConfig",
     "TrainingSection",
     "VerifyConfig",
 ]
@@ -57,6 +62,7 @@ class CostModelSection:
     """A cost model: see ``remora/conf/cost_model``."""
 
     name: str = MISSING
+    weights: str | None = None
 
 
 @dataclass
@@ -77,6 +83,9 @@ class OptimizeConfig:
     units: list[str] | None = None
     verify: bool = MISSING
     verify_time_limit_s: float = MISSING
+    rounds: int = MISSING
+    top_k: int = MISSING
+    dataset: str | None = None
     out: str | None = None
 
 
@@ -227,11 +236,82 @@ class BenchQualityConfig:
     out: str | None = None
 
 
+@dataclass
+class OpTrainingSection:
+    """Values of the operator networks; what is None keeps its default."""
+
+    members: int | None = None
+    epochs: int | None = None
+    batch_units: int | None = None
+    learning_rate: float | None = None
+    weight_decay: float | None = None
+    width: int | None = None
+    layers: int | None = None
+    unknown_share: float | None = None
+    unit_weight: float | None = None
+
+
+@dataclass
+class StepTrainingSection:
+    """Values of the networks that correct the simulator; what is None keeps its default."""
+
+    members: int | None = None
+    epochs: int | None = None
+    learning_rate: float | None = None
+    weight_decay: float | None = None
+    hidden: int | None = None
+    layers: int | None = None
+    batch_graphs: int | None = None
+    order_weight: float | None = None
+    huber: float | None = None
+    confidence: float | None = None
+
+
+@dataclass
+class CostTrainingSection:
+    """Values of the training of a cost model; what is None keeps its default."""
+
+    seed: int | None = None
+    folds: int | None = None
+    op: OpTrainingSection = field(default_factory=OpTrainingSection)
+    step: StepTrainingSection = field(default_factory=StepTrainingSection)
+
+
+@dataclass
+class TrainCostModelConfig:
+    """Values of ``remora train-cost-model``; ``training`` has those of the networks."""
+
+    dataset: Any = MISSING
+    training: CostTrainingSection = field(default_factory=CostTrainingSection)
+    tracker: dict[str, Any] = field(default_factory=dict)
+    held_out_share: float = MISSING
+    leave_out: str | None = None
+    resume: bool = MISSING
+    out: str | None = None
+
+
+@dataclass
+class BenchFidelityConfig:
+    """Values of ``remora bench fidelity``; ``training`` as in ``train-cost-model``."""
+
+    dataset: Any = MISSING
+    training: CostTrainingSection = field(default_factory=CostTrainingSection)
+    families: list[str] | None = None
+    seeds: list[int] = MISSING
+    baseline_seeds: list[int] = MISSING
+    held_out_share: float = MISSING
+    jobs: int = MISSING
+    resume: bool = MISSING
+    out: str | None = None
+
+
 SCHEMAS: dict[str, type] = {
     "optimize": OptimizeConfig,
     "fits": FitsConfig,
     "verify": VerifyConfig,
     "train_agent": TrainAgentConfig,
     "bench_quality": BenchQualityConfig,
+    "bench_fidelity": BenchFidelityConfig,
     "profile": ProfileConfig,
+    "train_cost_model": TrainCostModelConfig,
 }

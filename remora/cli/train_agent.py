@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from remora.api.planning import Progress
 from remora.cli.console import output, print_files, print_line, progress_shown
 from remora.cli.request import plain, without_none
+from remora.cli.shown_tracker import ShownTracker
 from remora.report.tables import cells_table
 from remora.tracking.registry import create
-from remora.tracking.tracker import DONE, Tracker
 
 if TYPE_CHECKING:
     from remora.agents.learned.comparison import Comparison
@@ -39,48 +38,12 @@ def run(config: DictConfig) -> None:
     command = " ".join(["remora", *sys.argv[1:]])
     with progress_shown() as progress:
         progress.stage("tracing the models to learn from")
-        shown = ShownTracker(tracker, progress)
+        shown = ShownTracker(tracker, progress, ("rollout/ep_rew_mean",))
         trained = train_agent(chosen, Path(config.out), shown, config.resume, command)
     console = output()
     console.print(cells_table(*_table(trained.comparisons)))
     print_line(console)
     print_files(console, [trained.path])
-
-
-class ShownTracker:
-    """Hands every call to another tracker and shows how far the training is.
-
-    Args:
-        tracker: keeps the run.
-        progress: shows a line per update.
-    """
-
-    def __init__(self, tracker: Tracker, progress: Progress) -> None:
-        self._tracker = tracker
-        self._progress = progress
-
-    def start(self, config: Mapping[str, Any]) -> None:
-        """Begin the run."""
-        self._tracker.start(config)
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        """Keep and show numbers."""
-        self._tracker.log_metrics(metrics, step)
-        reward = metrics.get("rollout/ep_rew_mean")
-        shown = "" if reward is None else f", mean reward {reward:.3f}"
-        self._progress.stage(f"training: step {step}{shown}")
-
-    def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Keep a table."""
-        self._tracker.log_table(name, columns, rows)
-
-    def log_artifact(self, name: str, kind: str, path: Path) -> None:
-        """Keep a file or folder."""
-        self._tracker.log_artifact(name, kind, path)
-
-    def finish(self, status: str = DONE) -> None:
-        """End the run."""
-        self._tracker.finish(status)
 
 
 def _table(comparisons: Sequence[Comparison]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

@@ -29,6 +29,7 @@ __all__ = [
     "raise_if_failed",
     "run_verification",
     "write_timeline",
+    "write_verdict",
 ]
 
 VERIFICATION_NAME = "verification.json"
@@ -65,12 +66,17 @@ def run_verification(
         time_limit_s=time_limit_s,
     )
     verification = _verified(job)
+    return verification, write_verdict(verification, folder)
+
+
+def write_verdict(verification: Verification, folder: Path) -> Path:
+    """Write ``verification.json`` into a folder and return its path."""
     path = folder / VERIFICATION_NAME
     record = dataclasses.asdict(dataclasses.replace(verification, timeline=None))
     del record["timeline"]
     verdict = {"passed": verification.passed, "failures": verification.failures}
     write_json(path, {"version": 1, **verdict, **record})
-    return verification, path
+    return path
 
 
 def write_timeline(plan: Plan, folder: Path) -> Path:

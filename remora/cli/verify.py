@@ -7,6 +7,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from remora.api.cost_model_choice import cost_model_of
 from remora.api.model_source import ModelSource
 from remora.api.placement import build_to_trace
 from remora.api.plan import Plan
@@ -26,7 +27,6 @@ from remora.errors import FileFormatError, InvalidInputError
 from remora.hardware.local import local_device_type
 from remora.schedule.schedule import Schedule
 from remora.simulator.bounds import lower_bound_s
-from remora.simulator.simulate import estimate
 
 __all__ = ["run"]
 
@@ -104,7 +104,8 @@ def _plan(
             f"{schedule.graph_hash}, that of {source.name} is {graph.content_hash}"
         )
     problem = replace(state_problem(graphs, request), state_on_device=False)
-    predicted = estimate(problem, schedule, problem.cost.source)
+    cost_model = cost_model_of(problem.cost.source, request.cost_model_weights)
+    predicted = cost_model.estimate(problem, schedule)
     if saved is not None and saved.hardware == problem.hardware.name:
         predicted = saved.estimate
     return Plan(

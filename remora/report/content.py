@@ -54,6 +54,7 @@ class ReportContent:
         candidates: rows of the table, in the order in which they are shown.
         verification: the verdict of a real run; None if there was none.
         world_size: ranks of all data-parallel replicas together.
+        cost_reason: why the cost model of the estimate was taken; empty if that is not known.
     """
 
     graph: ModelGraph
@@ -69,6 +70,7 @@ class ReportContent:
     candidates: tuple[CandidateRow, ...] = ()
     verification: Verification | None = field(default=None)
     world_size: int = 1
+    cost_reason: str = ""
 
     @property
     def measured(self) -> Timeline | None:

@@ -53,6 +53,7 @@ def summary_sentences(content: ReportContent, with_plan: bool = True) -> list[st
         f"({overhead_text(estimate.step_time_s, content.keep_all_step_time_s)} over keeping all) "
         f"with a peak of {bytes_text(estimate.peak_memory_bytes)} "
         f"({bytes_text(saved)} less than keeping all).",
+        _cost_model_sentence(content),
         _bound_sentence(content.lower_bound_s),
         *(plan_sentences(content) if with_plan and not is_plain(content.schedule) else []),
         _actions_sentence(content),
@@ -64,6 +65,19 @@ def summary_sentences(content: ReportContent, with_plan: bool = True) -> list[st
     if content.verification is not None:
         sentences.append(verdict_sentence(content.verification))
     return sentences
+
+
+def _cost_model_sentence(content: ReportContent) -> str:
+    """Who predicted, why, and how sure the peak is."""
+    estimate = content.estimate
+    reason = f", {content.cost_reason}" if content.cost_reason else ""
+    sentence = f"Predicted by cost model {estimate.cost_model}{reason}."
+    if not estimate.bound_confidence:
+        return sentence
+    return (
+        f"{sentence} With a confidence of {estimate.bound_confidence:.0%} the peak stays below "
+        f"{bytes_text(estimate.peak_bound_bytes)}."
+    )
 
 
 def _bound_sentence(lower_bound_s: float) -> str:

@@ -47,6 +47,10 @@ class CsvTracker:
         """Append where the artifact lies."""
         self._write_rows("artifacts.csv", "a", [(name, kind, path)])
 
+    def log_picture(self, name: str, path: Path) -> None:
+        """Append where the picture lies."""
+        self.log_artifact(name, "picture", path)
+
     def finish(self, status: str = DONE) -> None:
         """Write the status, once."""
         if not self._finished:

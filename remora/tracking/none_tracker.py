@@ -26,5 +26,8 @@ class NoneTracker:
     def log_artifact(self, name: str, kind: str, path: Path) -> None:
         """Keep nothing."""
 
+    def log_picture(self, name: str, path: Path) -> None:
+        """Keep nothing."""
+
     def finish(self, status: str = DONE) -> None:
         """Keep nothing."""

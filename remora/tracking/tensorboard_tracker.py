@@ -53,6 +53,12 @@ class TensorboardTracker:
         """Write where the artifact lies."""
         self._writer.add_text(f"{kind}/{name}", str(path))
 
+    def log_picture(self, name: str, path: Path) -> None:
+        """Write the picture."""
+        from matplotlib.image import imread
+
+        self._writer.add_image(name, imread(path)[..., :3], dataformats="HWC")
+
     def finish(self, status: str = DONE) -> None:
         """Write the status and close the file."""
         if self._writer is not None:

@@ -42,6 +42,10 @@ class Tracker(Protocol):
         """
         ...
 
+    def log_picture(self, name: str, path: Path) -> None:
+        """Keep a PNG file where pictures are looked at."""
+        ...
+
     def finish(self, status: str = DONE) -> None:
         """End the run as ``done``, ``crashed`` or ``interrupted``; a second call does nothing."""
         ...

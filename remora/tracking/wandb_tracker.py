@@ -87,6 +87,12 @@ class WandbTracker:
             artifact.add_file(str(path))
         self._run.log_artifact(artifact)
 
+    def log_picture(self, name: str, path: Path) -> None:
+        """Log an image."""
+        import wandb
+
+        self._run.log({name: wandb.Image(str(path))})
+
     def finish(self, status: str = DONE) -> None:
         """Mark the run as finished, with exit code 1 unless it is done."""
         if self._run is not None:

@@ -40,6 +40,7 @@ def test_the_public_keys_of_optimize_stay_as_they_are() -> None:
     assert sorted(COMMANDS["optimize"].keys) == [
         "agent",
         "cost_model",
+        "dataset",
         "hardware",
         "memory",
         "micro_batches",
@@ -47,7 +48,9 @@ def test_the_public_keys_of_optimize_stay_as_they_are() -> None:
         "move_state",
         "optimizer",
         "out",
+        "rounds",
         "time_limit_s",
+        "top_k",
         "tracker",
         "units",
         "verify",

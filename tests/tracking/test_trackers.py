@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from remora.errors import InvalidInputError, UnknownNameError
+from remora.report.scatter_picture import Points, scatter_png
 from remora.tracking.registry import TRACKERS, create
 from remora.tracking.tracker import Tracker, tracked
 
@@ -25,6 +26,13 @@ def _use(tracker: Tracker, artifact: Path) -> None:
         tracker.log_metrics({"loss": 1.25}, 1)
         tracker.log_table("plans", ("name", "time_s"), [("greedy", 0.1), ("rotor", 0.2)])
         tracker.log_artifact("policy", "policy", artifact)
+        tracker.log_picture("picture", _picture(artifact.parent))
+
+
+def _picture(folder: Path) -> Path:
+    path = folder / "picture.png"
+    path.write_bytes(scatter_png(Points(("a",), (1.0,), (2.0,)), "seconds"))
+    return path
 
 
 def _rows(path: Path) -> list[list[str]]:

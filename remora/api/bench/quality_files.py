@@ -17,7 +17,7 @@ from remora.api.bench.summary import best_times, ratios, summarise
 from remora.api.bench.tables import Section, problem_section, sections
 from remora.report.files import write_json, write_text
 
-__all__ = ["markdown", "write_quality"]
+__all__ = ["markdown", "section_text", "write_quality"]
 
 _VERSION = 1
 
@@ -53,15 +53,16 @@ def markdown(request: QualityRequest, result: QualityResult) -> str:
         f"`{request.command}`" if request.command else "",
         f"{request.suite.about} {len(request.suite.problems)} problems; every run has "
         f"{request.time_limit_s:g} s.",
-        *(_table(section) for section in sections(result.rows)),
-        _table(problem_section(result.rows)),
+        *(section_text(section) for section in sections(result.rows)),
+        section_text(problem_section(result.rows)),
         "\n".join(f"- {note}" for note in result.notes),
         f"{about['date']}; {about['machine']}; {named}.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _table(section: Section) -> str:
+def section_text(section: Section) -> str:
+    """A table with its heading as Markdown."""
     lines = [
         f"## {section.title}",
         "",

@@ -74,7 +74,8 @@ def measure_subject(job: ProfileJob, journal: Journal) -> ProfiledRun:
     for number in range(_PASSES):
         order = list(schedules.items())[:: 1 if number % 2 == 0 else -1]
         for label, schedule in order:
-            _measure_step(job, journal, step_item(label, number), schedule, graph, example)
+            if not _failed(journal, label):
+                _measure_step(job, journal, step_item(label, number), schedule, graph, example)
     steps = tuple(_step_row(job, journal, label, plan) for label, plan in schedules.items())
     return replace(run, units=_units_again(job, journal, run), steps=steps)
 
@@ -170,6 +171,12 @@ def _schedules(job: ProfileJob, journal: Journal, run: ProfiledRun) -> dict[str,
         journal.done(_PLANS, values)
     graph_hash = run.graph.content_hash
     return {label: schedule_from_json(text, graph_hash) for label, text in values.items()}
+
+
+def _failed(journal: Journal, label: str) -> bool:
+    """Whether a pass over this schedule went wrong."""
+    passes = [journal.values(step_item(label, number)) for number in range(_PASSES)]
+    return any(values is not None and values["status"] != OK for values in passes)
 
 
 def _measure_step(

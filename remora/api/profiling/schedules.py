@@ -51,7 +51,11 @@ def schedules_to_measure(problem: Problem, count: int, seed: int) -> dict[str, S
 
 
 def _add(chosen: dict[str, Schedule], label: str, schedule: Schedule | None) -> None:
-    if schedule is not None and schedule not in chosen.values():
+    """Add a schedule that does something else than those that are there."""
+    if schedule is None:
+        return
+    known = {(one.memory.options, one.memory.groups) for one in chosen.values()}
+    if (schedule.memory.options, schedule.memory.groups) not in known:
         chosen[label] = schedule
 
 
