@@ -65,7 +65,8 @@ class Tables(NamedTuple):
         made_since: bytes on the border of unit c made from unit s on, at [c, s].
             # [r][n + 1][n + 1]
         rest, near: peaks of completions.  # [r][n + 1], [r][n + 1][NEAR_UNITS + 1]
-        again_s: seconds of running units before c again: whole, and stopped early.  # [r][n + 1][2]
+        again_s: seconds of running units before c again, see :class:`CountTables`.
+            # [r][n + 1][3]
         copies: latency and bytes per second there and back.  # [r][3]
         placed: for every place of the state bytes that stay for the whole step, pinned host bytes,
             and bytes during the optimizer's step.  # [r][s][3]

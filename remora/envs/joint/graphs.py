@@ -73,7 +73,7 @@ def _node(problem: ProblemTables, index: int, span: int) -> tuple[float, ...]:
     ideal_s = problem.keep_all_s
     private = sum(chain.num_bytes(s) for s in chain.private_inputs(index, index + 1))
     copy_s = 0.0
-    if problem.problem.hardware.can_offload:
+    if problem.offloads:
         rates = host_link_rates(problem.problem, chain)
         copy_s = rates.store_s([saved.num_bytes for saved in unit.saved])
     alone = 0.0 if unit.fixed else float(count.segments.plain[index, index + 1]) / span

@@ -17,10 +17,11 @@ from remora.envs.joint.segments import Completions, Segments, completions, segme
 from remora.envs.joint.storages import CrossingStorages
 from remora.envs.joint.unit_options import OptionRow, option_row, plain_options
 from remora.errors import InvalidInputError
+from remora.schedule.chain import Chain
 from remora.schedule.layout import Layout, host_link_rates
 from remora.schedule.menu import is_recompute, keep_all_schedule, plain_menu, unit_menu
 from remora.schedule.problem import Problem
-from remora.schedule.schedule import PipelinePlan, Schedule, UnitOption
+from remora.schedule.schedule import Action, PipelinePlan, Schedule, UnitOption
 from remora.simulator.compiled import simulator_of
 from remora.simulator.floor import floor_schedule
 from remora.simulator.records import CostModel
@@ -41,8 +42,8 @@ class CountTables:
         segments: peaks of groups.
         completions: peaks of completions.
         work_s: seconds of all forwards and backwards.
-        again_s: seconds of running the units before c again: whole, and up to what is saved last.
-            # [n + 1][2]
+        again_s: seconds of running the units before c again: whole; up to what is saved last; the
+            same without units that save nothing of their own.  # [n + 1][3]
         copies: latency and rates of the host link.  # [3]
         places: of the state.
     """
@@ -70,6 +71,7 @@ class ProblemTables:
 
     Attributes:
         menus: options of every unit, without those that compress.  # [n][options]
+        offloads: whether anything may go to the host.
 
     Raises:
         InvalidInputError: the problem spans several devices.
@@ -86,7 +88,10 @@ class ProblemTables:
         self.problem = problem
         self._cost_model = cost_model
         find_menu = unit_menu if mixed else plain_menu
-        self.menus = tuple(_without_losses(find_menu(problem, u)) for u in problem.graph.units)
+        self.offloads = _may_offload(problem)
+        self.menus = tuple(
+            _without_losses(find_menu(problem, unit), self.offloads) for unit in problem.graph.units
+        )
 
     @property
     def num_units(self) -> int:
@@ -168,7 +173,6 @@ class ProblemTables:
         found = completions(
             np.array([row.peak for row in kept]), np.array(hold), segments, made_since
         )
-        seconds = [(u.hooks_s + u.forward_s, u.hooks_s + u.rerun_s) for u in chain.units]
         work_s = count * sum(u.forward_s + u.backward_s for u in chain.units)
         return CountTables(
             micro_batches=count,
@@ -177,19 +181,33 @@ class ProblemTables:
             segments=segments,
             completions=found,
             work_s=work_s,
-            again_s=np.concatenate([np.zeros((1, 2)), np.cumsum(seconds, axis=0)]),
+            again_s=_again_s(chain),
             copies=(rates.latency_s, rates.d2h_bytes_per_s, rates.h2d_bytes_per_s),
             places=places_of(problem, keep),
         )
 
 
-def _without_losses(menu: Sequence[UnitOption]) -> tuple[UnitOption, ...]:
+def _may_offload(problem: Problem) -> bool:
+    """Whether the host is another memory and its link carries anything."""
+    host, cost = problem.hardware.host, problem.cost
+    rates = (host.d2h_bytes_per_s, host.h2d_bytes_per_s, cost.d2h_bytes_per_s, cost.h2d_bytes_per_s)
+    return problem.hardware.can_offload and min(rates) > 0
+
+
+def _without_losses(menu: Sequence[UnitOption], offloads: bool) -> tuple[UnitOption, ...]:
     """Keep, recompute if it is there, and the rest without compression."""
-    return (
-        menu[0],
-        *(o for o in menu[1:] if is_recompute(o)),
-        *plain_options(menu)[1:],
-    )
+    again = [option for option in menu[1:] if is_recompute(option)]
+    others = plain_options(menu)[1:]
+    return (menu[0], *again, *(o for o in others if offloads or Action.OFFLOAD not in o.distinct))
+
+
+def _again_s(chain: Chain) -> NDArray[np.float64]:
+    """Seconds of running the units before c again.  # [n + 1][3]."""
+    rows = [(0.0, 0.0, 0.0)]
+    for unit in chain.units:
+        stopped_s = unit.hooks_s + unit.rerun_s
+        rows.append((unit.hooks_s + unit.forward_s, stopped_s, stopped_s if unit.saved else 0.0))
+    return np.cumsum(rows, axis=0)
 
 
 def _gradients(layout: Layout) -> Ints:

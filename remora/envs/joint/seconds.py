@@ -26,7 +26,8 @@ def group_s(tables: Tables, row: int, start: int, end: int, nested: bool) -> flo
     again = tables.again_s[row]
     total = again[end - 1, 0] - again[start, 0] + again[end, 1] - again[end - 1, 1]
     if nested:
-        total += again[end - 1, 1] - again[start, 1]
+        # The last unit runs once, by itself or in the run of the group.
+        total += again[end - 1, 2] - again[start, 2]
     return float(tables.sizes[row, 0] * total)
 
 

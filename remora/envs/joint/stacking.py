@@ -140,7 +140,7 @@ def _sizes(problem: ProblemTables, count: CountTables) -> tuple[int, ...]:
     return (
         count.micro_batches,
         hardware.host.memory_bytes,
-        int(hardware.can_offload),
+        int(problem.offloads),
         len(problem.counts),
         len(count.places),
     )
