@@ -17,11 +17,12 @@ from remora.schedule.problem import OPTIMIZERS, Problem
 from tests.problems import cpu_hardware, table, toy_graph, zoo_graph
 
 SIZE = JointSize(max_units=24, max_edges=96)
-GRAPHS = ("toy", "unet_tiny", "gpt2_tiny", "t5_tiny")
+GRAPHS = ("toy", "narrow", "unet_tiny", "gpt2_tiny", "t5_tiny")
 
 
 def graph_of(name: str) -> ModelGraph:
-    return toy_graph((96, 16, 160, 48, 64), batch=256) if name == "toy" else zoo_graph(name)
+    toys = {"toy": (96, 16, 160, 48, 64), "narrow": (4,) * 8}
+    return toy_graph(toys[name], batch=256) if name in toys else zoo_graph(name)
 
 
 def costs_of(graph: ModelGraph) -> CostTable:

@@ -11,7 +11,7 @@ from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as check_env_for_training
 
 from remora.envs import JOINT_ENV_ID
-from remora.envs.joint.actions import NUM_ACTIONS, UnitDecision
+from remora.envs.joint.actions import NUM_ACTIONS, Phase, UnitDecision
 from remora.envs.joint.arrays import CHOICE_COLUMNS, STATE_COLUMNS
 from remora.envs.joint.graphs import EDGE_COLUMNS, NODE_COLUMNS
 from remora.envs.joint.joint_env import JointEnv
@@ -52,6 +52,22 @@ def test_the_return_is_minus_the_log_of_the_slowdown_and_bounds_hold() -> None:
         assert bounds == sorted(bounds)
         assert bounds[-1] <= figures.step_time_s
         assert total == pytest.approx(-np.log(figures.step_time_s / problem.keep_all_s))
+
+
+def test_the_bound_is_the_step_time_where_nothing_goes_to_the_host() -> None:
+    env = env_of("gpt2_tiny")
+    generator = np.random.default_rng(0)
+    seen = set()
+    for _ in range(10):
+        env.reset(options={"problem": "gpt2_tiny/adamw", "range": 1.0})
+        ended, info = False, {}
+        while not ended:
+            wanted = (0, 1, 2, 3) if env.batch.phase(0) is Phase.UNITS else (0,)
+            allowed = [action for action in wanted if env.action_masks()[action]]
+            _, _, ended, _, info = env.step(np.int64(generator.choice(allowed)))
+        seen |= set(env.batch.decisions(0))
+        assert env.batch.bounds_s[0] == pytest.approx(info["step_time_s"], rel=1e-9)
+    assert seen == {0, 1, 2, 3}
 
 
 def test_the_same_seed_gives_the_same_episode_and_a_pickled_one_goes_on_alike() -> None:

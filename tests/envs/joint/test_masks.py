@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from remora.envs.joint.actions import Phase
+from remora.envs.joint.actions import Phase, UnitDecision
 from remora.envs.joint.batch import EpisodeBatch
 from remora.envs.joint.problem_tables import ProblemTables
 from remora.envs.joint.sampler import JointSampler
@@ -17,7 +17,7 @@ from remora.schedule.validate import validate
 from remora.simulator.simulate import simulate
 from tests.envs.joint.problems import GRAPHS, SIZE, played_out, tables_of
 
-PLANS = settings(max_examples=60, deadline=None)
+PLANS = settings(max_examples=40, deadline=None)
 
 
 def assert_fits(batch: EpisodeBatch) -> None:
@@ -44,6 +44,25 @@ def test_every_reachable_state_completes_to_a_plan_that_fits(
     batch = EpisodeBatch(JointSampler([tables]), 1, SIZE)
     batch.begin(0, 0, tables.budget_bytes(share))
     played_out(batch, np.random.default_rng(seed), random_steps)
+    assert_fits(batch)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.sampled_from(GRAPHS),
+    st.sampled_from((0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)),
+    st.sampled_from((UnitDecision.KEEP, UnitDecision.CLOSE, UnitDecision.CLOSE_OFFLOADED)),
+)
+def test_a_favourite_taken_wherever_it_is_allowed_fits(
+    name: str, share: float, favourite: UnitDecision
+) -> None:
+    tables = tables_of(name, "none")
+    batch = EpisodeBatch(JointSampler([tables]), 1, SIZE)
+    batch.begin(0, 0, tables.budget_bytes(share))
+    while batch.masks[0].any():
+        units = batch.phase(0) is Phase.UNITS
+        wanted = units and batch.masks[0, favourite]
+        batch.step(np.array([favourite if wanted else batch.fallback(0)]))
     assert_fits(batch)
 
 
