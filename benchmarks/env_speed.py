@@ -176,7 +176,7 @@ def page(speeds: Mapping[str, Any], masks: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Measure and write both files."""
-    given = {"envs": "64", "steps": "400", "plans": "200", "out": str(RESULTS)}
+    given = {"envs": "64", "steps": "400", "plans": "100", "out": str(RESULTS)}
     values = arguments(sys.argv[1:], given)
     torch.set_num_threads(1)
     speeds = speed(int(values["envs"]), int(values["steps"]))
