@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from remora.cost_models.gnn.step_parts import (
-    EVENTS,
+    EVENT_LAUNCHES,
     PARTS,
     OptionTable,
     SchedulePlan,
     unit_seconds,
 )
+from remora.graph.model_graph import GRADIENT
 from remora.schedule.chain import Chain
 from remora.schedule.layout import host_link_rates
 from remora.schedule.menu import keep_all_schedule
@@ -92,7 +93,7 @@ class EncodedSteps:
         step_s: simulated seconds.  # [n]
         busy_s: sum of the parts and of what belongs to no unit: the optimizer.  # [n]
         peak_bytes: simulated peak.  # [n]
-        launch_s: the device's overhead of one operator.
+        event_s: about what one event of each kind takes on the device.  # [K]
         edges: of the unit graph, both directions.  # [2, E]
     """
 
@@ -103,7 +104,7 @@ class EncodedSteps:
     step_s: Floats
     busy_s: Floats
     peak_bytes: Ints
-    launch_s: float
+    event_s: Floats
     edges: Ints
 
     @property
@@ -148,6 +149,9 @@ class StepEncoder:
         self._weights = _weight_bytes(chain)
         self._keep_all = simulator_of(problem).figures(keep_all_schedule(problem.graph))
         self._static_bytes = _static_bytes(problem)
+        self._trained = [s.num_bytes for s in problem.graph.storages if s.role == GRADIENT]
+        launches_s = problem.hardware.kernel_launch_s * np.array(list(EVENT_LAUNCHES.values()))
+        self._event_s = np.append(launches_s, 1 / problem.hardware.memory_bandwidth_bytes_per_s)
         self._workspace_bytes = max(problem.cost.op_workspace_bytes, default=0)
 
     def encode(
@@ -177,7 +181,7 @@ class StepEncoder:
             step_s=step_s,
             busy_s=busy_s,
             peak_bytes=peak_bytes,
-            launch_s=self._problem.hardware.kernel_launch_s,
+            event_s=self._event_s,
             edges=self._edges,
         )
 
@@ -223,8 +227,9 @@ class StepEncoder:
             plan.starts,
             options["partial"],
         )
-        assert len(counts) == len(EVENTS)
-        return np.stack([count.sum(axis=0) for count in counts], axis=1)
+        sums = [count.sum(axis=0) for count in counts]
+        ones = np.ones(plan.depth.shape[1])
+        return np.stack([*sums, len(self._trained) * ones, sum(self._trained) * ones], axis=1)
 
     def _steps(
         self, part_s: Floats, events: Floats, step_s: Floats, busy_s: Floats, peak_bytes: Ints

@@ -29,7 +29,6 @@ LIMIT = 0.7
 
 _PART_LIMIT = 0.7
 _STEP_LIMIT = 0.2
-_EVENT_LAUNCHES = 5.0
 _REST = STEP_FEATURES.index("rest_share")
 _CLAMP = 3.0
 
@@ -41,7 +40,7 @@ class StepBatch:
     Attributes:
         nodes: unit features.  # [N, F] or [U, n, F]
         shares: of the busy time, by part.  # [N, P] or [U, n, P]
-        events: their share of the busy time, if each took as long as five launches.  # [n, K]
+        events: their share of the busy time, if each took what it takes about.  # [n, K]
         steps: step features.  # [n, G]
         edges: of the unit graphs.  # [2, E]
         owner: step of every unit; None where all steps share one graph.  # [N]
@@ -118,9 +117,7 @@ def batch_of_graph(encoded: EncodedSteps) -> StepBatch:
     return StepBatch(
         nodes=torch.from_numpy(encoded.nodes),
         shares=_float(encoded.seconds / encoded.busy_s[:, None]),
-        events=_float(
-            encoded.events * (_EVENT_LAUNCHES * encoded.launch_s / encoded.busy_s[:, None])
-        ),
+        events=_float(encoded.events * encoded.event_s / encoded.busy_s[:, None]),
         steps=_float(encoded.steps),
         edges=torch.from_numpy(encoded.edges),
         owner=None,

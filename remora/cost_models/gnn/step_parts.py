@@ -5,7 +5,7 @@ Legend: U units, n schedules, P parts (:data:`PARTS`), K kinds of events (:data:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from remora.schedule.recompute import is_recompute, storage_actions
 from remora.schedule.schedule import Action, Group, MemoryPlan, UnitOption
 from remora.schedule.stage import unit_plan
 
-__all__ = ["EVENTS", "PARTS", "OptionTable", "SchedulePlan", "unit_seconds"]
+__all__ = ["EVENTS", "EVENT_LAUNCHES", "PARTS", "OptionTable", "SchedulePlan", "unit_seconds"]
 
 Floats = NDArray[np.float64]
 
@@ -25,16 +25,21 @@ PARTS = ("forward", "backward", "rerun", "hooks", "copies")
 """Where a unit's time goes: its operators, operators run again, what the host adds per saved
 tensor that is not simply kept, and copies to the host, low-bit copies included."""
 
-EVENTS = (
-    "forward_ops",
-    "backward_ops",
-    "rerun_ops",
-    "recomputed_tensors",
-    "moved_tensors",
-    "regions",
-    "partial_units",
-)
-"""What happens so and so often in a step and may cost host time each time."""
+EVENT_LAUNCHES: Mapping[str, float] = {
+    "forward_ops": 1.0,
+    "backward_ops": 1.0,
+    "rerun_ops": 1.0,
+    "recomputed_tensors": 10.0,
+    "moved_tensors": 30.0,
+    "regions": 100.0,
+    "partial_units": 300.0,
+    "parameters": 20.0,
+}
+"""What happens so and so often in a step and may cost host time each time; about how many times
+as long as the launch of an operator."""
+
+EVENTS = (*EVENT_LAUNCHES, "gradient_bytes")
+"""The last are bytes, which are new to the caches and to the process in every step."""
 
 _OPTION_COLUMNS = (
     "kept_bytes",

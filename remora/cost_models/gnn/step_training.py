@@ -40,8 +40,9 @@ class StepTrainingConfig:
         seed: of weights, batches and held-out graphs.
         members: networks of the ensemble.
         epochs: passes of each over its graphs.
-        learning_rate: at the start; it falls to 0 along a cosine.
-        weight_decay: of the layers, not of the factors that all models share.
+        learning_rate: of the layers at the start; it falls to 0 along a cosine.
+        shared_rate: the same of the factors that all models share.
+        weight_decay: of the layers; there is little data for what differs from unit to unit.
         hidden: width of the networks.
         layers: rounds of message passing.
         batch_graphs: graphs of one gradient step, with all their schedules.
@@ -54,9 +55,10 @@ class StepTrainingConfig:
 
     seed: int = 0
     members: int = 3
-    epochs: int = 60
-    learning_rate: float = 5e-3
-    weight_decay: float = 1e-2
+    epochs: int = 30
+    learning_rate: float = 1e-3
+    shared_rate: float = 2e-2
+    weight_decay: float = 1.0
     hidden: int = 32
     layers: int = 2
     batch_graphs: int = 16
@@ -173,9 +175,8 @@ class _Run:
         total = 0.0
         for step in range(steps):
             progress = (epoch + step / steps) / config.epochs
-            rate = config.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = group["first_lr"] * 0.5 * (1 + math.cos(math.pi * progress))
             graphs = shuffled[step::steps]
             places = np.concatenate([self._graphs[i] for i in graphs])
             sizes = torch.tensor([len(self._graphs[i]) for i in graphs])
@@ -223,10 +224,13 @@ def _optimizer(network: StepNetwork, config: StepTrainingConfig) -> torch.optim.
     layers = [p for p in network.parameters() if id(p) not in names]
     return torch.optim.AdamW(
         [
-            {"params": layers, "weight_decay": config.weight_decay},
-            {"params": shared, "weight_decay": 0.0},
-        ],
-        lr=config.learning_rate,
+            {
+                "params": layers,
+                "weight_decay": config.weight_decay,
+                "first_lr": config.learning_rate,
+            },
+            {"params": shared, "weight_decay": 0.0, "first_lr": config.shared_rate},
+        ]
     )
 
 

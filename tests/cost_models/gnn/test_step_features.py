@@ -76,3 +76,7 @@ def test_events_count_tensors_that_are_recomputed() -> None:
     assert encoded.events[0, place] == 0
     assert encoded.events[1, place] == len(problem.chain.units[1].saved)
     assert encoded.events[:, EVENTS.index("regions")].tolist() == [0, 1]
+    trained = [s.num_bytes for s in GRAPH.storages if s.role == "gradient"]
+    assert encoded.events[0, EVENTS.index("parameters")] == len(trained)
+    assert encoded.events[0, EVENTS.index("gradient_bytes")] == sum(trained)
+    assert (encoded.event_s > 0).all()
