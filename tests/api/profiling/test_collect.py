@@ -118,3 +118,18 @@ def test_wrong_numbers_are_named(tmp_path: Path, values: dict[str, int], message
 def test_an_unknown_optimizer_is_named(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="adamv"):
         ProfileRequest(_subjects([2]), tmp_path, optimizer="adamv")
+
+
+@pytest.mark.slow
+def test_jobs_of_a_sweep_share_one_dataset(tmp_path: Path) -> None:
+    words = [
+        *("model=custom", f"model.target={TARGET}", "batches=[2,3]", "threads=1", "parts=2"),
+        *("repetitions=3", "schedules=1", "part=0,1", f"dataset={tmp_path / 'runs'}"),
+        *(f"out={tmp_path / 'sweep'}", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"),
+    ]
+    command = [sys.executable, "-m", "remora.cli.main", "profile", "-m", *words]
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    dataset = read_dataset(tmp_path / "runs")
+    assert {run.subject.batch for run in dataset.runs} == {2, 3}
+    assert (tmp_path / "runs" / "README.md").read_text().startswith("# Profiled runs")
