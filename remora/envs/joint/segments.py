@@ -8,7 +8,7 @@ earlier units hold, and the whole border of c (see :class:`CrossingStorages`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -128,51 +128,78 @@ class _Walker:
 
     def walk(self, start: int, found: Segments) -> None:
         """Fill the row of groups that begin at ``start``."""
-        base, made_since = self._base, self._storages.border_made_since
-        forward = plain = nested = passing = inside = late = 0
-        saved: set[int] = set()  # crossing storages made in the group that its backward needs
-        captured: set[int] = set()  # those that its units read
-        rerun = 0
-        for unit in self._units[start:]:
-            if unit.fixed:
-                return
-            j, end = unit.index, unit.index + 1
-            forward = max(forward, int(made_since[j, start]) + self._forward[j] + base.forward)
+        fixed = (unit.index for unit in self._units[start:] if unit.fixed)
+        units = self._units[start : next(fixed, len(self._units))]
+        self._walk_forward(units, start, found.forward)
+        self._walk_plain(units, start, found.plain)
+        self._walk_nested(units, start, found.nested)
+
+    def _walk_forward(self, units: Sequence[ChainUnit], start: int, found: Ints) -> None:
+        made_since, peak = self._storages.border_made_since, 0
+        for unit in units:
+            level = int(made_since[unit.index, start]) + self._base.forward
+            peak = max(peak, level + self._forward[unit.index])
+            found[start, unit.index + 1] = peak
+
+    def _walk_plain(self, units: Sequence[ChainUnit], start: int, found: Ints) -> None:
+        saved = _Gathered(self._storages, start)
+        rerun = backward = inside = late = 0
+        for unit in units:
+            j = unit.index
             late += int(self._late[j])
-            before = int(base.before[j]) + late
-            # A run of the whole group: the last unit stops early, so it joins the rest afterwards.
-            level = inside + self._bytes(saved | self._on_border(j, start))
-            rerun_peak = before + max(rerun, level + self._again_stopped[j])
+            # The last unit stops early, so it joins the rest afterwards.
+            level = inside + saved.joined(self._storages.border[j])
+            rerun_peak = max(rerun, level + self._again_stopped[j])
             rerun = max(rerun, level + self._again[j])
             inside += self._inside[j]
-            saved |= self._made_since(self._saved[j], start)
-            during = int(base.during[j]) + late
-            plain = max(plain, inside + self._bytes(saved) + during)
-            found.forward[start, end] = forward
-            found.plain[start, end] = max(rerun_peak, plain)
-            # A run that keeps inputs only, then unit by unit.
-            captured |= self._made_since(self._inputs[j], start)
-            held = self._bytes(captured | self._on_border(j, start))
-            if not unit.saved:
-                passing = max(passing, held + self._passing[j])
-            alone = self._alone(unit, captured, late)
-            nested = max(nested, alone)
-            found.nested[start, end] = max(before + passing, nested)
-            passing = max(passing, held + self._passing[j])
+            saved.add(self._saved[j])
+            during = int(self._base.during[j]) + late
+            backward = max(backward, inside + saved.bytes + during)
+            found[start, j + 1] = max(backward, int(self._base.before[j]) + late + rerun_peak)
 
-    def _alone(self, unit: ChainUnit, captured: set[int], late: int) -> int:
-        """Peak of running a unit again from its kept inputs, and of its backward."""
-        j = unit.index
-        held = self._bytes(captured)
-        own = self._bytes(self._made_since(self._saved[j], j) - captured) + self._inside[j]
-        again = int(self._base.before[j]) + self._again_stopped[j]
-        return held + late + max(again, own + int(self._base.during[j]))
+    def _walk_nested(self, units: Sequence[ChainUnit], start: int, found: Ints) -> None:
+        captured = _Gathered(self._storages, start)
+        passing = alone = late = 0
+        for unit in units:
+            j = unit.index
+            late += int(self._late[j])
+            before = int(self._base.before[j]) + late
+            captured.add(self._inputs[j])
+            level = captured.joined(self._storages.border[j]) + self._passing[j]
+            # A last unit with something to recompute is not part of the first run.
+            first_run = passing if unit.saved else max(passing, level)
+            passing = max(passing, level)
+            own = captured.joined(self._made_by(j, self._saved[j])) + self._inside[j]
+            again = captured.bytes + before + self._again_stopped[j]
+            alone = max(alone, again, own + int(self._base.during[j]) + late)
+            found[start, j + 1] = max(alone, before + first_run)
 
-    def _on_border(self, unit: int, start: int) -> set[int]:
-        return self._made_since(self._storages.border[unit], start)
+    def _made_by(self, unit: int, numbers: Sequence[int]) -> list[int]:
+        return [number for number in numbers if self._storages.maker[number] >= unit]
 
-    def _made_since(self, numbers: Iterable[int], start: int) -> set[int]:
-        return {number for number in numbers if self._storages.maker[number] >= start}
+
+class _Gathered:
+    """Some crossing storages made since the start of a group, and their bytes."""
+
+    def __init__(self, storages: CrossingStorages, start: int) -> None:
+        self._storages = storages
+        self._start = start
+        self._numbers: set[int] = set()
+        self.bytes = 0
+
+    def add(self, numbers: Iterable[int]) -> None:
+        """Take some in, those from before the group left out."""
+        new = self._new(numbers)
+        self.bytes += self._bytes(new)
+        self._numbers |= new
+
+    def joined(self, numbers: Iterable[int]) -> int:
+        """Bytes with some more."""
+        return self.bytes + self._bytes(self._new(numbers))
+
+    def _new(self, numbers: Iterable[int]) -> set[int]:
+        maker = self._storages.maker
+        return {n for n in numbers if n not in self._numbers and maker[n] >= self._start}
 
     def _bytes(self, numbers: Iterable[int]) -> int:
         return int(sum(self._storages.size[number] for number in numbers))
