@@ -258,6 +258,7 @@ class StepTrainingSection:
     members: int | None = None
     epochs: int | None = None
     learning_rate: float | None = None
+    shared_rate: float | None = None
     weight_decay: float | None = None
     hidden: int | None = None
     layers: int | None = None

@@ -57,7 +57,9 @@ def fit_constants(runs: Sequence[ProfiledRun]) -> dict[str, HostConstants]:
 
 def _fit(runs: Sequence[ProfiledRun]) -> HostConstants:
     launches, traffic = _fit_optimizer(runs)
-    overheads = [run.measurements.overheads for run in runs]
+    # Steps that were measured while planning come without anything around them.
+    whole = [run for run in runs if run.units] or runs
+    overheads = [run.measurements.overheads for run in whole]
     return HostConstants(
         overheads=Overheads(
             forward_op_s=_median(overheads, lambda o: o.forward_op_s),
