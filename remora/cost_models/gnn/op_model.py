@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from remora.cost_models.dataset.records import ProfiledRun
+from remora.cost_models.gnn.op_classes import CLASSES
 from remora.cost_models.gnn.op_constants import HostConstants, fit_constants
 from remora.cost_models.gnn.op_context import storage_ends
 from remora.cost_models.gnn.op_costs import predicted_costs
@@ -25,6 +26,7 @@ from remora.cost_models.gnn.op_network import (
     as_batch,
     as_data,
 )
+from remora.cost_models.gnn.op_threads import one_thread
 from remora.cost_models.gnn.op_times import OpTimes
 from remora.cost_models.gnn.op_training import OpTrainingConfig, Watch, train_members
 from remora.cost_models.gnn.op_workspace import WorkspaceNetwork, fit_workspace
@@ -57,7 +59,7 @@ class OpTimeModel:
         """Predict all operators of a graph; every kind of unit is encoded once.
 
         Operators that were not seen in training take the time of the roofline, and everything
-        does on a type of device that was not.
+        does on a type of device that was not. Views cost the same whatever their name.
 
         Args:
             graph: the traced step.
@@ -79,7 +81,7 @@ class OpTimeModel:
             kind = learned[unit.kind]
             times_s[places[kind.known]] = kind.times_s[kind.known]
             spread[places[kind.known]] = kind.spread[kind.known]
-            workspace[places] = kind.workspace_bytes
+            workspace[places[kind.known]] = kind.workspace_bytes[kind.known]
         return OpTimes(times_s, spread, workspace, self._notes(list(features.values())))
 
     def costs(self, graph: ModelGraph, hardware: Hardware, optimizer: str) -> CostTable:
@@ -161,15 +163,19 @@ class OpTimeModel:
                     workspace_bytes=np.rint(self.workspace.workspace_bytes(unit, item.name)).astype(
                         np.int64
                     ),
-                    known=(item.name != UNKNOWN).numpy(),
+                    known=_known(unit, self.names),
                 )
             )
             start = end
         return found
 
     def _notes(self, features: Sequence[UnitFeatures]) -> tuple[str, ...]:
-        unseen = sorted({name for unit in features for name in unit.names} - set(self.names))
-        return tuple(f"{name} was never measured: roofline" for name in unseen)
+        unseen = {
+            unit.names[i]
+            for unit in features
+            for i in np.flatnonzero(~_known(unit, self.names)).tolist()
+        }
+        return tuple(f"{name} was never measured: roofline" for name in sorted(unseen))
 
 
 def fit_op_model(
@@ -195,19 +201,27 @@ def fit_op_model(
         raise InvalidInputError(f"runs has {len(runs)} runs, allowed: some with measured units")
     names = tuple(sorted({name for example in examples for name in example.features.names}))
     ids = _name_ids(names)
-    members = train_members(examples, ids, config, watch, checkpoint)
-    workspace = fit_workspace(examples, ids, config.seed)
+    with one_thread():
+        members = train_members(examples, ids, config, watch, checkpoint)
+        workspace = fit_workspace(examples, ids, config.seed)
     return OpTimeModel(tuple(members), workspace, names, fit_constants(runs))
 
 
 @dataclass(frozen=True, slots=True)
 class _Learned:
-    """Predictions for the operators of one kind of unit; ``known``: names seen in training."""
+    """Predictions for the operators of one kind of unit; ``known``: those that hold."""
 
     times_s: NDArray[np.float64]
     spread: NDArray[np.float64]
     workspace_bytes: NDArray[np.int64]
     known: NDArray[np.bool_]
+
+
+def _known(features: UnitFeatures, names: Sequence[str]) -> NDArray[np.bool_]:
+    """Which operators training has seen.  # [N]."""
+    seen = frozenset(names)
+    by_name = np.array([name in seen for name in features.names], dtype=np.bool_)
+    return np.asarray(by_name | (features.classes == CLASSES.index("view")))
 
 
 def _places(unit: Unit) -> NDArray[np.int64]:

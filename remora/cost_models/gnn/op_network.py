@@ -157,7 +157,7 @@ class OpNetwork(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the logarithm of every operator's seconds.  # [N]."""
-        features = ((batch.x - self.mean) * self.scale).clamp(-6.0, 6.0)
+        features = ((batch.x - self.mean) * self.scale).clamp(-12.0, 12.0)
         told = torch.cat([features, self.names(batch.name), self.kinds(batch.kind)], dim=1)
         nodes = self.into(told)
         for layer in self.layers:

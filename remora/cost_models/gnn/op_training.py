@@ -20,6 +20,7 @@ from remora.cost_models.gnn.op_checkpoint import read_checkpoint, write_checkpoi
 from remora.cost_models.gnn.op_examples import UnitExample
 from remora.cost_models.gnn.op_loss import as_target_data, unit_loss
 from remora.cost_models.gnn.op_network import UNKNOWN, NetworkSize, OpNetwork, as_batch
+from remora.cost_models.gnn.op_threads import one_thread
 from remora.errors import InvalidInputError
 
 __all__ = ["OpTrainingConfig", "Watch", "train_members"]
@@ -51,14 +52,14 @@ class OpTrainingConfig:
 
     seed: int = 0
     members: int = 4
-    epochs: int = 40
+    epochs: int = 25
     batch_units: int = 48
     learning_rate: float = 4e-3
     weight_decay: float = 1e-2
     width: int = 64
     layers: int = 2
     unknown_share: float = 0.05
-    unit_weight: float = 1.0
+    unit_weight: float = 0.2
 
     def __post_init__(self) -> None:
         for name in ("members", "epochs", "batch_units", "width"):
@@ -98,19 +99,14 @@ def train_members(
         first, states = read_checkpoint(checkpoint, identity)
         for member, state in zip(members, states, strict=True):
             member.load_state(state)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with ThreadPoolExecutor(min(config.members, os.cpu_count() or 1)) as pool:
-            for epoch in range(first, config.epochs):
-                losses = list(pool.map(lambda member, e=epoch: member.epoch(e), members))
-                if watch is not None:
-                    watch({"op_loss": sum(losses) / len(losses)}, epoch)
-                if checkpoint is not None:
-                    states = [member.state() for member in members]
-                    write_checkpoint(checkpoint, identity, epoch + 1, states)
-    finally:
-        torch.set_num_threads(threads)
+    with one_thread(), ThreadPoolExecutor(min(config.members, os.cpu_count() or 1)) as pool:
+        for epoch in range(first, config.epochs):
+            losses = list(pool.map(lambda member, e=epoch: member.epoch(e), members))
+            if watch is not None:
+                watch({"op_loss": sum(losses) / len(losses)}, epoch)
+            if checkpoint is not None:
+                states = [member.state() for member in members]
+                write_checkpoint(checkpoint, identity, epoch + 1, states)
     return [member.network.eval() for member in members]
 
 

@@ -20,11 +20,15 @@ __all__ = ["WorkspaceNetwork", "fit_workspace"]
 
 _WIDTH = 48
 _NAME_WIDTH = 12
-_STEPS = 400
+_STEPS = 500
+_BATCH = 1024
 _LEARNING_RATE = 1e-2
 
 _SMALLEST_BYTES = 4096
 """Less than this changes no peak; scalars that are wrapped as tensors stay below it."""
+
+_LARGEST_SHARE = 50.0
+"""More times the bytes of its tensors no operator was seen to take."""
 
 
 class WorkspaceNetwork(nn.Module):
@@ -72,7 +76,7 @@ class WorkspaceNetwork(nn.Module):
         """
         with torch.no_grad():
             taken, share = self(torch.tensor(features.nodes), names, torch.tensor(features.classes))
-        num_bytes = share.double().exp().numpy() * features.tensor_bytes
+        num_bytes = share.double().exp().clamp_max(_LARGEST_SHARE).numpy() * features.tensor_bytes
         found = np.where(taken.numpy() > 0.0, num_bytes, 0.0)
         return np.asarray(np.where(features.classes == CLASSES.index("view"), 0.0, found))
 
@@ -85,7 +89,7 @@ def fit_workspace(
     Args:
         examples: at least one.
         name_ids: row of the embedding by base name.
-        seed: of the weights.
+        seed: of weights and draws.
     """
     nodes, name, kind, share = _distinct(examples, name_ids)
     deviation = nodes.std(dim=0, correction=0)
@@ -96,14 +100,17 @@ def fit_workspace(
     optimizer = torch.optim.AdamW(network.parameters(), lr=_LEARNING_RATE, weight_decay=1e-2)
     taken = (share > 0).float()
     log_share = share.clamp_min(1e-9).log()
+    generator = torch.Generator().manual_seed(seed)
     for step in range(_STEPS):
         for group in optimizer.param_groups:
             group["lr"] = _LEARNING_RATE * (1.0 - step / _STEPS)
-        logit, told = network(nodes, name, kind)
-        gate = nn.functional.binary_cross_entropy_with_logits(logit, taken)
-        error = nn.functional.huber_loss(told, log_share, reduction="none", delta=0.3)
+        chosen = torch.randint(len(nodes), (min(_BATCH, len(nodes)),), generator=generator)
+        logit, told = network(nodes[chosen], name[chosen], kind[chosen])
+        gate = nn.functional.binary_cross_entropy_with_logits(logit, taken[chosen])
+        error = nn.functional.huber_loss(told, log_share[chosen], reduction="none", delta=0.3)
         optimizer.zero_grad(set_to_none=True)
-        (gate + (error * taken).sum() / taken.sum().clamp_min(1.0)).backward()
+        there = taken[chosen]
+        (gate + (error * there).sum() / there.sum().clamp_min(1.0)).backward()
         optimizer.step()
     return network.eval()
 
