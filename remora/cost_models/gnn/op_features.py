@@ -15,7 +15,12 @@ from numpy.typing import NDArray
 from remora.cost_models.gnn.op_classes import CLASSES, base_name, op_class
 from remora.cost_models.gnn.op_context import CONTEXT_FEATURES, unit_context
 from remora.cost_models.gnn.op_layouts import LAYOUT_FEATURES, layout_features
-from remora.cost_models.gnn.op_shapes import SHAPE_FEATURES, op_shape, shape_features
+from remora.cost_models.gnn.op_shapes import (
+    SHAPE_FEATURES,
+    blocked_weight,
+    op_shape,
+    shape_features,
+)
 from remora.graph.kinds import dtype_bytes
 from remora.graph.model_graph import ModelGraph, Op, Unit
 from remora.hardware.hardware import Hardware
@@ -57,6 +62,7 @@ class UnitFeatures:
         traffic_s: at the bandwidth of the device's memory.  # [N]
         launch_s: of one kernel.
         tensor_bytes: of all inputs and results together.  # [N]
+        weight_bytes: of a second factor whose channels are filled up to whole blocks.  # [N]
         backward: whether an operator belongs to the backward.  # [N]
         edge_index: source and target of every edge.  # [2, E]
         edge_type: index into ``EDGE_TYPES``.  # [E]
@@ -69,6 +75,7 @@ class UnitFeatures:
     traffic_s: NDArray[np.float64]
     launch_s: float
     tensor_bytes: NDArray[np.float64]
+    weight_bytes: NDArray[np.float64]
     backward: NDArray[np.bool_]
     edge_index: NDArray[np.int64]
     edge_type: NDArray[np.int64]
@@ -100,6 +107,7 @@ def encode_unit(
         traffic_s=np.array([w.traffic_s for w in work]),
         launch_s=hardware.kernel_launch_s,
         tensor_bytes=np.array([_tensor_bytes(graph, op) for op in ops]),
+        weight_bytes=np.array([w.weight_bytes for w in work]),
         backward=np.arange(len(ops)) >= unit.forward[1] - unit.forward[0],
         edge_index=edges[:, :2].T.copy(),
         edge_type=edges[:, 2].copy(),
@@ -132,6 +140,7 @@ class _Work:
     features: list[float]
     arithmetic_s: float
     traffic_s: float
+    weight_bytes: float
 
 
 def _work(graph: ModelGraph, op: Op, kind: str, hardware: Hardware) -> _Work:
@@ -160,4 +169,7 @@ def _work(graph: ModelGraph, op: Op, kind: str, hardware: Hardware) -> _Work:
         float(("approximate", "tanh") in op.kwargs),
     ]
     features += shape_features(shape) + layout_features(graph, op)
-    return _Work(features, arithmetic_s, traffic_s)
+    dtypes = [graph.tensors[tensor].dtype for tensor in (*op.inputs, *op.outputs)]
+    element_bytes = dtype_bytes(dtypes[0]) if dtypes else 0
+    weight_bytes = float(blocked_weight(shape) * element_bytes)
+    return _Work(features, arithmetic_s, traffic_s, weight_bytes)

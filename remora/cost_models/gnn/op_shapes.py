@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from remora.cost_models.gnn.op_classes import base_name
 from remora.graph.model_graph import ModelGraph, Op, Spec, TensorView
 
-__all__ = ["SHAPE_FEATURES", "OpShape", "op_shape", "shape_features"]
+__all__ = ["SHAPE_FEATURES", "OpShape", "blocked_weight", "op_shape", "shape_features"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,8 @@ SHAPE_FEATURES = (
     "depthwise",
     "image_gradient",
     "raises",
+    "log_weight",
+    "log_blocked_weight",
     "filled_n",
     "filled_row",
     "filled_side",
@@ -115,6 +117,8 @@ def shape_features(shape: OpShape) -> list[float]:
         float(shape.groups > 1 and shape.n == 1),
         float(shape.image_gradient),
         float(shape.raises),
+        math.log1p(shape.batch * shape.n * shape.k),
+        math.log1p(blocked_weight(shape)),
         _filled(shape.n),
         _filled(shape.row),
         _filled(shape.side),
@@ -149,6 +153,14 @@ def op_shape(graph: ModelGraph, op: Op) -> OpShape:
 def _filled(size: int) -> float:
     """Share of the lanes that a size keeps busy, the last vector included."""
     return size / (-(-size // _VECTOR) * _VECTOR) if size else 0.0
+
+
+def blocked_weight(shape: OpShape) -> int:
+    """Numbers of the second factor where both its channels are filled up to whole blocks."""
+    taps = max(shape.kernel, 1)
+    channels = shape.k // taps
+    blocks = -(-shape.n // _VECTOR) * -(-channels // _VECTOR)
+    return shape.batch * taps * blocks * _VECTOR**2
 
 
 _Tensors = list[TensorView]

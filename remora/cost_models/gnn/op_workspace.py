@@ -20,19 +20,22 @@ __all__ = ["WorkspaceNetwork", "fit_workspace"]
 
 _WIDTH = 48
 _NAME_WIDTH = 12
-_STEPS = 500
+_STEPS = 1000
 _BATCH = 1024
 _LEARNING_RATE = 1e-2
 
 _SMALLEST_BYTES = 4096
 """Less than this changes no peak; scalars that are wrapped as tensors stay below it."""
 
-_LARGEST_SHARE = 50.0
-"""More times the bytes of its tensors no operator was seen to take."""
+_LARGEST_MULTIPLE = 4.0
+"""Natural logarithm: more than 50 times the bytes of its tensors no operator was seen to take."""
 
 
 class WorkspaceNetwork(nn.Module):
-    """Whether an operator takes workspace, and what share of its tensors' bytes.
+    """Whether an operator takes workspace, and how much.
+
+    The bytes are a multiple of those of its tensors plus one of a weight in whole blocks, which
+    convolutions copy their weights into.
 
     Args:
         num_names: rows of the embedding.
@@ -54,15 +57,28 @@ class WorkspaceNetwork(nn.Module):
             nn.SiLU(),
             nn.Linear(_WIDTH, _WIDTH),
             nn.SiLU(),
-            nn.Linear(_WIDTH, 2),
+            nn.Linear(_WIDTH, 3),
         )
 
-    def forward(self, nodes: Tensor, name: Tensor, kind: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the logit of taking any, and the logarithm of the share.  # [K], [K]."""
-        features = ((nodes - self.mean) * self.scale).clamp(-6.0, 6.0)
+    def forward(
+        self, nodes: Tensor, name: Tensor, kind: Tensor, log_bytes: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the logit of taking any, and the logarithm of the bytes.
+
+        Args:
+            nodes: features.  # [K, F]
+            name: row of the embedding.  # [K]
+            kind: index into ``CLASSES``.  # [K]
+            log_bytes: of tensors and of the blocked weight.  # [K, 2]
+
+        Returns:
+            # [K], [K].
+        """
+        features = ((nodes - self.mean) * self.scale).clamp(-12.0, 12.0)
         told = torch.cat([features, self.names(name), self.kinds(kind)], dim=1)
-        taken, share = self.layers(told).unbind(dim=1)
-        return taken, share
+        answer = self.layers(told)  # [K, 3]
+        multiples = answer[:, 1:].clamp(-_LARGEST_MULTIPLE, _LARGEST_MULTIPLE)
+        return answer[:, 0], torch.logsumexp(multiples + log_bytes, dim=1)
 
     def workspace_bytes(self, features: UnitFeatures, names: Tensor) -> NDArray[np.float64]:
         """Return the bytes of every operator of a unit.
@@ -74,11 +90,17 @@ class WorkspaceNetwork(nn.Module):
         Returns:
             0 where none is expected.  # [N]
         """
+        nodes, kinds = torch.tensor(features.nodes), torch.tensor(features.classes)
         with torch.no_grad():
-            taken, share = self(torch.tensor(features.nodes), names, torch.tensor(features.classes))
-        num_bytes = share.double().exp().clamp_max(_LARGEST_SHARE).numpy() * features.tensor_bytes
-        found = np.where(taken.numpy() > 0.0, num_bytes, 0.0)
+            taken, log_bytes = self(nodes, names, kinds, _log_bytes(features))
+        found = np.where(taken.numpy() > 0.0, log_bytes.double().exp().numpy(), 0.0)
         return np.asarray(np.where(features.classes == CLASSES.index("view"), 0.0, found))
+
+
+def _log_bytes(features: UnitFeatures) -> Tensor:
+    """Logarithms of the bytes of tensors and of the blocked weight.  # [N, 2]."""
+    columns = np.column_stack([features.tensor_bytes, features.weight_bytes])
+    return torch.tensor(np.log(np.maximum(columns, 1.0)), dtype=torch.float32)
 
 
 def fit_workspace(
@@ -91,23 +113,23 @@ def fit_workspace(
         name_ids: row of the embedding by base name.
         seed: of weights and draws.
     """
-    nodes, name, kind, share = _distinct(examples, name_ids)
+    nodes, name, kind, log_bytes, workspace = _distinct(examples, name_ids)
     deviation = nodes.std(dim=0, correction=0)
     scale = torch.where(deviation > 1e-6, 1.0 / deviation.clamp_min(1e-6), 0.0)
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         network = WorkspaceNetwork(max(name_ids.values()) + 1, nodes.mean(dim=0), scale)
     optimizer = torch.optim.AdamW(network.parameters(), lr=_LEARNING_RATE, weight_decay=1e-2)
-    taken = (share > 0).float()
-    log_share = share.clamp_min(1e-9).log()
+    taken = (workspace > 0).float()
+    log_workspace = workspace.clamp_min(1.0).log()
     generator = torch.Generator().manual_seed(seed)
     for step in range(_STEPS):
         for group in optimizer.param_groups:
             group["lr"] = _LEARNING_RATE * (1.0 - step / _STEPS)
         chosen = torch.randint(len(nodes), (min(_BATCH, len(nodes)),), generator=generator)
-        logit, told = network(nodes[chosen], name[chosen], kind[chosen])
+        logit, told = network(nodes[chosen], name[chosen], kind[chosen], log_bytes[chosen])
         gate = nn.functional.binary_cross_entropy_with_logits(logit, taken[chosen])
-        error = nn.functional.huber_loss(told, log_share[chosen], reduction="none", delta=0.3)
+        error = nn.functional.huber_loss(told, log_workspace[chosen], reduction="none", delta=0.1)
         optimizer.zero_grad(set_to_none=True)
         there = taken[chosen]
         (gate + (error * there).sum() / there.sum().clamp_min(1.0)).backward()
@@ -117,28 +139,27 @@ def fit_workspace(
 
 def _distinct(
     examples: Sequence[UnitExample], name_ids: dict[str, int]
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Features, names, groups and shares of operators that differ.
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Features, names, groups, logarithms of bytes and workspaces of operators that differ.
 
-    # [K, F], [K], [K], [K].
+    # [K, F], [K], [K], [K, 2], [K].
     """
     view = CLASSES.index("view")
-    rows: dict[tuple[str, bytes], tuple[NDArray[np.float32], int, int, float]] = {}
+    rows: dict[tuple[str, bytes], tuple[NDArray[np.float32], int, int, Tensor, float]] = {}
     for example in examples:
         features = example.features
-        for i, name in enumerate(features.names):
-            kind = int(features.classes[i])
-            num_bytes = features.tensor_bytes[i]
-            if kind == view or num_bytes <= 0:
-                continue
-            taken = example.workspace_bytes[i]
-            share = taken / num_bytes if taken >= _SMALLEST_BYTES else 0.0
-            nodes = features.nodes[i]
-            rows.setdefault((name, nodes.tobytes()), (nodes, name_ids[name], kind, share))
-    nodes, names, kinds, shares = zip(*rows.values(), strict=True)
+        log_bytes = _log_bytes(features)
+        for i in np.flatnonzero((features.classes != view) & (features.tensor_bytes > 0)).tolist():
+            name, nodes = features.names[i], features.nodes[i]
+            taken = float(example.workspace_bytes[i])
+            workspace = taken if taken >= _SMALLEST_BYTES else 0.0
+            row = (nodes, name_ids[name], int(features.classes[i]), log_bytes[i], workspace)
+            rows.setdefault((name, nodes.tobytes()), row)
+    nodes, names, kinds, logarithms, workspaces = zip(*rows.values(), strict=True)
     return (
         torch.tensor(np.stack(nodes)),
         torch.tensor(names),
         torch.tensor(kinds),
-        torch.tensor(shares, dtype=torch.float32),
+        torch.stack(logarithms),
+        torch.tensor(workspaces, dtype=torch.float32),
     )
