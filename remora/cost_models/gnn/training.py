@@ -9,6 +9,7 @@ from pathlib import Path
 from remora.cost_models.dataset.records import ProfiledRun
 from remora.cost_models.gnn.cost_model import GnnCostModel
 from remora.cost_models.gnn.op_model import OpTrainingConfig, fit_op_model
+from remora.cost_models.gnn.op_threads import one_thread
 from remora.cost_models.gnn.op_training import Watch
 from remora.cost_models.gnn.step_examples import StepExample, step_examples
 from remora.cost_models.gnn.step_model import fit_step_model
@@ -113,7 +114,9 @@ def train_on_examples(
     op_config = replace(config.op, seed=config.seed)
     step_config = replace(config.step, seed=config.seed)
     op_model = fit_op_model(runs, op_config, op_watch, _file(checkpoints, "op"))
-    step_model = fit_step_model(examples, step_config, step_watch, _file(checkpoints, "step"))
+    # Its tensors are so small that a second thread only waits.
+    with one_thread():
+        step_model = fit_step_model(examples, step_config, step_watch, _file(checkpoints, "step"))
     return GnnCostModel(op_model, step_model)
 
 
