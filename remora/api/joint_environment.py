@@ -53,7 +53,7 @@ def make_joint_env(
     render_mode: str | None = None,
     **values: Any,
 ) -> JointEnv:
-    """Make the environment ``remora/Schedule-v1``.
+    """Make the environment ``remora/JointSchedule-v0``.
 
     Args:
         config: name of a file in ``conf/env``.

@@ -1,6 +1,6 @@
 """The Gymnasium environments, their observations and the sampler of problems.
 
-Importing this package registers ``remora/Schedule-v0`` and ``remora/Schedule-v1``.
+Importing this package registers ``remora/Schedule-v0`` and ``remora/JointSchedule-v0``.
 """
 
 from remora.envs.registration import JOINT_ENV_ID, SCHEDULE_ENV_ID, register

@@ -7,7 +7,7 @@ import gymnasium
 __all__ = ["JOINT_ENV_ID", "SCHEDULE_ENV_ID", "register"]
 
 SCHEDULE_ENV_ID = "remora/Schedule-v0"
-JOINT_ENV_ID = "remora/Schedule-v1"
+JOINT_ENV_ID = "remora/JointSchedule-v0"
 
 _ENTRY_POINTS = {
     SCHEDULE_ENV_ID: "remora.api:make_env",

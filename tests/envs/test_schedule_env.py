@@ -54,9 +54,7 @@ def assert_equal(first: list[Step], second: list[Step]) -> None:
 
 
 def test_both_checkers_are_silent() -> None:
-    with pytest.warns(DeprecationWarning, match="consider upgrading to version `v1`"):
-        made = gymnasium.make(SCHEDULE_ENV_ID, config="one_model", disable_env_checker=True)
-    env = made.unwrapped
+    env = gymnasium.make(SCHEDULE_ENV_ID, config="one_model", disable_env_checker=True).unwrapped
     check_env(env)
     check_env_for_training(env)
 

@@ -86,7 +86,7 @@ class JointEnv(gymnasium.Env[Observation, np.int64]):
     `budget_bytes`, `overhead` (T(plan) / T(keep all) - 1) and the `schedule`.
 
     ## Version history
-    * v1: micro-batches, state, pace and mixed options among the actions; bounds instead of a
+    * v0: micro-batches, state, pace and mixed options among the actions; bounds instead of a
       ladder of plans; one device.
     """
 
