@@ -15,7 +15,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from benchmarks.recording import RESULTS, arguments, context, table, write
@@ -23,7 +22,6 @@ from benchmarks.recording import RESULTS, arguments, context, table, write
 REPETITIONS = 5
 COUNT = 1000
 LAYERS = 31
-MEMBERS = 3
 TARGET_S = 1.0
 LOAD_TARGET_S = 0.5
 
@@ -73,38 +71,20 @@ def random_schedules(problem: Any, count: int) -> list[Any]:
     return schedules
 
 
-def untrained_model(device_type: str) -> Any:
-    """A correction of the size that is trained; its speed does not depend on the weights."""
-    from remora.cost_models.gnn.step_features import STEP_FEATURES
-    from remora.cost_models.gnn.step_model import StepModel
-    from remora.cost_models.gnn.step_network import StepNetwork
-    from remora.cost_models.gnn.step_peak import PeakBound, fit_peak_head
-    from remora.cost_models.gnn.step_training import StepTrainingConfig
-
-    config = StepTrainingConfig()
-    networks = [StepNetwork(config.hidden, config.layers).eval() for _ in range(MEMBERS)]
-    head = fit_peak_head(np.ones((2, len(STEP_FEATURES))), np.zeros(2), 1.0)
-    bound = PeakBound(0.1, config.confidence, 0.01, 0.01)
-    return StepModel(networks, head, bound, [device_type], (0.05, 0.02))
-
-
 def measure() -> dict[str, Any]:
     """All figures."""
-    from remora.cost_models.gnn.cost_model import GnnCostModel
     from remora.cost_models.gnn.step_features import encoder_of
-    from remora.cost_models.gnn.step_model import StepModel
+    from remora.cost_models.gnn.weights import load_cost_model, pretrained_path
     from remora.schedule.validate import validate
     from remora.simulator.compiled import simulator_of
 
     problem = problem_of(LAYERS)
     schedules = random_schedules(problem, COUNT)
-    step_model = untrained_model(problem.hardware.device_type)
-    model = GnnCostModel(_NoOperators(), step_model)
+    model, _ = load_cost_model(pretrained_path())
     simulator_of(problem).batch(schedules[:1])  # compiles, and makes the problem's tables
     first_s = seconds(lambda: model.estimate_many(problem, schedules))
     figures = simulator_of(problem).batch(schedules)
     encoded = encoder_of(problem).encode(schedules, figures)
-    state = step_model.state()
     return {
         "units": len(problem.graph.units),
         "schedules": COUNT,
@@ -113,17 +93,9 @@ def measure() -> dict[str, Any]:
         "check_s": median_s(lambda: [validate(problem, one) for one in schedules]),
         "simulate_s": median_s(lambda: simulator_of(problem).batch(schedules)),
         "encode_s": median_s(lambda: encoder_of(problem).encode(schedules, figures)),
-        "correct_s": median_s(lambda: step_model.correct_encoded(encoded)),
-        "load_s": median_s(lambda: StepModel.from_state(*state)),
+        "correct_s": median_s(lambda: model.step_model.correct_encoded(encoded)),
+        "load_s": median_s(lambda: load_cost_model(pretrained_path())),
     }
-
-
-class _NoOperators:
-    """Stands in for the operator model, which no estimate asks."""
-
-    def costs(self, graph: Any, hardware: Any, optimizer: str) -> Any:
-        """Never called."""
-        raise NotImplementedError
 
 
 def median_s(function: Callable[[], object]) -> float:
@@ -149,7 +121,7 @@ def summary(row: dict[str, Any]) -> str:
         ["simulation", f"{row['simulate_s']:.3f}", ""],
         ["features", f"{row['encode_s']:.3f}", ""],
         ["ensemble and bound", f"{row['correct_s']:.3f}", ""],
-        ["step model from its tensors", f"{row['load_s']:.3f}", f"{LOAD_TARGET_S} {load}"],
+        ["shipped model from its files", f"{row['load_s']:.3f}", f"{LOAD_TARGET_S} {load}"],
     ]
     text = table(["part", "s", "target"], lines)
     return f"{row['schedules']:,} schedules of one problem of {row['units']} units.\n\n{text}"
