@@ -52,7 +52,7 @@ HARDWARE_KEYS = {
 
 
 def test_the_files_are_the_promised_ones() -> None:
-    assert names("model") == sorted([*TINY, *FULL, "custom"])
+    assert names("model") == sorted([*TINY, *FULL, "calibration", "custom"])
     assert names("hardware") == sorted([*HARDWARE, "local"])
 
 

@@ -24,7 +24,7 @@ _DRAWS = 20
 
 
 def schedules_to_measure(problem: Problem, count: int, seed: int) -> dict[str, Schedule]:
-    """Choose schedules by label: keep-all, greedy plans under budgets, least memory, random mixes.
+    """Choose schedules by label: keep-all, least memory, greedy plans between, random mixes.
 
     Args:
         problem: one device; its budget plays no part.
@@ -36,13 +36,13 @@ def schedules_to_measure(problem: Problem, count: int, seed: int) -> dict[str, S
     """
     rng = Random(seed)
     chosen = {KEEP_ALL: keep_all_schedule(problem.graph)}
-    num_good = round(_GOOD_SHARE * (count - 1))
+    if count > 1:
+        _add(chosen, "least memory", floor_schedule(problem))
+    num_good = round(_GOOD_SHARE * max(0, count - 2))
     for position in range(num_good):
         # One budget from every stretch of the range, anywhere in it.
         share = (position + rng.random()) / num_good
         _add(chosen, f"greedy range:{share:.2f}", _greedy(problem, share))
-    if count > num_good + 2:
-        _add(chosen, "least memory", floor_schedule(problem))
     for draw in range(_DRAWS):
         if len(chosen) >= count:
             break

@@ -1,4 +1,4 @@
-"""Models that are measured in a second, one of which dies when it is recomputed."""
+"""A model that is measured in a second, and may die under every plan but keep-all."""
 
 from __future__ import annotations
 
@@ -16,37 +16,34 @@ WIDTH = 16
 
 
 class Block(nn.Module):
-    """A layer that kills its process when it runs a second time in one step.
-
-    Args:
-        deaths: folder in which it leaves a file before every death; empty for a block that lives.
-    """
-
-    def __init__(self, deaths: str) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(WIDTH)
         self.inner = nn.Linear(WIDTH, WIDTH)
-        self.calls = 0
-        self._deaths = deaths
 
     def forward(self, x: Tensor) -> Tensor:  # [batch, WIDTH]
-        self.calls += 1
-        measured = MARK in os.environ and not isinstance(x, FakeTensor)
-        if self._deaths and measured and self.calls > 1:
-            folder = Path(self._deaths)
-            (folder / str(len(list(folder.iterdir())))).touch()
-            os.kill(os.getpid(), signal.SIGKILL)
         return x + torch.relu(self.inner(self.norm(x)))
 
 
 class Stack(nn.Module):
+    """Blocks, one after the other; kills its process when a plan is in effect on them.
+
+    Args:
+        deaths: folder in which it leaves a file before every death; empty for one that lives.
+    """
+
     def __init__(self, deaths: str) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(Block(deaths) for _ in range(3))
+        self.blocks = nn.ModuleList(Block() for _ in range(3))
+        self._deaths = deaths
 
     def forward(self, x: Tensor) -> Tensor:  # [batch, WIDTH]
-        for block in self.blocks:
-            block.calls = 0
+        measured = MARK in os.environ and not isinstance(x, FakeTensor)
+        planned = any("forward" in vars(module) for module in self.modules())
+        if self._deaths and measured and planned:
+            folder = Path(self._deaths)
+            (folder / str(len(list(folder.iterdir())))).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
         for block in self.blocks:
             x = block(x)
         return x
