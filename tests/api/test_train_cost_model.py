@@ -70,6 +70,7 @@ def test_a_training_leaves_a_model_pictures_and_figures(
     assert quality["cost_model"] == "gnn"
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     assert main(["train-cost-model", *FAST, "out=whole"]) == 0
     command = [sys.executable, "-m", "remora.cli.main", "train-cost-model", *FAST, "out=cut"]

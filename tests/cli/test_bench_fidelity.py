@@ -28,6 +28,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             (tmp_path / "runs" / shard.name).symlink_to(shard)
 
 
+@pytest.mark.slow
 def test_a_family_is_left_out_and_judged(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -57,6 +57,7 @@ def test_a_collection_is_read_back_and_not_made_twice(tmp_path: Path) -> None:
     assert not (tmp_path / "runs" / "unfinished").exists()
 
 
+@pytest.mark.slow
 def test_a_schedule_that_processes_die_of_is_a_row_and_the_others_are_measured(
     tmp_path: Path,
 ) -> None:
@@ -82,6 +83,7 @@ def test_a_model_that_cannot_be_built_is_named_and_the_rest_goes_on(tmp_path: Pa
     assert "no_such_value" in sentence
 
 
+@pytest.mark.slow
 def test_a_killed_collection_goes_on_where_it_was(tmp_path: Path) -> None:
     words = [
         *("model=custom", f"model.target={TARGET}", "batches=[2,3]", "threads=1"),

@@ -25,6 +25,7 @@ def env_of(*names: str) -> JointEnv:
     return JointEnv(sampler_of(*names), SIZE)
 
 
+@pytest.mark.slow
 def test_both_checkers_are_silent() -> None:
     made = gymnasium.make(
         JOINT_ENV_ID, config="one_model", num_problems=2, disable_env_checker=True
