@@ -13,9 +13,8 @@ from remora.cost_models.dataset.records import Subject
 from remora.errors import InvalidInputError, UnknownNameError
 from remora.zoo import registry
 
-__all__ = ["OWN_FAMILY", "subjects_from_values", "subjects_of_model"]
+__all__ = ["subjects_from_values", "subjects_of_model"]
 
-OWN_FAMILY = "own"
 _KEYS = ("family", "model", "changes", "batches", "dtypes")
 
 

@@ -14,7 +14,11 @@ from tests.problems import problem_of, toy_graph
 @given(st.integers(0, 10**6), st.floats(0, 1), st.booleans())
 def test_mixes_are_valid(seed: int, keep_share: float, grouped: bool) -> None:
     problem = problem_of(toy_graph())
-    validate(problem, random_mix(problem, Random(seed), keep_share, grouped))
+    mix = random_mix(problem, Random(seed), keep_share, grouped)
+    validate(problem, mix)
+    assert len(mix.memory.options) == len(problem.graph.units)
+    assert grouped or not mix.memory.groups
+    assert mix == random_mix(problem, Random(seed), keep_share, grouped)
 
 
 def test_keeping_everything_without_groups_is_keep_all() -> None:

@@ -66,7 +66,7 @@ def test_a_file_that_is_no_parquet(tmp_path: Path, content: bytes) -> None:
 
 def test_a_folder_with_the_name_of_a_shard(tmp_path: Path) -> None:
     (tmp_path / "folder.parquet").mkdir()
-    refused(tmp_path / "folder.parquet")
+    assert "folder.parquet" in refused(tmp_path / "folder.parquet")
 
 
 def test_a_table_with_other_columns(tmp_path: Path) -> None:
