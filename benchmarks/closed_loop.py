@@ -70,7 +70,10 @@ def main(words: list[str]) -> int:
         for model in values["models"].split(","):
             rows += rounds_of(model, values["rounds"], values["range"], Path(folder))
             print(model, file=sys.stderr)
-    record = {"context": context("python -m benchmarks.closed_loop", PACKAGES), "rows": rows}
+    # The folder of the files says nothing of the figures.
+    told = [word for word in words if not word.startswith("out=")]
+    command = " ".join(["python -m benchmarks.closed_loop", *told])
+    record = {"context": context(command, PACKAGES), "rows": rows}
     write(Path(values["out"]), "closed_loop", record, "The closed loop", summary(rows))
     return 0
 
