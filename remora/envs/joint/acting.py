@@ -57,6 +57,7 @@ def begin(tables: Tables, episodes: Episodes, e: int, row: int, budget: int) -> 
     ints[:] = 0
     ints[FIRST_ROW] = row
     ints[ROW] = row
+    ints[PHASE] = _COUNTS
     ints[BUDGET] = budget
     ints[OPEN] = -1
     episodes.reals[e, :] = 0.0

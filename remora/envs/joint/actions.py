@@ -12,6 +12,7 @@ from remora.schedule.schedule import (
     Action,
     Group,
     MemoryPlan,
+    PipelineKind,
     PipelinePlan,
     Schedule,
     StatePlan,
@@ -20,12 +21,16 @@ from remora.schedule.schedule import (
 
 __all__ = [
     "FIRST_OPTION",
+    "KINDS",
     "NUM_ACTIONS",
+    "NUM_DECISIONS",
+    "OBSERVATION_VERSION",
     "PACES",
     "NamedSpan",
     "Phase",
     "Setting",
     "UnitDecision",
+    "decision_name",
     "joint_schedule",
     "spans_of",
 ]
@@ -36,17 +41,20 @@ Menus = Sequence[Sequence[UnitOption]]
 class Phase(IntEnum):
     """What the next action decides about; phases with one choice are skipped."""
 
-    MICRO_BATCHES = 0
-    STATE = 1
-    PACE = 2
-    UNITS = 3
-    DONE = 4
+    RANKS = 0
+    KIND = 1
+    MICRO_BATCHES = 2
+    STATE = 3
+    PACE = 4
+    UNITS = 5
+    DONE = 6
 
 
 class UnitDecision(IntEnum):
-    """Menu entry of a unit and what stands after it.
+    """Menu entry of a unit, and whether a group ends with it.
 
-    Numbers from ``FIRST_OPTION`` on are the other entries of the unit's menu, in its order.
+    Numbers from ``FIRST_OPTION`` on are the other entries of the unit's menu, in its order. An
+    action is a decision, plus ``NUM_DECISIONS`` if a stage of the pipeline ends after the unit.
     """
 
     KEEP = 0
@@ -59,8 +67,27 @@ class UnitDecision(IntEnum):
 FIRST_OPTION = 5
 """The action of the first menu entry that neither keeps nor recomputes the whole unit."""
 
-NUM_ACTIONS = 12
+NUM_DECISIONS = 12
+"""Decisions about a unit, cuts apart."""
+
+NUM_ACTIONS = 2 * NUM_DECISIONS
 """Actions of the largest phase; the most micro-batch counts that an episode chooses from."""
+
+OBSERVATION_VERSION = 1
+"""Changes whenever a column of the observation or the meaning of an action does."""
+
+KINDS = (
+    (PipelineKind.NONE, 1),
+    (PipelineKind.GPIPE, 1),
+    (PipelineKind.ONE_F_ONE_B, 1),
+    (PipelineKind.INTERLEAVED, 2),
+    (PipelineKind.INTERLEAVED, 3),
+    (PipelineKind.INTERLEAVED, 4),
+    (PipelineKind.ZERO_BUBBLE, 2),
+    (PipelineKind.DUALPIPE_V, 2),
+    (PipelineKind.CHIMERA, 1),
+)
+"""(kind of the pipeline, stages per rank of one copy of the model) to choose from."""
 
 PACES = ((2, 1), (1, 1), (2, 2), (3, 2), (4, 2), (4, 4), (6, 4), (8, 4))
 """(offload window, prefetch distance) to choose from."""
@@ -74,12 +101,14 @@ class Setting:
         micro_batches: number of micro-batches of one step.
         state: where weights, gradients and optimizer state live.
         window, distance: offload window and prefetch distance.
+        kind: place of the pipeline's kind and chunks in ``KINDS``.
     """
 
     micro_batches: int
     state: StatePlan
     window: int
     distance: int
+    kind: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +123,21 @@ class NamedSpan:
 def spans_of(decisions: Sequence[int]) -> Iterator[NamedSpan]:
     """Yield the groups of a row of decisions, in order; every group in it is closed."""
     start: int | None = None
-    for unit, decision in enumerate(decisions):
+    for unit, action in enumerate(decisions):
+        decision = action % NUM_DECISIONS
         if decision == UnitDecision.OPEN and start is None:
             start = unit
         elif UnitDecision.CLOSE <= decision <= UnitDecision.CLOSE_OFFLOADED:
             yield NamedSpan(unit if start is None else start, unit + 1, UnitDecision(decision))
             start = None
+
+
+def decision_name(action: int) -> str:
+    """A decision about a unit in words."""
+    decision = action % NUM_DECISIONS
+    known = decision < FIRST_OPTION
+    name = UnitDecision(decision).name if known else f"menu entry {decision - FIRST_OPTION + 2}"
+    return f"{name}, CUT" if action >= NUM_DECISIONS else name
 
 
 def joint_schedule(
@@ -111,18 +149,22 @@ def joint_schedule(
         problem: what the decisions are about.
         menus: options of every unit: keep, recompute if it can be, others.
         setting: what was decided first.
-        decisions: one action per unit, every group closed.  # [num_units]
+        decisions: one action per unit, every group closed, a cut after every stage but the
+            last.  # [num_units]
     """
     options = [_option(menu, decision) for menu, decision in zip(menus, decisions, strict=True)]
     groups = [
         group for span in spans_of(decisions) if (group := _group(menus, span, options)) is not None
     ]
     memory = MemoryPlan(tuple(options), tuple(groups), setting.window, setting.distance)
-    pipeline = PipelinePlan(micro_batches=setting.micro_batches)
+    cuts = tuple(unit + 1 for unit, action in enumerate(decisions) if action >= NUM_DECISIONS)
+    kind, chunks = KINDS[setting.kind]
+    pipeline = PipelinePlan(kind, cuts, chunks, setting.micro_batches)
     return Schedule(problem.graph.content_hash, memory, pipeline, setting.state)
 
 
-def _option(menu: Sequence[UnitOption], decision: int) -> UnitOption:
+def _option(menu: Sequence[UnitOption], action: int) -> UnitOption:
+    decision = action % NUM_DECISIONS
     if decision < FIRST_OPTION:
         return menu[0]
     return menu[decision - FIRST_OPTION + 2]

@@ -37,6 +37,8 @@ STATE_COLUMNS = (
     "state",
     "window",
     "distance",
+    "phase_ranks",
+    "phase_kind",
     "phase_micro_batches",
     "phase_state",
     "phase_pace",
@@ -112,7 +114,7 @@ class Tables(NamedTuple):
 # decide about; HELD_BACK is what of it is there in the backward whatever is
 # decided, LASTING is the base without what is on its way to or from the host.
 FIRST_ROW, ROW, PHASE, CURSOR, OPEN, BUDGET, BASE, HELD, ON_THE_WAY = range(9)
-ON_HOST, PLACE, PACE, FALLBACK, HELD_BACK, LASTING, NUM_INTS = range(9, 16)
+ON_HOST, PLACE, PACE, FALLBACK, HELD_BACK, LASTING, STAGE_START, NUM_INTS = range(9, 17)
 
 # Columns of ``Episodes.reals``: seconds of each stream so far, and the bound.
 COMPUTE, STORE, LOAD, BOUND, NUM_REALS = range(5)

@@ -19,6 +19,7 @@ from remora.envs.joint.arrays import (
     PHASE,
     PLACE,
     ROW,
+    STAGE_START,
     new_episodes,
 )
 from remora.envs.joint.graphs import UnitGraph, unit_graph
@@ -130,7 +131,7 @@ class EpisodeBatch:
         return {
             **self._shown,
             "decisions": episodes.chosen.reshape(count, -1),
-            "cursor": episodes.ints[:, CURSOR : CURSOR + 1].astype(np.float32),
+            "cursor": episodes.ints[:, [CURSOR, STAGE_START]].astype(np.float32),
             "state": episodes.state,
             "choices": episodes.choices.reshape(count, -1),
             "action_mask": episodes.mask.astype(np.float32),

@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from remora.envs.joint.actions import FIRST_OPTION, NUM_ACTIONS, Phase, UnitDecision
+from remora.envs.joint.actions import NUM_ACTIONS, Phase, decision_name
 from remora.envs.joint.batch import EpisodeBatch
 from remora.envs.joint.infos import final_info
 from remora.envs.joint.observation import JointSize, Observation, observation_space
@@ -29,14 +29,16 @@ class JointEnv(gymnasium.Env[Observation, np.int64]):
     how the batch is cut, where the optimizer state lives and how far host copies run ahead, then
     walks the chain once: the menu entry of every unit, and where recompute groups end.
 
-    One device; pipelines are not part of this version.
+    One device so far: the phases of ranks and kind are skipped.
 
     ## Action space
-    `Discrete(12)`. What a number means depends on the phase, which `state` shows; a phase with
+    `Discrete(24)`. What a number means depends on the phase, which `state` shows; a phase with
     one choice is skipped.
 
     | phase | value | meaning |
     |---|---|---|
+    | ranks | k | the k-th largest divisor of the world size: ranks of one pipeline |
+    | kind | k | `actions.KINDS[k]`: kind of the pipeline, chunks per rank |
     | micro-batches | k | the k-th number of micro-batches of the problem |
     | state | k | optimizer state on the device, on the host, in 8 bits, as far as allowed |
     | pace | k | `actions.PACES[k]`: offload window, prefetch distance |
@@ -46,6 +48,7 @@ class JointEnv(gymnasium.Env[Observation, np.int64]):
     | unit | 3 | CLOSE_NESTED: as 2, and run again to keep every unit's input, then unit by unit |
     | unit | 4 | CLOSE_OFFLOADED: as 2, and the group's checkpoint waits on the host |
     | unit | 5 + k | the k-th other entry of the unit's menu: offload, or mixed actions |
+    | unit | 12 + d | decision d, and a stage of the pipeline ends after the unit |
 
     `action_masks()` tells which are allowed: those that can still be completed, by groups of
     least memory, to a plan within the budget. That is judged by upper bounds, so a masked plan may
@@ -54,7 +57,7 @@ class JointEnv(gymnasium.Env[Observation, np.int64]):
 
     ## Observation space
     `Dict` of one-dimensional float32 boxes, padded with zeros to N units and E edges
-    (`JointSize`); A = 12 actions. Times are shares of the step that keeps everything (single units
+    (`JointSize`); A = 24 actions. Times are shares of the step that keeps everything (single units
     tenfold), bytes shares of what keeping everything takes beyond the least budget; all are
     clipped to [-10, 10].
 
@@ -66,8 +69,8 @@ class JointEnv(gymnasium.Env[Observation, np.int64]):
     | edges | E x 3 | -10 | 10 | row per edge, columns `graphs.EDGE_COLUMNS` |
     | edge_mask | E | 0 | 1 | 1 for an edge, 0 for padding |
     | decisions | N x A | 0 | 1 | one-hot decisions about units so far |
-    | cursor | 1 | 0 | N | the unit to decide about |
-    | state | 19 | -10 | 10 | budget, progress, settings, phase; `arrays.STATE_COLUMNS` |
+    | cursor | 2 | 0 | N | the unit to decide about, the first unit of its stage |
+    | state | 21 | -10 | 10 | budget, progress, settings, phase; `arrays.STATE_COLUMNS` |
     | choices | A x 5 | -10 | 10 | where each action leads, `arrays.CHOICE_COLUMNS` |
     | action_mask | A | 0 | 1 | as `action_masks()` |
 
@@ -167,9 +170,7 @@ class JointEnv(gymnasium.Env[Observation, np.int64]):
         lines = [f"{setting.micro_batches} micro-batches, window {setting.window}"]
         decisions = self._batch.decisions(0)
         for unit, decision in zip(problem.problem.graph.units, decisions, strict=False):
-            known = decision < FIRST_OPTION
-            entry = f"menu entry {decision - FIRST_OPTION + 2}"
-            lines.append(f"{unit.name}: {UnitDecision(decision).name if known else entry}")
+            lines.append(f"{unit.name}: {decision_name(decision)}")
         return "\n".join(lines)
 
     def _observation(self) -> Observation:

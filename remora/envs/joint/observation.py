@@ -42,7 +42,7 @@ def observation_space(size: JointSize) -> spaces.Dict:
         "edges": (edges * len(EDGE_COLUMNS), signed),
         "edge_mask": (edges, share),
         "decisions": (units * NUM_ACTIONS, share),
-        "cursor": (1, (0.0, float(units))),
+        "cursor": (2, (0.0, float(units))),
         "state": (len(STATE_COLUMNS), signed),
         "choices": (NUM_ACTIONS * len(CHOICE_COLUMNS), signed),
         "action_mask": (NUM_ACTIONS, share),
