@@ -43,7 +43,12 @@ STATE_COLUMNS = (
     "phase_state",
     "phase_pace",
     "phase_units",
+    "given_budget",
+    "given_room",
+    "given_store_rate",
+    "given_load_rate",
 )
+"""Columns that begin with ``given_`` describe budget and hardware: no action changes them."""
 
 
 class Tables(NamedTuple):

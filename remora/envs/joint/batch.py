@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -136,6 +138,30 @@ class EpisodeBatch:
             "choices": episodes.choices.reshape(count, -1),
             "action_mask": episodes.mask.astype(np.float32),
         }
+
+    def copy(self, place_from: int, place_to: int) -> None:
+        """Let one episode stand where another one does; both go on by themselves."""
+        for values in self._by_place():
+            values[place_to] = values[place_from]
+
+    def snapshot(self) -> list[NDArray[Any]]:
+        """Where all episodes stand, as arrays of one's own for :meth:`restore`.  # [e][...]."""
+        return [values.copy() for values in self._by_place()]
+
+    def restore(self, snapshot: Sequence[NDArray[Any]]) -> None:
+        """Go back to where all episodes stood; of the same problems, count and size."""
+        for values, earlier in zip(self._by_place(), snapshot, strict=True):
+            values[:] = earlier
+
+    def _by_place(self) -> list[NDArray[Any]]:
+        """All arrays with a row per episode."""
+        shared = {"touched", "spare"}
+        episodes = self._episodes._asdict()
+        return [
+            *(values for name, values in episodes.items() if name not in shared),
+            *(self._index, self._potential, self._step_time_s, self._replaced),
+            *self._shown.values(),
+        ]
 
     @property
     def masks(self) -> NDArray[np.bool_]:

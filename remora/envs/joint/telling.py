@@ -20,6 +20,7 @@ from remora.envs.joint.arrays import (
     PHASE,
     PLACE,
     ROW,
+    STATE_COLUMNS,
     STORE,
     Episodes,
     Tables,
@@ -32,6 +33,7 @@ FEATURE_LIMIT = 10.0
 """Every feature is clipped to plus or minus this."""
 
 _DONE = int(Phase.DONE)
+_GIVEN = STATE_COLUMNS.index("given_budget")
 _WINDOWS = tuple(window for window, _ in PACES)
 _DISTANCES = tuple(distance for _, distance in PACES)
 
@@ -60,5 +62,20 @@ def tell(tables: Tables, episodes: Episodes, e: int) -> None:
     state[14] = _DISTANCES[ints[PACE]] / 4
     for phase in range(_DONE):
         state[15 + phase] = 1.0 if ints[PHASE] == phase else 0.0
+    _tell_given(tables, episodes, e)
     for column in range(len(state)):
         state[column] = max(-FEATURE_LIMIT, min(FEATURE_LIMIT, state[column]))
+
+
+@kernel
+def _tell_given(tables: Tables, episodes: Episodes, e: int) -> None:
+    """Fill the columns that no action changes."""
+    ints, state = episodes.ints[e], episodes.state[e]
+    first = ints[FIRST_ROW]
+    seconds, span = tables.scale[first, 0], tables.scale[first, 1]
+    limit = ints[BUDGET] - tables.placed[first, 0, 0]
+    state[_GIVEN] = limit / span
+    state[_GIVEN + 1] = (limit - tables.rest[first, 0]) / span
+    # What the host link moves during one step, against what there is to move.
+    state[_GIVEN + 2] = math.log10(1e-6 + tables.copies[first, 1] * seconds / span)
+    state[_GIVEN + 3] = math.log10(1e-6 + tables.copies[first, 2] * seconds / span)
