@@ -20,6 +20,14 @@ def untrained(seed: int = 0, size: NetworkSize = SMALL) -> PlanNetwork:
     return PlanNetwork(size).eval()
 
 
+def opinionated(seed: int = 0) -> PlanNetwork:
+    """A network whose scores depend on everything, as those of a trained one do."""
+    network = untrained(seed)
+    with torch.no_grad():
+        network.action_head.score.weight.mul_(50.0)
+    return network
+
+
 def begun(count: int = 6, share: float = 0.3) -> EpisodeBatch:
     """Episodes of several problems, two after the other of the same one."""
     sampler = sampler_of(*NAMES)

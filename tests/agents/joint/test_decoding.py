@@ -14,7 +14,7 @@ from remora.envs.joint.batch import EpisodeBatch
 from remora.envs.joint.sampler import JointSampler
 from remora.errors import InvalidInputError
 from remora.simulator.simulate import simulate
-from tests.agents.joint.policies import untrained
+from tests.agents.joint.policies import opinionated, untrained
 from tests.envs.joint.problems import tables_of
 
 NAMES = ["toy", "gpt2_tiny", "unet_tiny"]
@@ -96,10 +96,11 @@ def test_a_beam_that_is_wide_enough_finds_every_plan() -> None:
     assert set(drawn) <= set(_plans(found))
 
 
-def test_a_beam_knows_how_likely_its_plans_are() -> None:
-    tables, network = tables_of("gpt2_tiny"), untrained()
-    sampler, budget = JointSampler([tables]), tables.budget_bytes(0.3)
-    for decoded in Decoder(network, tables, budget).beam(8):
+@pytest.mark.parametrize("name", NAMES)
+def test_a_beam_knows_how_likely_its_plans_are(name: str) -> None:
+    tables, network = tables_of(name), opinionated()
+    sampler, budget = JointSampler([tables]), tables.budget_bytes(0.6)
+    for decoded in Decoder(network, tables, budget).beam(24):
         batch = EpisodeBatch(sampler, 1, exact_size([tables]))
         batch.begin(0, 0, budget)
         player, total = Player(network, batch), 0.0
