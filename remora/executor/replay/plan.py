@@ -148,7 +148,10 @@ def _store(tensors: Tensors, slots: tuple[int, ...], result: Any) -> None:
     if isinstance(result, torch.Tensor):
         tensors[slots[0]] = result
         return
-    for slot, tensor in zip(slots, tensor_leaves(result), strict=True):
+    found = list(tensor_leaves(result))
+    # A gradient that nobody asked for has a tensor in the trace and none on a device, which
+    # leaves its place in the result empty.
+    for slot, tensor in zip(slots, found if len(found) == len(slots) else result, strict=True):
         tensors[slot] = tensor
 
 

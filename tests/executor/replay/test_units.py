@@ -75,6 +75,17 @@ def test_every_operator_is_measured(graph: ModelGraph) -> None:
         assert measured.repetitions >= 2
 
 
+def test_a_gradient_that_nobody_asked_for_has_no_tensor() -> None:
+    # The first layer's input needs no gradient.
+    model = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3), nn.ReLU())
+    first = trace(model, (torch.randn(2, 3, 8, 8),))
+    times, _ = measure_units(first, all_kinds(first), CPU, repetitions=1)
+    norm = next(i for i, op in enumerate(first.ops) if "batch_norm_backward" in op.name)
+    unit = next(unit for unit in first.units if norm in range(*unit.backward))
+    assert times[unit.kind].notes == ()
+    assert times[unit.kind].backward_op_s[norm - unit.backward[0]] is not None
+
+
 def test_only_the_kinds_asked_for(graph: ModelGraph) -> None:
     kind = graph.units[1].kind
     times, _ = measure_units(graph, {kind, "unknown"}, CPU, repetitions=1)
