@@ -15,12 +15,8 @@ from numpy.typing import NDArray
 from remora.cost_models.gnn.op_classes import CLASSES, base_name, op_class
 from remora.cost_models.gnn.op_context import CONTEXT_FEATURES, unit_context
 from remora.cost_models.gnn.op_layouts import LAYOUT_FEATURES, layout_features
-from remora.cost_models.gnn.op_shapes import (
-    SHAPE_FEATURES,
-    blocked_weight,
-    op_shape,
-    shape_features,
-)
+from remora.cost_models.gnn.op_shape_readers import op_shape
+from remora.cost_models.gnn.op_shapes import SHAPE_FEATURES, blocked_weight, shape_features
 from remora.graph.kinds import dtype_bytes
 from remora.graph.model_graph import ModelGraph, Op, Unit
 from remora.hardware.hardware import Hardware

@@ -9,7 +9,7 @@ from remora.cost_models.gnn.op_classes import CLASSES, op_class
 from remora.cost_models.gnn.op_context import CONTEXT_FEATURES, EDGE_TYPES, storage_ends
 from remora.cost_models.gnn.op_features import OP_FEATURES, UnitFeatures, encode_unit
 from remora.cost_models.gnn.op_layouts import LAYOUT_FEATURES, layout_features
-from remora.cost_models.gnn.op_shapes import op_shape
+from remora.cost_models.gnn.op_shape_readers import op_shape
 from remora.graph.model_graph import ModelGraph, Op
 from remora.graph.trace import trace
 from tests.cost_models.hand_graph import WIDTH, hand_graph, hand_hardware
