@@ -2,21 +2,93 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from remora.api.environment import env_config, make_cases
+from remora.api.bench.traces import traced
 from remora.api.hardware import find_hardware
-from remora.api.problem import find_optimizer
+from remora.api.joint_config import JointConfig, joint_config
+from remora.api.micro_batches import graphs_at
+from remora.errors import InvalidInputError
 
 if TYPE_CHECKING:
+    from remora.envs.joint.drawing import ProblemSpec
     from remora.envs.joint.joint_env import JointEnv
-    from remora.envs.joint.sampler import JointSampler
+    from remora.envs.joint.problem_tables import ProblemTables
+    from remora.envs.joint.sampler import JointSampler, ProblemTest
+    from remora.graph.model_graph import ModelGraph
+    from remora.hardware.hardware import Hardware
 
-__all__ = ["make_joint_env", "make_joint_sampler"]
+__all__ = ["draw_tables", "make_joint_env", "make_joint_sampler", "spec_source"]
+
+_MOST_DRAWS = 10
+"""Draws for every problem that is wanted."""
+
+
+def spec_source(spec: ProblemSpec) -> tuple[Mapping[int, ModelGraph], Hardware]:
+    """Trace the model of a drawn problem, or read traces that were kept, and find its hardware.
+
+    Args:
+        spec: the drawn problem.
+
+    Returns:
+        Graphs by number of micro-batches, and the hardware as new.
+
+    Raises:
+        InvalidInputError: the model saves other tensors at the fixed number of micro-batches.
+        TraceError: the model could not be traced.
+    """
+    graphs = graphs_at(
+        lambda samples: traced(spec.model, spec.values, samples),
+        spec.batch,
+        spec.world_size,
+        spec.micro_batches,
+    )
+    return graphs, _hardware(spec.hardware)
+
+
+def draw_tables(config: JointConfig, count: int, seed: int) -> tuple[ProblemTables, ...]:
+    """Draw problems that fit into the free memory of their hardware.
+
+    Args:
+        config: what they are drawn from.
+        count: how many.
+        seed: of the draws.
+
+    Raises:
+        InvalidInputError: hardly any model fits any hardware.
+    """
+    from remora.envs.joint.building import build_problem
+    from remora.envs.joint.drawing import draw_spec
+    from remora.envs.joint.problem_tables import ProblemTables
+
+    found: list[ProblemTables] = []
+    for number in range(_MOST_DRAWS * count):
+        if len(found) == count:
+            break
+        spec = draw_spec(config.recipe, seed, number)
+        try:
+            tables = ProblemTables(spec.name, build_problem(spec, *spec_source(spec)))
+        except InvalidInputError:
+            # Too large for that hardware, or for that many ranks: another one is drawn.
+            continue
+        if tables.least_bytes <= tables.problem.hardware.free_memory_bytes:
+            found.append(tables)
+    if len(found) < count:
+        raise InvalidInputError(
+            f"num_problems is {count} and {len(found)} of the drawn ones fit into free memory; "
+            "allowed: models and hardware that go together"
+        )
+    return tuple(found)
 
 
 def make_joint_sampler(
-    config: str = "schedule", num_problems: int = 32, seed: int = 0, **values: Any
+    config: str = "joint",
+    num_problems: int = 32,
+    seed: int = 0,
+    keep: ProblemTest | None = None,
+    **values: Any,
 ) -> JointSampler:
     """Draw problems of the models and hardware of a configuration, with roofline costs.
 
@@ -24,30 +96,22 @@ def make_joint_sampler(
         config: name of a file in ``conf/env``.
         num_problems: how many; each has a hardware state of its own.
         seed: of the draws.
+        keep: test that an episode must pass.
         **values: replace single values of that file, for example ``models=["resnet_tiny"]``.
 
     Raises:
         UnknownNameError: no such file, value, model or hardware.
         InvalidInputError: a value is not allowed.
     """
-    from remora.cost_models.roofline import roofline_costs
-    from remora.envs.joint.sampler import BudgetDraw, JointSampler, draw_problems
+    from remora.envs.joint.sampler import JointSampler
 
-    chosen = env_config(config, values)
-    cases = make_cases(chosen.models, chosen.hardware[:1], chosen.optimizer)
-    problems = draw_problems(
-        {case.name.split("/")[0]: case.problem.graphs for case in cases},
-        [find_hardware(name) for name in chosen.hardware],
-        lambda graph, hardware: roofline_costs(graph, hardware, chosen.optimizer),
-        find_optimizer(chosen.optimizer),
-        num_problems,
-        seed,
-    )
-    return JointSampler(problems, BudgetDraw(chosen.budget_low, chosen.budget_high))
+    chosen = joint_config(config, values)
+    problems = draw_tables(chosen, num_problems, seed)
+    return JointSampler(problems, chosen.recipe.budgets, keep)
 
 
 def make_joint_env(
-    config: str = "schedule",
+    config: str = "joint",
     num_problems: int = 32,
     seed: int = 0,
     render_mode: str | None = None,
@@ -67,8 +131,11 @@ def make_joint_env(
         InvalidInputError: a value is not allowed.
     """
     from remora.envs.joint.joint_env import JointEnv
-    from remora.envs.joint.observation import JointSize
 
-    chosen = env_config(config, values)
     sampler = make_joint_sampler(config, num_problems, seed, **values)
-    return JointEnv(sampler, JointSize(chosen.max_units, chosen.max_edges), render_mode)
+    return JointEnv(sampler, joint_config(config, values).size, render_mode)
+
+
+@lru_cache(maxsize=32)
+def _hardware(name: str) -> Hardware:
+    return find_hardware(name)

@@ -28,7 +28,7 @@ def env_of(*names: str) -> JointEnv:
 @pytest.mark.slow
 def test_both_checkers_are_silent() -> None:
     made = gymnasium.make(
-        JOINT_ENV_ID, config="one_model", num_problems=2, disable_env_checker=True
+        JOINT_ENV_ID, config="joint_one_model", num_problems=2, disable_env_checker=True
     )
     env = made.unwrapped
     check_env(env)

@@ -8,53 +8,14 @@ import numpy as np
 import pytest
 
 from remora.envs.joint.problem_tables import ProblemTables
-from remora.envs.joint.sampler import BudgetDraw, JointSampler, draw_problems
+from remora.envs.joint.sampler import BudgetDraw, JointSampler
 from remora.envs.joint.variants import variants_of
 from remora.errors import InvalidInputError
 from remora.graph.model_graph import ModelGraph
 from remora.hardware.hardware import Hardware
-from remora.schedule.costs import CostTable
 from remora.schedule.problem import OPTIMIZERS, Problem
 from tests.envs.joint.problems import costs_of, graph_of, tables_of
 from tests.problems import cpu_hardware
-
-NUM_PROBLEMS = 24
-
-
-def live_costs(graph: ModelGraph, hardware: Hardware) -> CostTable:
-    assert hardware.state is not None
-    rate = 1e9 * hardware.state.host_link_share
-    return dataclasses.replace(costs_of(graph), d2h_bytes_per_s=rate, h2d_bytes_per_s=rate)
-
-
-def drawn(seed: int = 0, count: int = NUM_PROBLEMS) -> tuple[ProblemTables, ...]:
-    graph = graph_of("toy")
-    models = {"toy": {1: graph, 2: graph}}
-    devices = [cpu_hardware(device_type="cuda")]
-    return draw_problems(models, devices, live_costs, OPTIMIZERS["adamw"], count, seed)
-
-
-def test_hardware_is_worn_and_half_of_the_micro_batches_are_fixed() -> None:
-    problems = [tables.problem for tables in drawn()]
-    whole = cpu_hardware().free_memory_bytes
-    free = [problem.hardware.free_memory_bytes / whole for problem in problems]
-    shares = [p.hardware.state.host_link_share for p in problems if p.hardware.state is not None]
-    assert min(free) >= 0.5
-    assert max(free) <= 1.0
-    assert max(free) - min(free) > 0.3
-    assert min(shares) >= 0.3
-    assert max(shares) <= 1.0
-    assert max(shares) - min(shares) > 0.4
-    fixed = [problem.micro_batches for problem in problems]
-    assert 6 <= fixed.count(None) <= 18
-    assert {1, 2} <= set(fixed)
-
-
-def test_the_same_seed_draws_the_same_problems() -> None:
-    first, second, other = drawn(0, 4), drawn(0, 4), drawn(1, 4)
-    states = [[tables.problem.hardware.state for tables in found] for found in (first, second)]
-    assert states[0] == states[1]
-    assert states[0] != [tables.problem.hardware.state for tables in other]
 
 
 def test_budgets_are_mostly_in_their_range_and_never_below_the_least() -> None:
@@ -125,10 +86,3 @@ def test_bad_input_is_named() -> None:
         BudgetDraw(elsewhere=2)
     with pytest.raises(InvalidInputError, match="spread is -1; allowed: 0 or more"):
         variants_of({1: graph_of("toy")}, -1, 0)
-    several = dataclasses.replace(tables_of("toy").problem, world_size=2)
-    with pytest.raises(InvalidInputError, match="'p' has world_size=2; allowed: one device"):
-        ProblemTables("p", several)
-    tiny = dataclasses.replace(cpu_hardware(), memory_bytes=1000)
-    graph = graph_of("toy")
-    with pytest.raises(InvalidInputError, match="0 of the drawn problems fit"):
-        draw_problems({"toy": {1: graph}}, [tiny], live_costs, OPTIMIZERS["adamw"], 1, 0)
