@@ -9,6 +9,7 @@ Legend: G graphs, N most units of a graph, B decisions to take, A actions, C con
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -203,6 +204,18 @@ class PlanNetwork(nn.Module):
         self.reader = Reader(size)
         self.action_head = ActionHead(size.context, size.width)
         self.value_head = ValueHead(size.context, size.width)
+
+    @classmethod
+    def of_weights(cls, size: NetworkSize, weights: Mapping[str, Tensor]) -> PlanNetwork:
+        """Make a network with given weights, ready to decode; draws no random numbers.
+
+        Raises:
+            RuntimeError: the weights are those of another size.
+        """
+        with torch.random.fork_rng(devices=[]):
+            network = cls(size)
+        network.load_state_dict(weights)
+        return network.eval()
 
     def forward(
         self, encoding: Encoding, steps: StepBatch, decided: Decided

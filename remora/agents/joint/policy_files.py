@@ -91,13 +91,12 @@ def load_policy(path: Path) -> Policy:
     if not isinstance(max_units, int) or isinstance(max_units, bool) or max_units < 1:
         raise FileFormatError(f"{path} has max_units={max_units!r}; allowed: 1 or more")
     size = _size(path, head)
-    network = _NETWORKS[name](size)
     try:
-        network.load_state_dict(tensors)
+        network = _NETWORKS[name].of_weights(size, tensors)
     except RuntimeError as error:
         raise FileFormatError(f"{path} holds weights that are not of the size {size}") from error
     card = head.get("card")
-    return Policy(network.eval(), max_units, card if isinstance(card, dict) else {})
+    return Policy(network, max_units, card if isinstance(card, dict) else {})
 
 
 def _check_versions(path: Path, head: Mapping[str, Any]) -> None:
