@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
@@ -47,6 +47,9 @@ DEFAULT_MEMBERS = (
 
 POLISHED = "polished"
 """Name of the last row: local search from the best of the pool."""
+
+FIRST_PLANS = "rank_greedy"
+"""Whose schedules join the final race on several ranks."""
 
 LEAST_MEMORY = "least_memory"
 """Name of the last row where no member finds anything that fits."""
@@ -161,25 +164,30 @@ class Best:
         return run_member(scheduler, problem, time_limit_s)
 
     def _polish(
-        self, problem: Problem, starts: tuple[Schedule, ...], time_limit_s: float
+        self, problem: Problem, starts: Mapping[Schedule, str], time_limit_s: float
     ) -> Candidate:
         """Race from all starts, anneal from what came out best, and climb from there."""
         evaluator = Evaluator(problem, time_limit_s)
         space = Space(problem)
         rng = Random(self.seed)
+        fastest = next(iter(starts))
+        winning: Schedule | None = fastest
         # An interrupt here only ends the polishing: what it found so far still counts.
         with suppress(SearchEnded, KeyboardInterrupt):
-            evaluator.score_all(starts)
+            evaluator.score_all(list(starts))
             # On one device these are the greedy plan, which the pool has.
             more = first_plans(space, evaluator) if problem.world_size > 1 else []
             plans = [*starts, *more]
             whole = Stretch(evaluator, self.evaluations)
-            race(space, evaluator, leaders(evaluator, plans), whole.part(RACE_SHARE), rng)
-            best = evaluator.best or starts[0]
+            racing = leaders(evaluator, plans)
+            winning = race(space, evaluator, racing, whole.part(RACE_SHARE), rng)
+            best = evaluator.best or fastest
             anneal(space, evaluator, best, whole.part(_ANNEAL), rng)
             improve(space, evaluator, evaluator.best or best, whole, rng)
-        schedule = evaluator.best or starts[0]
-        return candidate_of(POLISHED, problem, schedule, time_limit_s - evaluator.remaining_s)
+        schedule = evaluator.best or fastest
+        origin = starts.get(winning or fastest, FIRST_PLANS)
+        search_s = time_limit_s - evaluator.remaining_s
+        return candidate_of(POLISHED, problem, schedule, search_s, origin)
 
     def _last_resort(
         self, problem: Problem, evaluator: Evaluator, pool: Sequence[Candidate]
@@ -195,15 +203,15 @@ class Best:
         return candidate_of(LEAST_MEMORY, problem, schedule, before_s - evaluator.remaining_s)
 
 
-def best_schedules(candidates: Sequence[Candidate]) -> tuple[Schedule, ...]:
-    """The different schedules that fit, best first."""
-    ordered: list[Schedule] = []
+def best_schedules(candidates: Sequence[Candidate]) -> dict[Schedule, str]:
+    """The different schedules that fit, best first, with who found each first."""
+    ordered: dict[Schedule, str] = {}
     rest = list(candidates)
     while (best := winner(rest)) is not None:
         rest.remove(best)
-        if best.schedule is not None and best.schedule not in ordered:
-            ordered.append(best.schedule)
-    return tuple(ordered)
+        if best.schedule is not None:
+            ordered.setdefault(best.schedule, best.name)
+    return ordered
 
 
 def leaders(evaluator: Evaluator, schedules: Sequence[Schedule]) -> list[Schedule]:

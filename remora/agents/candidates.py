@@ -28,6 +28,7 @@ class Candidate:
         feasible: whether the schedule fits the budget.
         search_s: seconds it took; left out of comparisons, since it differs from run to run.
         note: why there is no schedule that fits; empty if there is.
+        origin: whose schedule a polished one began from; empty for others.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Candidate:
     feasible: bool
     search_s: float = field(compare=False)
     note: str = ""
+    origin: str = ""
 
     def better_than(self, other: Candidate) -> bool:
         """Whether this one fits and is faster, or as fast with less memory, or ``other`` is not."""
@@ -54,7 +56,9 @@ class Candidate:
         return Score(self.step_time_s, (peak,), peak, 0, self.feasible)
 
 
-def candidate_of(name: str, problem: Problem, schedule: Schedule, search_s: float) -> Candidate:
+def candidate_of(
+    name: str, problem: Problem, schedule: Schedule, search_s: float, origin: str = ""
+) -> Candidate:
     """Simulate ``schedule`` and say how it does."""
     score = score_of(problem, schedule)
     return Candidate(
@@ -65,6 +69,7 @@ def candidate_of(name: str, problem: Problem, schedule: Schedule, search_s: floa
         feasible=score.feasible,
         search_s=search_s,
         note="" if score.feasible else "does not fit",
+        origin=origin,
     )
 
 

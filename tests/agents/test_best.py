@@ -98,3 +98,13 @@ def test_a_time_limit_without_an_answer_is_said_so() -> None:
     impossible = dataclasses.replace(uneven_problem(0.0), budget_bytes=1000)
     with pytest.raises(TimeLimitError, match="within 1e-09 s"):
         Best().propose(impossible, 1e-9)
+
+
+def test_the_polished_plan_says_whose_plan_it_began_from() -> None:
+    problem = uneven_problem(0.3)
+    best = create("best", members=["floor", "greedy"], evaluations=100)
+    assert isinstance(best, Best)
+    _, candidates = best.propose_with_candidates(problem, LONG_S)
+    by_name = {candidate.name: candidate for candidate in candidates}
+    assert by_name[POLISHED].origin in ("floor", "greedy")
+    assert by_name["greedy"].origin == ""

@@ -26,7 +26,7 @@ _MOST = 16
 
 def race(
     space: Space, evaluator: Evaluator, starts: Sequence[Schedule], stretch: Stretch, rng: Random
-) -> None:
+) -> Schedule | None:
     """Climb from every start, leave out the slower half, and again until one is left.
 
     Every round takes an equal part of the stretch, and every start in it an equal part of that.
@@ -39,20 +39,24 @@ def race(
         stretch: how long it takes.
         rng: source of all choices.
 
+    Returns:
+        The start from which the fastest was reached; None without starts.
+
     Raises:
         SearchEnded: a limit of the evaluator is reached.
     """
-    left = list(starts[:_MOST])
+    left = [(start, start) for start in starts[:_MOST]]
     rounds = max(1, math.ceil(math.log2(max(1, len(left)))))
     for number in range(rounds):
         here = stretch.part((number + 1) / rounds)
         climbed = []
-        for place, start in enumerate(left, start=1):
+        for place, (reached, start) in enumerate(left, start=1):
             part = here.part(_share(here.progress, place, len(left)))
-            own = space.within(shape_of(start.pipeline))
-            climbed.append(improve(own, evaluator, start, part, rng))
-        climbed.sort(key=lambda schedule: evaluator.score(schedule).step_time_s)
+            own = space.within(shape_of(reached.pipeline))
+            climbed.append((improve(own, evaluator, reached, part, rng), start))
+        climbed.sort(key=lambda pair: evaluator.score(pair[0]).step_time_s)
         left = climbed[: math.ceil(len(climbed) / 2)]
+    return left[0][1] if left else None
 
 
 def _share(progress: float, place: int, count: int) -> float:
