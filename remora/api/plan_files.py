@@ -13,6 +13,7 @@ from remora.api.plan import Plan
 from remora.api.problem_file import problem_from_values, problem_to_values
 from remora.api.saved_model import SavedModel, saved_model
 from remora.api.timeline_values import timeline_from_values
+from remora.api.uncollected import uncollected
 from remora.errors import FileFormatError, InvalidInputError, UsageError
 from remora.report.content import CandidateRow
 from remora.report.files import read_json, read_text, write_json, write_text
@@ -88,7 +89,11 @@ def load(folder: str | Path) -> Plan:
     Raises:
         FileFormatError: a file is missing, cut short, of another version, or of another plan.
     """
-    folder = Path(folder)
+    with uncollected():
+        return _load(Path(folder))
+
+
+def _load(folder: Path) -> Plan:
     saved = read_estimate(folder / ESTIMATE_NAME)
     schedule = read_schedule(folder / SCHEDULE_NAME, saved.graph_hash)
     path = folder / PROBLEM_NAME

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-from remora.graph.serialize import graph_from_json, graph_to_json
+from remora.graph.serialize import graph_from_values, graph_to_values
 from remora.hardware.hardware import Hardware, HardwareState
 from remora.hardware.load import hardware_from_mapping
 from remora.schedule.problem import OPTIMIZERS, CostTable, Problem
@@ -28,7 +27,7 @@ def problem_to_values(problem: Problem) -> dict[str, Any]:
         "parts": [
             {
                 "micro_batches": count,
-                "graph": json.loads(graph_to_json(graph)),
+                "graph": graph_to_values(graph),
                 "costs": asdict(problem.costs[count]),
             }
             for count, graph in problem.graphs.items()
@@ -44,7 +43,7 @@ def problem_from_values(values: Mapping[str, Any]) -> Problem:
     """
     parts = values["parts"]
     return Problem(
-        graphs={p["micro_batches"]: graph_from_json(json.dumps(p["graph"])) for p in parts},
+        graphs={p["micro_batches"]: graph_from_values(p["graph"]) for p in parts},
         costs={p["micro_batches"]: _costs(p["costs"]) for p in parts},
         hardware=_hardware(values["hardware"]),
         optimizer=OPTIMIZERS[values["optimizer"]],

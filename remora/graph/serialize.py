@@ -20,10 +20,17 @@ from remora.graph.model_graph import (
 
 GRAPH_VERSION = 1
 
+_OP_FIELDS = tuple(field.name for field in dataclasses.fields(Op))
+
 
 def graph_to_json(graph: ModelGraph) -> str:
-    """Write a graph as JSON; records become lists in the order of their fields."""
-    content = {
+    """Write a graph as JSON."""
+    return json.dumps(graph_to_values(graph))
+
+
+def graph_to_values(graph: ModelGraph) -> dict[str, Any]:
+    """Return a graph as values for JSON; records become lists in the order of their fields."""
+    return {
         "version": GRAPH_VERSION,
         "model_name": graph.model_name,
         "num_forward_ops": graph.num_forward_ops,
@@ -34,7 +41,6 @@ def graph_to_json(graph: ModelGraph) -> str:
         "tensors": [_row(tensor) for tensor in graph.tensors],
         "units": [dataclasses.asdict(unit) for unit in graph.units],
     }
-    return json.dumps(content)
 
 
 def graph_from_json(text: str) -> ModelGraph:
@@ -47,6 +53,15 @@ def graph_from_json(text: str) -> ModelGraph:
         content = json.loads(text)
     except json.JSONDecodeError as error:
         raise FileFormatError(f"graph is not complete JSON: {error}") from error
+    return graph_from_values(content)
+
+
+def graph_from_values(content: Any) -> ModelGraph:
+    """Read the values that :func:`graph_to_values` returned, as they come out of JSON.
+
+    Raises:
+        FileFormatError: a missing field or another version.
+    """
     version = content.get("version") if isinstance(content, dict) else None
     if version != GRAPH_VERSION:
         raise FileFormatError(f"graph version is {version!r}; allowed: {GRAPH_VERSION}")
@@ -73,7 +88,7 @@ def _row(record: Any) -> list[Any]:
 
 
 def _op(row: list[Any]) -> Op:
-    values = dict(zip((field.name for field in dataclasses.fields(Op)), row, strict=True))
+    values = dict(zip(_OP_FIELDS, row, strict=True))
     values["kwargs"] = tuple((key, value) for key, value in values["kwargs"])
     for name in ("args", "inputs", "outputs", "mutates"):
         values[name] = tuple(values[name])

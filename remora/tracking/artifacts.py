@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,9 @@ __all__ = ["CARD_NAME", "WEIGHTS_NAME", "load_artifact", "refuse_targets", "save
 WEIGHTS_NAME = "weights.safetensors"
 CARD_NAME = "card.json"
 _FORBIDDEN_KEY = "_target_"
+
+_PLAIN = (str, int, float, type(None))
+"""Most values of a large file, in which nothing can stand."""
 
 
 def save_artifact(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
@@ -95,10 +98,13 @@ def refuse_targets(values: Any, where: str) -> None:
     if isinstance(values, Mapping):
         if _FORBIDDEN_KEY in values:
             raise FileFormatError(f"{where} holds the key {_FORBIDDEN_KEY!r}, which is not allowed")
-        for value in values.values():
-            refuse_targets(value, where)
+        inner: Collection[Any] = values.values()
     elif isinstance(values, list | tuple):
-        for value in values:
+        inner = values
+    else:
+        return
+    for value in inner:
+        if not isinstance(value, _PLAIN):
             refuse_targets(value, where)
 
 
