@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import torch
 from torch import nn
@@ -20,9 +21,10 @@ from remora.executor.state.model_state import ModelState
 from remora.executor.timeline.event_log import SILENT, EventLog
 from remora.graph.model_graph import ModelGraph
 from remora.hardware.hardware import Hardware
+from remora.schedule.problem import Problem
 from remora.schedule.schedule import Placement, Schedule
 
-__all__ = ["Handle", "apply"]
+__all__ = ["Handle", "Planned", "apply"]
 
 
 def apply(
@@ -55,23 +57,56 @@ def apply(
         InvalidInputError: the schedule does not fit the graph, the runtime or the hardware, the
             model lacks a module of the graph, or a part of it is compiled.
     """
-    check_uncompiled(model)
-    device = _device_of(model)
-    plan = runtime_plan(graph, schedule, allow_lossy)
-    to_host = plan.offloads or schedule.state.optimizer is Placement.HOST
-    if to_host and hardware is not None and not hardware.can_offload:
-        raise InvalidInputError(
-            f"the schedule uses the host, and hardware {hardware.name!r} has host.pool="
-            f"{hardware.host.pool!r} with host.unified={hardware.host.unified}; that needs "
-            "host.pool='emulated'"
-        )
-    mover = mover_for(device)
-    runtime = None if plan.is_empty else PlanRuntime(model, graph, plan, device, mover, log)
-    state = ModelState(model, graph, schedule.state, mover)
-    if runtime is None:
-        return Handle((), None, state, mover)
-    runtime.state = state
-    return Handle(tuple(runtime.install()), runtime, state, mover)
+    installer = _Installer(model, graph, mover_for(_device_of(model)), log)
+    runtime = installer.runtime(schedule, hardware, allow_lossy)
+    state = ModelState(model, graph, schedule.state, installer.mover)
+    return Handle(installer, schedule, runtime, state)
+
+
+@dataclass(frozen=True)
+class _Installer:
+    """Makes runtimes of one model, one plan after the other."""
+
+    model: nn.Module
+    graph: ModelGraph
+    mover: Mover
+    log: EventLog
+
+    def runtime(
+        self, schedule: Schedule, hardware: Hardware | None, allow_lossy: bool
+    ) -> PlanRuntime | None:
+        """The runtime of a schedule, not installed yet; None where it changes nothing.
+
+        Raises:
+            InvalidInputError: see :func:`apply`.
+        """
+        check_uncompiled(self.model)
+        plan = runtime_plan(self.graph, schedule, allow_lossy)
+        to_host = plan.offloads or schedule.state.optimizer is Placement.HOST
+        if to_host and hardware is not None and not hardware.can_offload:
+            raise InvalidInputError(
+                f"the schedule uses the host, and hardware {hardware.name!r} has host.pool="
+                f"{hardware.host.pool!r} with host.unified={hardware.host.unified}; that needs "
+                "host.pool='emulated'"
+            )
+        if plan.is_empty:
+            return None
+        device = _device_of(self.model)
+        return PlanRuntime(self.model, self.graph, plan, device, self.mover, self.log)
+
+
+class Planned(Protocol):
+    """What a handle reads of a plan."""
+
+    @property
+    def schedule(self) -> Schedule:
+        """What is to run."""
+        ...
+
+    @property
+    def problem(self) -> Problem:
+        """What it was planned for."""
+        ...
 
 
 class Handle:
@@ -79,16 +114,24 @@ class Handle:
 
     def __init__(
         self,
-        wrappers: tuple[Wrapper, ...],
+        installer: _Installer,
+        schedule: Schedule,
         runtime: PlanRuntime | None,
         state: ModelState,
-        mover: Mover,
     ) -> None:
-        self._wrappers = wrappers
-        self._runtime = runtime
+        self._installer = installer
+        self._mover = installer.mover
+        self._schedule = schedule
         self._state = state
-        self._mover = mover
         self._removed = False
+        self._runtime = runtime
+        self._wrappers = self._install()
+
+    def _install(self) -> tuple[Wrapper, ...]:
+        if self._runtime is None:
+            return ()
+        self._runtime.state = self._state
+        return tuple(self._runtime.install())
 
     @property
     def host_peak_bytes(self) -> int:
@@ -133,17 +176,52 @@ class Handle:
         """
         return dict(self._runtime.errors) if self._runtime is not None else {}
 
+    def update(self, plan: Planned) -> None:
+        """Let the model run by another plan from its next forward on.
+
+        To be called between two steps. Weights, optimizer and its state stay where they are, so
+        the next steps are those that the plain model would make.
+
+        Args:
+            plan: for the same model, batch and places of state, on one device; that of
+                ``remora.replan`` with its usual scope is one.
+
+        Raises:
+            InvalidInputError: it is for another model or batch or puts state elsewhere, or the
+                schedule cannot run here; then the present plan stays in effect.
+            RuntimeError: the handle was removed, the model is in the middle of a forward, or
+                somebody else replaced the ``forward`` of a module since.
+        """
+        if self._removed:
+            raise RuntimeError("the plan was removed from the model; apply the new one instead")
+        if self._runtime is not None and self._runtime.is_running:
+            raise RuntimeError("the model is in the middle of a forward; update between two steps")
+        if plan.schedule.state != self._schedule.state:
+            raise InvalidInputError(
+                f"the new plan has {plan.schedule.state}, allowed while a plan runs: "
+                f"{self._schedule.state}; for another one call remove(), apply it, and make the "
+                "optimizer anew"
+            )
+        problem = plan.problem
+        runtime = self._installer.runtime(plan.schedule, problem.hardware, problem.allow_lossy)
+        self._uninstall()
+        self._schedule, self._runtime = plan.schedule, runtime
+        self._wrappers = self._install()
+
+    def _uninstall(self) -> None:
+        for wrapper in self._wrappers:
+            wrapper.check()
+        for wrapper in self._wrappers:
+            wrapper.remove()
+        self._wrappers = ()
+
     def remove(self) -> None:
         """Restore the model; a second call does nothing.
 
         Raises:
             RuntimeError: somebody else replaced the ``forward`` of a module since.
         """
-        for wrapper in self._wrappers:
-            wrapper.check()
-        for wrapper in self._wrappers:
-            wrapper.remove()
-        self._wrappers = ()
+        self._uninstall()
         if not self._removed:
             self._removed = True
             self._state.close()

@@ -70,6 +70,11 @@ class PlanRuntime:
             step for unit in graph.units if plan.regions for step in unit.steps if step.path
         }
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the model is in the middle of a forward."""
+        return self._pass is not None or self._without_gradients is not None
+
     def install(self) -> list[Wrapper]:
         """Wrap the root model and the modules that the plan needs."""
         paths = {call.path for call in (*self._begins, *self._steps)}
