@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from remora.errors import RemoraError
 
 if TYPE_CHECKING:
-    from remora.api import Plan, Schedule, fits, load, make_env, optimize
+    from remora.api import Plan, Schedule, fits, load, make_env, optimize, replan
 
 __all__ = [
     "Plan",
@@ -25,11 +25,12 @@ __all__ = [
     "load",
     "make_env",
     "optimize",
+    "replan",
 ]
 
 __version__ = "0.1.0"
 
-_LAZY_NAMES = frozenset({"Plan", "Schedule", "fits", "load", "make_env", "optimize"})
+_LAZY_NAMES = frozenset({"Plan", "Schedule", "fits", "load", "make_env", "optimize", "replan"})
 
 
 def __getattr__(name: str) -> Any:

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from remora.api.plan import Plan
     from remora.api.plan_files import load
     from remora.api.planning import optimize
+    from remora.api.replanning import replan
     from remora.schedule.schedule import Schedule
 
-__all__ = ["Fit", "Plan", "Schedule", "fits", "load", "make_env", "optimize"]
+__all__ = ["Fit", "Plan", "Schedule", "fits", "load", "make_env", "optimize", "replan"]
 
 _HOMES = {
     "Fit": "remora.api.fitting",
@@ -26,6 +27,7 @@ _HOMES = {
     "load": "remora.api.plan_files",
     "make_env": "remora.api.environment",
     "optimize": "remora.api.planning",
+    "replan": "remora.api.replanning",
 }
 
 

@@ -11,7 +11,7 @@ from enum import StrEnum
 from remora.errors import InvalidInputError
 from remora.hardware.hardware import Hardware
 
-__all__ = ["Budget", "BudgetKind", "parse_budget", "resolve_budget"]
+__all__ = ["Budget", "BudgetKind", "free_budget_bytes", "parse_budget", "resolve_budget"]
 
 _ALLOWED = (
     "bytes such as 8589934592, 8GiB or 500MB, a share of the keep-all peak such as 60%, "
@@ -109,12 +109,17 @@ def resolve_budget(
     if budget.kind is BudgetKind.BYTES:
         return int(budget.value)
     if budget.kind is BudgetKind.FREE:
-        return int(hardware.free_memory_bytes * _FREE_SHARE)
+        return free_budget_bytes(hardware)
     high = keep_all_peak_bytes()
     if budget.kind is BudgetKind.SHARE:
         return max(1, round(high * budget.value))
     low = floor_peak_bytes()
     return low + math.ceil((high - low) * budget.value)
+
+
+def free_budget_bytes(hardware: Hardware) -> int:
+    """The default budget: the free memory of a device less 5 %."""
+    return int(hardware.free_memory_bytes * _FREE_SHARE)
 
 
 def _number(memory: int | str, text: str) -> float:

@@ -13,6 +13,7 @@ from remora.errors import FileFormatError, InvalidInputError
 from remora.graph.loss import ExampleInputs, LossFunction
 from remora.graph.trace import trace
 from remora.report.content import CandidateRow, ReportContent
+from remora.report.hardware_words import state_sentence
 from remora.schedule.cuts import default_pipeline
 from remora.schedule.menu import keep_all_schedule
 from remora.schedule.problem import Problem
@@ -220,6 +221,7 @@ class Plan:
             verification=self.verification,
             cost_reason=self.cost_reason,
             world_size=self.problem.world_size,
+            hardware_state=state_sentence(self.problem.hardware, self.problem.world_size),
         )
 
     def _correction(self) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -17,18 +16,17 @@ from remora.api.cost_model_choice import (
 )
 from remora.api.costs import make_costs
 from remora.api.hardware import find_hardware, is_local
+from remora.api.hardware_state import StateLike, find_state, given_state
 from remora.api.micro_batches import check_ranks, graphs_at
 from remora.api.plan import Plan
 from remora.api.problem import find_optimizer, make_problem
-from remora.api.search import Found, search
-from remora.errors import InfeasibleError
+from remora.api.search import Found, found_within_bound, search
 from remora.graph.batch import batch_of, with_batch
 from remora.graph.loss import ExampleInputs, LossFunction
 from remora.graph.model_graph import ModelGraph
 from remora.graph.trace import trace
 from remora.hardware.hardware import Hardware
 from remora.report.content import CandidateRow
-from remora.report.wording import bytes_text
 from remora.schedule.problem import Problem
 from remora.simulator.bounds import lower_bound_s
 from remora.simulator.records import Estimate
@@ -48,10 +46,6 @@ __all__ = [
     "state_problem",
     "traced_graphs",
 ]
-
-
-_BOUND_ATTEMPTS = 4
-"""Bounds stand above peaks by much the same share for all schedules of a problem."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +81,7 @@ class Request:
     cost_model: str = "auto"
     cost_model_weights: str | None = None
     allow_lossy: bool = False
+    state: StateLike = None
 
 
 def optimize(  # noqa: PLR0913 - one call takes what there is to say
@@ -106,6 +101,7 @@ def optimize(  # noqa: PLR0913 - one call takes what there is to say
     cost_model: str = "auto",
     host_pool: str | None = None,
     cost_model_weights: str | None = None,
+    state: StateLike = None,
 ) -> Plan:
     """Find the fastest schedule of a training step within a memory budget.
 
@@ -131,6 +127,9 @@ def optimize(  # noqa: PLR0913 - one call takes what there is to say
             or ``roofline``.
         host_pool: overrides where offloaded tensors go: ``pinned``, ``emulated`` or ``none``.
         cost_model_weights: folder of a trained ``gnn`` instead of the one in the package.
+        state: state of the hardware instead of the one that is read (``"local"``) or as new: some
+            of ``free_memory`` (``"6GiB"``, ``"75%"``), ``host_link_share`` and ``link_share``
+            (above 0, up to 1).
 
     Returns:
         The plan, with predicted figures, ready to apply.
@@ -153,6 +152,7 @@ def optimize(  # noqa: PLR0913 - one call takes what there is to say
         time_limit_s=time_limit_s,
         cost_model=cost_model,
         cost_model_weights=cost_model_weights,
+        state=state,
     )
     check_request(request)
     example = Example(model, example_inputs, loss)
@@ -217,6 +217,9 @@ def state_problem(
     if local:
         progress.stage("measuring this machine")
     hardware = find_hardware(request.hardware, request.host_pool)
+    # A record of this machine comes in the state that its owner wants.
+    live = local and not isinstance(request.hardware, Hardware)
+    hardware = find_state(hardware, request.state, live)
     choice = cost_choice(request, hardware)
     if choice.name == PROFILED:
         progress.stage("measuring the model's operators")
@@ -289,9 +292,6 @@ def search_within_bound(
 ) -> tuple[Found, Estimate]:
     """Search a schedule whose upper bound on the peak, not only the peak, is within the budget.
 
-    Schedulers compare simulated peaks with a budget, so that budget is lowered as far as the
-    bound stands above the peak.
-
     Args:
         problem: what to plan.
         request: names the scheduler, its settings and its time limit.
@@ -302,23 +302,13 @@ def search_within_bound(
         TimeLimitError: nothing was found in time.
     """
     cost_model = cost_model_of(problem.cost.source, request.cost_model_weights)
-    lowered = problem
-    for _ in range(_BOUND_ATTEMPTS):
-        found = search(
+
+    def propose(lowered: Problem) -> Found:
+        return search(
             lowered, request.agent, request.time_limit_s, request.agent_settings, listener
         )
-        estimate = cost_model.estimate(problem, found.schedule)
-        if estimate.peak_bound_bytes <= problem.budget_bytes:
-            return found, estimate
-        # The same schedule must not be found again.
-        excess = estimate.peak_bound_bytes / problem.budget_bytes
-        lowered = replace(problem, budget_bytes=math.floor(lowered.budget_bytes / excess) - 1)
-    raise InfeasibleError(
-        "no schedule was found whose upper bound on the peak is within the budget of "
-        f"{bytes_text(problem.budget_bytes)}; that of the last one is "
-        f"{bytes_text(estimate.peak_bound_bytes)}",
-        smallest_budget_bytes=estimate.peak_bound_bytes,
-    )
+
+    return found_within_bound(problem, cost_model, propose)
 
 
 def check_request(request: Request) -> None:
@@ -327,6 +317,7 @@ def check_request(request: Request) -> None:
     from remora.agents.registry import create, plans_one_device
 
     parse_budget(request.memory)
+    given_state(request.state)
     find_optimizer(request.optimizer)
     check_ranks(request.world_size, request.micro_batches)
     check_cost_model(request.cost_model, request.cost_model_weights, is_local(request.hardware))

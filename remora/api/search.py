@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -10,13 +11,19 @@ from typing import Any
 from remora.agents.best import Best
 from remora.agents.candidates import Candidate, candidate_of, run_member
 from remora.agents.registry import create
+from remora.errors import InfeasibleError
 from remora.report.content import CandidateRow
+from remora.report.wording import bytes_text
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Schedule
+from remora.simulator.records import CostModel, Estimate
 
-__all__ = ["Found", "search"]
+__all__ = ["Found", "candidate_row", "found_within_bound", "search"]
 
 _BASELINES = ("keep_all", "recompute_all")
+
+_BOUND_ATTEMPTS = 4
+"""Bounds stand above peaks by much the same share for all schedules of a problem."""
 
 Listener = Callable[[CandidateRow], None]
 
@@ -63,7 +70,7 @@ def search(
 
     def tell(candidate: Candidate) -> None:
         if listener is not None:
-            listener(_row(candidate))
+            listener(candidate_row(candidate))
 
     scheduler = create(agent, **(settings or {}))
     if isinstance(scheduler, Best):
@@ -86,9 +93,42 @@ def search(
     )
 
 
+def found_within_bound(
+    problem: Problem, cost_model: CostModel, propose: Callable[[Problem], Found]
+) -> tuple[Found, Estimate]:
+    """Search a schedule whose upper bound on the peak, not only the peak, is within the budget.
+
+    Schedulers compare simulated peaks with a budget, so that budget is lowered as far as the
+    bound stands above the peak.
+
+    Args:
+        problem: what to plan.
+        cost_model: estimates schedules and gives their bounds.
+        propose: searches a schedule for the problem under a lower budget.
+
+    Raises:
+        InfeasibleError: nothing fits.
+    """
+    lowered = problem
+    for _ in range(_BOUND_ATTEMPTS):
+        found = propose(lowered)
+        estimate = cost_model.estimate(problem, found.schedule)
+        if estimate.peak_bound_bytes <= problem.budget_bytes:
+            return found, estimate
+        # The same schedule must not be found again.
+        excess = estimate.peak_bound_bytes / problem.budget_bytes
+        lowered = replace(problem, budget_bytes=math.floor(lowered.budget_bytes / excess) - 1)
+    raise InfeasibleError(
+        "no schedule was found whose upper bound on the peak is within the budget of "
+        f"{bytes_text(problem.budget_bytes)}; that of the last one is "
+        f"{bytes_text(estimate.peak_bound_bytes)}",
+        smallest_budget_bytes=estimate.peak_bound_bytes,
+    )
+
+
 def _marked(schedule: Schedule, candidates: tuple[Candidate, ...]) -> tuple[CandidateRow, ...]:
     """Rows with the chosen one marked: the first that has the schedule."""
-    rows = [_row(candidate) for candidate in candidates]
+    rows = [candidate_row(candidate) for candidate in candidates]
     for position, candidate in enumerate(candidates):
         if candidate.schedule == schedule:
             rows[position] = replace(rows[position], chosen=True)
@@ -96,7 +136,8 @@ def _marked(schedule: Schedule, candidates: tuple[Candidate, ...]) -> tuple[Cand
     return tuple(rows)
 
 
-def _row(candidate: Candidate) -> CandidateRow:
+def candidate_row(candidate: Candidate) -> CandidateRow:
+    """Return a candidate as a row of the table."""
     return CandidateRow(
         name=candidate.name,
         step_time_s=candidate.step_time_s,

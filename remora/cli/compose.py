@@ -166,6 +166,10 @@ def _verify_job(config: DictConfig) -> float | None:
     return _job("verify", config)
 
 
+def _replan_job(config: DictConfig) -> float | None:
+    return _job("replan", config)
+
+
 def _train_agent_job(config: DictConfig) -> float | None:
     return _job("train_agent", config)
 
@@ -191,6 +195,7 @@ _JOBS = {
     "optimize": _optimize_job,
     "fits": _fits_job,
     "verify": _verify_job,
+    "replan": _replan_job,
     "train_agent": _train_agent_job,
     "bench_quality": _bench_quality_job,
     "bench_fidelity": _bench_fidelity_job,

@@ -29,7 +29,10 @@ class Command:
 _OPTIMIZER = "adamw, adam, sgd_momentum, sgd, or none to leave it out of the count"
 _MEMORY = "budget per device: 8GiB, 60% (of keep-all), range:0.4; default: free memory less 5 %"
 _MODEL = "a name of conf/model; custom with model.target=package.module:function is your own"
-_HARDWARE = "local (measured) or a name of conf/hardware"
+_HARDWARE = (
+    "local (measured) or a name of conf/hardware; hardware.state.KEY= with free_memory, "
+    "host_link_share or link_share goes before the state that is read"
+)
 _COST_MODEL = "auto, profiled, gnn (learned; cost_model.weights= takes your own) or roofline"
 _UNITS = "module paths that begin units, as [a,b]; default: found"
 _OUT = "folder of the files; default: outputs/COMMAND/DATE"
@@ -92,6 +95,22 @@ COMMANDS: Mapping[str, Command] = {
             "out": _OUT,
         },
         "remora verify schedule=outputs/demo",
+    ),
+    "replan": Command(
+        "adjust a saved plan to other free memory or link rates, in about a second",
+        {
+            "schedule": "folder of a plan, as optimize writes it",
+            "memory": "new budget per device, as in optimize; default: the old one as far as that "
+            "much is free",
+            "hardware": "hardware.state.KEY= with free_memory (6GiB, 75%), host_link_share or "
+            "link_share; default: read where the plan is for this machine, else as planned",
+            "scope": "options keeps pipeline, cuts, micro-batches and state; all may change them",
+            "time_limit_s": "seconds of the search",
+            "cost_model_weights": "folder of the gnn that the plan was made with, if it is your "
+            "own",
+            "out": _OUT,
+        },
+        "remora replan schedule=outputs/demo hardware.state.free_memory=75%",
     ),
     "train-agent": Command(
         "train a scheduling policy with MaskablePPO",

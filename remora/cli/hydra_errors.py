@@ -61,11 +61,18 @@ def _translate(
     if missing := _MUST_SPECIFY.search(text):
         return _missing_group(missing.group(1))
     if unknown := _COULD_NOT_OVERRIDE.search(text):
-        key = unknown.group(1)
-        return UnknownNameError("key", key, _known_keys(config_name, overrides, compose))
+        return _unknown_key(unknown.group(1), _known_keys(config_name, overrides, compose))
     if isinstance(error, ConfigCompositionException):
         return _merging(error, text, config_name, overrides, compose)
     return InvalidInputError(_first_line(text))
+
+
+def _unknown_key(key: str, known: list[str]) -> UsageError:
+    """Also for a known section where there is nothing to choose by its name."""
+    inner = [name for name in known if name.startswith(f"{key}.")]
+    if key in known and inner:
+        return InvalidInputError(f"{key} takes no name here, allowed: {', '.join(inner)}")
+    return UnknownNameError("key", key, known)
 
 
 def _merging(

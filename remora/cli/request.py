@@ -72,6 +72,7 @@ def make_request(config: DictConfig, agent: dict[str, Any] | None = None) -> Req
         memory=config.memory,
         optimizer=optimizer_name(config.optimizer),
         host_pool=hardware.pop("host_pool", None),
+        state=hardware.pop("state", None),
         hardware=hardware,
         world_size=config.get("world_size", 1),
         micro_batches=config.get("micro_batches"),

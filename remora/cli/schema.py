@@ -20,6 +20,7 @@ __all__ = [
     "OpTrainingSection",
     "OptimizeConfig",
     "ProfileConfig",
+    "ReplanConfig",
     "StepTrainingSection",
     "SubjectsSection",
     "SuiteSection",
@@ -40,6 +41,15 @@ class ModelSection:
 
 
 @dataclass
+class StateSection:
+    """State of the hardware; what is None is read on this machine, or as new elsewhere."""
+
+    free_memory: Any = None
+    host_link_share: float | None = None
+    link_share: float | None = None
+
+
+@dataclass
 class HardwareSection:
     """A hardware: see ``remora/conf/hardware``; ``host_pool`` overrides ``host.pool``."""
 
@@ -55,6 +65,7 @@ class HardwareSection:
     host: dict[str, Any] | None = None
     link: dict[str, float] | None = None
     node_link: dict[str, float] | None = None
+    state: StateSection = field(default_factory=StateSection)
 
 
 @dataclass
@@ -117,6 +128,26 @@ class VerifyConfig:
     units: list[str] | None = None
     allow_lossy: bool = MISSING
     time_limit_s: float = MISSING
+    out: str | None = None
+
+
+@dataclass
+class StateOnlySection:
+    """Hardware whose name and rates the plan has; only its state may be given."""
+
+    state: StateSection = field(default_factory=StateSection)
+
+
+@dataclass
+class ReplanConfig:
+    """Values of ``remora replan``."""
+
+    schedule: str = MISSING
+    memory: Any = None
+    hardware: StateOnlySection = field(default_factory=StateOnlySection)
+    scope: str = MISSING
+    time_limit_s: float = MISSING
+    cost_model_weights: str | None = None
     out: str | None = None
 
 
@@ -310,6 +341,7 @@ SCHEMAS: dict[str, type] = {
     "optimize": OptimizeConfig,
     "fits": FitsConfig,
     "verify": VerifyConfig,
+    "replan": ReplanConfig,
     "train_agent": TrainAgentConfig,
     "bench_quality": BenchQualityConfig,
     "bench_fidelity": BenchFidelityConfig,

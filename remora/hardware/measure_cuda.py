@@ -10,7 +10,7 @@ from remora.hardware.hardware import Hardware, HostLink, Link
 from remora.hardware.memory import host_memory_bytes
 from remora.hardware.rates import Stopwatch, copy_rate, launch_time_s, matrix_rates
 
-__all__ = ["measure_cuda"]
+__all__ = ["measure_cuda", "stopwatch"]
 
 _LARGEST_SIDE = 8192
 _COPY_BYTES = 1 << 28

@@ -24,11 +24,15 @@ def host_memory_bytes() -> int:
 
 
 def free_memory_bytes(device_type: str = "cpu") -> int:
-    """Return the bytes that a new tensor could take on the current device of this type."""
+    """Return the bytes that this process could have on the current device of this type.
+
+    On CUDA those that it has reserved already are among them, since they are its own to use again;
+    on a CPU they are not.
+    """
     if device_type == "cuda":
         import torch
 
-        return int(torch.cuda.mem_get_info()[0])
+        return int(torch.cuda.mem_get_info()[0]) + int(torch.cuda.memory_reserved())
     _, available = _machine_memory_bytes()
     limits = _container_limit_and_usage()
     return available if limits is None else max(0, min(available, limits[0] - limits[1]))

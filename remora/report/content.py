@@ -55,6 +55,7 @@ class ReportContent:
         verification: the verdict of a real run; None if there was none.
         world_size: ranks of all data-parallel replicas together.
         cost_reason: why the cost model of the estimate was taken; empty if that is not known.
+        hardware_state: a sentence on the state of the hardware; empty if it was as new.
     """
 
     graph: ModelGraph
@@ -71,6 +72,7 @@ class ReportContent:
     verification: Verification | None = field(default=None)
     world_size: int = 1
     cost_reason: str = ""
+    hardware_state: str = ""
 
     @property
     def measured(self) -> Timeline | None:

@@ -48,6 +48,7 @@ def summary_sentences(content: ReportContent, with_plan: bool = True) -> list[st
     sentences = [
         f"{content.graph.model_name} on {content.hardware_name}: {len(content.graph.units)} units, "
         f"memory budget {bytes_text(content.budget_bytes)} per device.",
+        *([content.hardware_state] if content.hardware_state else []),
         f"The schedule of {content.agent} is predicted to take "
         f"{duration_text(estimate.step_time_s)} per step "
         f"({overhead_text(estimate.step_time_s, content.keep_all_step_time_s)} over keeping all) "
