@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from remora.api.bench.traces import traced
 from remora.api.hardware import find_hardware
 from remora.api.joint_config import JointConfig, joint_config
-from remora.api.micro_batches import graphs_at
+from remora.api.micro_batches import graphs_at, micro_batch_counts
 from remora.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -27,7 +27,9 @@ _MOST_DRAWS = 10
 
 
 def spec_source(spec: ProblemSpec) -> tuple[Mapping[int, ModelGraph], Hardware]:
-    """Trace the model of a drawn problem, or read traces that were kept, and find its hardware.
+    """Trace the model of a drawn problem or draw it, and find its hardware.
+
+    Traces are kept on disk, so that a model is traced once at every size.
 
     Args:
         spec: the drawn problem.
@@ -39,11 +41,15 @@ def spec_source(spec: ProblemSpec) -> tuple[Mapping[int, ModelGraph], Hardware]:
         InvalidInputError: the model saves other tensors at the fixed number of micro-batches.
         TraceError: the model could not be traced.
     """
+    from remora.envs.joint.drawing import SYNTHETIC
+    from remora.envs.joint.synthetic import synthetic_graphs
+
+    ranks, fixed = spec.world_size, spec.micro_batches
+    if spec.model == SYNTHETIC:
+        counts = micro_batch_counts(spec.batch, ranks, fixed)
+        return synthetic_graphs(spec.values, spec.model_seed, counts), _hardware(spec.hardware)
     graphs = graphs_at(
-        lambda samples: traced(spec.model, spec.values, samples),
-        spec.batch,
-        spec.world_size,
-        spec.micro_batches,
+        lambda samples: traced(spec.model, spec.values, samples), spec.batch, ranks, fixed
     )
     return graphs, _hardware(spec.hardware)
 

@@ -96,7 +96,14 @@ class Label:
                 f"label {self.name!r} has plans for graph {self.greedy.graph_hash!r}; allowed: "
                 f"those of the graph that is built now, {problem.graph.content_hash!r}"
             )
+        if problem.budget_bytes == self.budget_bytes:
+            return problem
         return dataclasses.replace(problem, budget_bytes=self.budget_bytes)
+
+    @property
+    def greedy_gap(self) -> float:
+        """Logarithm of how much slower greedy is than the best one."""
+        return math.log(self.greedy_s / self.best_s)
 
     def regret(self, plan: ShapePlan) -> float:
         """Logarithm of how much slower a shape is than the best one.
