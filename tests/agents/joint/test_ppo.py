@@ -82,6 +82,8 @@ def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
     names = {name for _, metrics in tracker.rows for name in metrics}
     assert {"rollout/cost_mean", "train/value_loss", "train/worth_loss"} <= names
     assert [step for step, _ in tracker.rows] == sorted(step for step, _ in tracker.rows)
+    rates = [m["train/learning_rate"] for _, m in tracker.rows if "train/learning_rate" in m]
+    assert rates == pytest.approx([3e-4 * share for share in (1.0, 0.775, 0.55, 0.325)])
 
 
 @pytest.mark.parametrize("checkpoint_every", [1, 3])
