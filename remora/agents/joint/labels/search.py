@@ -10,6 +10,8 @@ from random import Random
 from remora.agents.candidates import run_member
 from remora.agents.evaluation import SearchEnded, score_of
 from remora.agents.heuristics.annealing import anneal
+from remora.agents.heuristics.cut_moves import reshape
+from remora.agents.heuristics.least_memory import find_fitting
 from remora.agents.heuristics.local_search import improve
 from remora.agents.heuristics.race import race
 from remora.agents.heuristics.rank_greedy import filled_pipelines, rank_greedy_search
@@ -132,7 +134,7 @@ def _search(
 def _widen(
     space: Space, recorder: ShapeRecorder, ideal_s: Mapping[Shape, float], stretch: Stretch
 ) -> None:
-    """Fill shapes that have no plan yet, the most promising first.
+    """Fill shapes that have no plan yet, or go down to their least memory, most promising first.
 
     Raises:
         SearchEnded: the time is over.
@@ -143,8 +145,12 @@ def _widen(
             return
         if stretch.progress >= 1:
             return
+        if shape in recorder.plans:
+            continue
+        filled_pipelines(space.within(shape), recorder)
         if shape not in recorder.plans:
-            filled_pipelines(space.within(shape), recorder)
+            pipeline = reshape(space, best, shape).pipeline
+            find_fitting(Space(space.problem, pipeline, shapes=(shape,)), recorder)
 
 
 def _ideal_times(space: Space, recorder: ShapeRecorder) -> dict[Shape, float]:
