@@ -14,16 +14,20 @@ from remora.agents.joint.network import Decided, NetworkSize
 from remora.agents.joint.playing import Player
 from remora.envs.joint.actions import NUM_ACTIONS
 from remora.envs.joint.arrays import CHOICE_COLUMNS, STATE_COLUMNS
+from remora.envs.joint.batch import EpisodeBatch
 from remora.envs.joint.graphs import EDGE_COLUMNS, NODE_COLUMNS
+from remora.envs.joint.observation import Observation
 from remora.errors import InvalidInputError, UnknownNameError
 from tests.agents.joint.policies import (
     SMALL,
     begun,
+    opinionated,
     random_actions,
     scores_of,
     shown,
     untrained,
 )
+from tests.envs.joint.problems import SIZE, sampler_of
 
 MLP = dataclasses.replace(SMALL, encoder="mlp")
 
@@ -38,6 +42,30 @@ def test_every_row_is_judged_as_if_it_were_alone(size: NetworkSize) -> None:
     for place in range(len(together)):
         alone = scores_of(network, shown(batch, place))[0]
         assert torch.allclose(together[place], alone, atol=1e-5), place
+
+
+class _Staged(EpisodeBatch):
+    """Shows stages of three units, whatever is decided."""
+
+    def observations(self) -> Observation:
+        observation = super().observations()
+        observation["cursor"][:, 1] = observation["cursor"][:, 0] // 3 * 3
+        return observation
+
+
+@torch.no_grad()
+def test_running_sums_of_a_stage_begin_anew_with_it() -> None:
+    sampler, network, generator = sampler_of("toy"), opinionated(), np.random.default_rng(0)
+    batch = _Staged(sampler, 1, SIZE)
+    batch.begin(0, 0, sampler.problems[0].budget_bytes(0.6))
+    player, starts = Player(network, batch), set()
+    while player.running.any():
+        told, anew = player.log_probabilities(), scores_of(network, shown(batch))[:, :NUM_ACTIONS]
+        anew = anew.masked_fill(~torch.from_numpy(batch.masks), -torch.inf).log_softmax(dim=1)
+        assert torch.allclose(told, anew, atol=1e-4)
+        starts.add(float(batch.observations()["cursor"][0, 1]))
+        player.act(random_actions(batch, generator))
+    assert len(starts) > 2
 
 
 @torch.no_grad()
