@@ -145,4 +145,5 @@ def candidate_row(candidate: Candidate) -> CandidateRow:
         search_s=candidate.search_s,
         feasible=candidate.feasible,
         note=candidate.note,
+        origin=candidate.origin,
     )

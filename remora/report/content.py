@@ -25,6 +25,7 @@ class CandidateRow:
         feasible: whether its peak is within the budget.
         chosen: whether its schedule became the plan.
         note: why there is no figure.
+        origin: whose schedule a polished one began from; empty for others.
     """
 
     name: str
@@ -34,6 +35,7 @@ class CandidateRow:
     feasible: bool
     chosen: bool = False
     note: str = ""
+    origin: str = ""
 
 
 @dataclass(frozen=True)

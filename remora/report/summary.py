@@ -6,6 +6,7 @@ import math
 from collections import Counter
 
 from remora.report.content import CandidateRow, ReportContent
+from remora.report.contribution import contribution_sentences
 from remora.report.plan_words import is_plain, plan_sentences
 from remora.report.unit_actions import KEPT, OFFLOADED, RECOMPUTED, fate
 from remora.report.wording import (
@@ -56,6 +57,7 @@ def summary_sentences(content: ReportContent, with_plan: bool = True) -> list[st
         f"({bytes_text(saved)} less than keeping all).",
         _cost_model_sentence(content),
         _bound_sentence(content.lower_bound_s),
+        *contribution_sentences(content.candidates),
         *(plan_sentences(content) if with_plan and not is_plain(content.schedule) else []),
         _actions_sentence(content),
         *_shares_sentences(content),
