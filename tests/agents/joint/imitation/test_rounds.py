@@ -1,0 +1,51 @@
+"""Self-imitation: what the policy plans is polished, and only better plans are added."""
+
+from __future__ import annotations
+
+import pytest
+
+from remora.agents.joint.imitation.lesson import Teaching
+from remora.agents.joint.imitation.recorder import record
+from remora.agents.joint.imitation.rounds import RoundConfig, improve_demonstrations
+from remora.agents.joint.imitation.teachers import Translation
+from remora.errors import InvalidInputError
+from tests.agents.joint.imitation.lessons import lesson_at, random_demonstration
+from tests.agents.joint.policies import untrained
+
+QUICK = RoundConfig(samples=4, evaluations=60, translation=Translation(rounds=4))
+
+
+def _poor(*names: str) -> Teaching:
+    """Lessons of which only one random plan is known."""
+    lessons = tuple(lesson_at(name, 0.2) for name in names)
+    return Teaching(lessons).with_more(map(random_demonstration, lessons))
+
+
+def test_better_plans_are_added_and_can_be_played() -> None:
+    poor = _poor("toy", "unet_tiny")
+    better = improve_demonstrations(untrained(), poor, QUICK)
+    assert better.shown[: len(poor.shown)] == poor.shown
+    for before, after in zip(poor.lessons, better.lessons, strict=True):
+        assert after.best_s < before.best_s
+        assert after.best_s == min(one.step_time_s for one in better.of(after))
+    assert {one.source for one in better.shown} <= {"random", "policy", "polished"}
+    assert len(record(better)) == len(better.shown)
+
+
+def test_the_same_seed_finds_the_same_plans_and_what_is_no_better_is_not_added() -> None:
+    poor = _poor("toy")
+    better = improve_demonstrations(untrained(), poor, QUICK)
+    assert better.shown == improve_demonstrations(untrained(), poor, QUICK).shown
+    assert improve_demonstrations(untrained(), better, QUICK).shown == better.shown
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"samples": 0}, "round.samples is 0; allowed: 1 or more"),
+        ({"temperature": 0.0}, "round.temperature is 0.0; allowed: more than 0"),
+    ],
+)
+def test_values_are_checked(values: dict[str, float], message: str) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        RoundConfig(**values)  # type: ignore[arg-type]
