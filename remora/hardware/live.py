@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import functools
+import math
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
 from remora.hardware.hardware import Hardware, HardwareState
 from remora.hardware.memory import free_memory_bytes
-from remora.hardware.rates import Stopwatch
+from remora.hardware.rates import copy_rate
 
 __all__ = ["LiveRates", "live_rates", "live_state"]
 
-_COPY_BYTES = 1 << 26
-"""Short, since it is measured whenever somebody plans, and too long for any cache."""
+_COPY_BYTES = 1 << 25
+"""Short, since it is measured whenever somebody plans, and too long for most caches."""
 
-_REPETITIONS = 5
+_SHORTEST_BYTES = 1 << 20
+"""A shorter copy is mostly latency."""
+
+_CPU_REPETITIONS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +37,10 @@ class LiveRates:
     d2h_bytes_per_s: float
     h2d_bytes_per_s: float
     link_bytes_per_s: float | None = None
+
+
+_UNKNOWN = LiveRates(math.inf, math.inf)
+"""Where nothing can be measured, rates count as nominal."""
 
 
 def live_state(hardware: Hardware, again: bool = False) -> HardwareState:
@@ -68,36 +78,50 @@ def live_rates(device_type: str) -> LiveRates:
 
 
 def _cpu_rates() -> LiveRates:
-    from remora.hardware.measure_cpu import stopwatch
+    count = _copied(free_memory_bytes())
+    if not count:
+        return _UNKNOWN
+    source = torch.ones(count)  # [count]
+    target = torch.empty_like(source)  # [count]
+    best_s = min(_running_s(lambda: target.copy_(source)) for _ in range(_CPU_REPETITIONS))
+    return LiveRates(4 * count / best_s, 4 * count / best_s)
 
-    source = torch.ones(_COPY_BYTES // 4)  # [_COPY_BYTES / 4]
-    rate = _best_rate(stopwatch, torch.empty_like(source), source)
-    return LiveRates(rate, rate)
+
+def _running_s(function: Callable[[], object]) -> float:
+    """Seconds that a function ran on all threads of torch.
+
+    Processes take turns on the cores. Waiting for a turn slows all work alike, so it is no matter
+    of a link; other threads that run meanwhile count too, which is why several copies are made.
+    """
+    start_s = time.process_time()
+    function()
+    return max(time.process_time() - start_s, 1e-9) / torch.get_num_threads()
 
 
 def _cuda_rates() -> LiveRates:
     from remora.hardware.measure_cuda import stopwatch
 
-    source = torch.ones(_COPY_BYTES // 4, device="cuda")  # [_COPY_BYTES / 4]
-    pinned = torch.empty(source.shape, pin_memory=True)  # [_COPY_BYTES / 4]
-    link = None
-    if torch.cuda.device_count() > 1:
-        target = torch.empty(source.shape, device="cuda:1")  # [_COPY_BYTES / 4]
-        link = _best_rate(stopwatch, target, source)
+    count = _copied(torch.cuda.mem_get_info()[0])
+    if not count:
+        return _UNKNOWN
+    source = torch.ones(count, device="cuda")  # [count]
+    pinned = torch.empty(count, pin_memory=True)  # [count]
+    link, devices = None, torch.cuda.device_count()
+    if devices > 1:
+        other = (torch.cuda.current_device() + 1) % devices
+        target = torch.empty(count, device=f"cuda:{other}")  # [count]
+        link = copy_rate(stopwatch, target, source)
     return LiveRates(
-        d2h_bytes_per_s=_best_rate(stopwatch, pinned, source),
-        h2d_bytes_per_s=_best_rate(stopwatch, source, pinned),
+        d2h_bytes_per_s=copy_rate(stopwatch, pinned, source),
+        h2d_bytes_per_s=copy_rate(stopwatch, source, pinned),
         link_bytes_per_s=link,
     )
 
 
-def _best_rate(stopwatch: Stopwatch, target: torch.Tensor, source: torch.Tensor) -> float:
-    """Bytes per second of the fastest copy: a busy link slows all of them, chance only some."""
-    apart = target.device != source.device
-    best_s = min(
-        stopwatch(lambda: target.copy_(source, non_blocking=apart)) for _ in range(_REPETITIONS)
-    )
-    return source.numel() * source.element_size() / best_s
+def _copied(free_bytes: int) -> int:
+    """Numbers of four bytes to copy; none where the memory is too full for a copy that tells."""
+    num_bytes = min(_COPY_BYTES, free_bytes // 4)
+    return num_bytes // 4 if num_bytes >= _SHORTEST_BYTES else 0
 
 
 def _share(live_bytes_per_s: float, nominal_bytes_per_s: float) -> float:

@@ -11,7 +11,7 @@ from remora.hardware.hardware import Hardware, HostLink, Link
 from remora.hardware.memory import free_memory_bytes, host_memory_bytes
 from remora.hardware.rates import copy_rate, launch_time_s, matrix_rates
 
-__all__ = ["measure_cpu", "stopwatch"]
+__all__ = ["measure_cpu"]
 
 _LARGEST_SIDE = 2048
 _COPY_BYTES = 1 << 28
@@ -25,8 +25,8 @@ def measure_cpu(name: str) -> Hardware:
     """
     copy_bytes = min(_COPY_BYTES, free_memory_bytes() // 8)
     source = torch.ones(copy_bytes // 4)  # [copy_bytes / 4]
-    copy_bytes_per_s = copy_rate(stopwatch, torch.empty_like(source), source)
-    launch_s = launch_time_s(stopwatch, "cpu")
+    copy_bytes_per_s = copy_rate(_stopwatch, torch.empty_like(source), source)
+    launch_s = launch_time_s(_stopwatch, "cpu")
     memory_bytes = host_memory_bytes()
     # Ranks on one machine exchange tensors through its memory: written once, read once.
     link = Link(bandwidth_bytes_per_s=copy_bytes_per_s / 2, latency_s=10 * launch_s)
@@ -36,7 +36,7 @@ def measure_cpu(name: str) -> Hardware:
         devices_per_node=1,
         memory_bytes=memory_bytes,
         context_bytes=0,
-        flops_per_s=matrix_rates(stopwatch, "cpu", _LARGEST_SIDE),
+        flops_per_s=matrix_rates(_stopwatch, "cpu", _LARGEST_SIDE),
         # A copy reads every byte once and writes it once.
         memory_bandwidth_bytes_per_s=2 * copy_bytes_per_s,
         kernel_launch_s=launch_s,
@@ -54,8 +54,7 @@ def measure_cpu(name: str) -> Hardware:
     )
 
 
-def stopwatch(function: Callable[[], object]) -> float:
-    """Run ``function`` once and return the seconds that it took."""
+def _stopwatch(function: Callable[[], object]) -> float:
     start = time.perf_counter()
     function()
     return time.perf_counter() - start

@@ -65,6 +65,11 @@ def test_copies_of_this_machine_have_a_rate(monkeypatch: pytest.MonkeyPatch) -> 
     assert rates.link_bytes_per_s is None
 
 
+def test_a_full_memory_leaves_the_nominal_rates(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "free_memory_bytes", lambda device_type="cpu": 1000)
+    assert live_state(hardware()).host_link_share == 1.0
+
+
 @pytest.mark.gpu
 def test_copies_of_a_gpu_have_a_rate() -> None:
     rates = live_rates("cuda")
