@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
+
 import pytest
 
 from remora.agents.joint.imitation.lesson import Teaching
@@ -9,7 +12,7 @@ from remora.agents.joint.imitation.recorder import record
 from remora.agents.joint.imitation.rounds import RoundConfig, improve_demonstrations
 from remora.agents.joint.imitation.teachers import Translation
 from remora.errors import InvalidInputError
-from tests.agents.joint.imitation.lessons import lesson_at, random_demonstration
+from tests.agents.joint.imitation.lessons import lesson_at, random_demonstration, taught
 from tests.agents.joint.policies import untrained
 
 QUICK = RoundConfig(samples=4, evaluations=60, translation=Translation(rounds=4))
@@ -37,6 +40,15 @@ def test_the_same_seed_finds_the_same_plans_and_what_is_no_better_is_not_added()
     better = improve_demonstrations(untrained(), poor, QUICK)
     assert better.shown == improve_demonstrations(untrained(), poor, QUICK).shown
     assert improve_demonstrations(untrained(), better, QUICK).shown == better.shown
+
+
+def test_plans_that_do_not_beat_those_known_of_their_shape_are_left_out() -> None:
+    known = taught("toy", "gpt2_tiny", share=0.2)
+    config = dataclasses.replace(QUICK, polished=4, most_regret=10.0)
+    added = improve_demonstrations(untrained(), known, config).shown[len(known.shown) :]
+    times = {lesson.name: lesson.shape_times for lesson in known.lessons}
+    for one in added:
+        assert one.step_time_s < times[one.lesson].get(one.shape, math.inf)
 
 
 @pytest.mark.parametrize(
