@@ -105,14 +105,13 @@ def _drawn(masks: Any, generator: np.random.Generator) -> Any:
 
 def forbidden(name: str, plans: int) -> dict[str, Any]:
     """Share of random plans that masks forbid although they fit, by margin of the budget."""
-    from remora.api.environment import make_cases
+    from remora.api.bench.traces import batch_size, traced
     from remora.envs.joint.batch import EpisodeBatch
     from remora.envs.joint.observation import JointSize
     from remora.envs.joint.sampler import JointSampler
     from remora.simulator.compiled import simulator_of
 
-    (case,) = make_cases([name], [HARDWARE], "adamw")
-    problem = problem_of(case.problem.graph, name)
+    problem = problem_of(traced(name, {}, batch_size(name, {})), name)
     batch = EpisodeBatch(JointSampler([problem]), 1, JointSize(64, 256))
     span = problem.keep_all_bytes - problem.floor_bytes
     generator = np.random.default_rng(0)

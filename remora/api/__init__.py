@@ -9,8 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from remora.api.environment import make_env
     from remora.api.fitting import Fit, fits
+    from remora.api.joint_environment import make_env
     from remora.api.plan import Plan
     from remora.api.plan_files import load
     from remora.api.planning import optimize
@@ -25,7 +25,7 @@ _HOMES = {
     "Schedule": "remora.schedule.schedule",
     "fits": "remora.api.fitting",
     "load": "remora.api.plan_files",
-    "make_env": "remora.api.environment",
+    "make_env": "remora.api.joint_environment",
     "optimize": "remora.api.planning",
     "replan": "remora.api.replanning",
 }

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from remora.graph.model_graph import ModelGraph
     from remora.hardware.hardware import Hardware
 
-__all__ = ["draw_tables", "make_joint_env", "make_joint_sampler", "spec_source"]
+__all__ = ["draw_tables", "make_env", "make_joint_sampler", "spec_source"]
 
 _MOST_DRAWS = 10
 """Draws for every problem that is wanted."""
@@ -116,14 +116,14 @@ def make_joint_sampler(
     return JointSampler(problems, chosen.recipe.budgets, keep)
 
 
-def make_joint_env(
+def make_env(
     config: str = "joint",
     num_problems: int = 32,
     seed: int = 0,
     render_mode: str | None = None,
     **values: Any,
 ) -> JointEnv:
-    """Make the environment ``remora/JointSchedule-v0``.
+    """Make the environment ``remora/Schedule-v0``.
 
     Args:
         config: name of a file in ``conf/env``.

@@ -11,22 +11,25 @@ __all__ = [
     "SCHEMAS",
     "BenchFidelityConfig",
     "BenchQualityConfig",
+    "CloningSection",
     "CostTrainingSection",
-    "EnvSection",
     "EvaluationSection",
     "FitsConfig",
     "HardwareSection",
+    "LabelsSection",
     "ModelSection",
+    "NetworkSection",
     "OpTrainingSection",
     "OptimizeConfig",
+    "PpoSection",
     "ProfileConfig",
     "ReplanConfig",
+    "RoundsSection",
     "StepTrainingSection",
     "SubjectsSection",
     "SuiteSection",
     "TrainAgentConfig",
     "TrainCostModelConfig",
-    "TrainingSection",
     "VerifyConfig",
 ]
 
@@ -184,59 +187,135 @@ class ProfileConfig:
 
 
 @dataclass
-class EnvSection:
-    """Values of ``conf/env``, and the name of the file that fills in what is left out."""
+class LabelsSection:
+    """Values of problems that searches label; what is None keeps its default."""
 
-    config: str | None = None
-    models: list[str] | None = None
-    hardware: list[str] | None = None
-    budget_low: float | None = None
-    budget_high: float | None = None
-    optimizer: str | None = None
-    max_units: int | None = None
-    max_edges: int | None = None
+    env: str | None = None
+    count: int | None = None
+    seed: int | None = None
+    one_device_s: float | None = None
+    pipeline_s: float | None = None
+    workers: int | None = None
+    folder: str | None = None
 
 
 @dataclass
-class TrainingSection:
-    """Values of the training; what is None keeps its default."""
+class NetworkSection:
+    """Sizes of the policy network; what is None keeps its default."""
 
-    seed: int | None = None
+    width: int | None = None
+    rounds: int | None = None
+    heads: int | None = None
+    encoder: str | None = None
+
+
+@dataclass
+class EmphasisSection:
+    """What counts how much in the imitation; what is None keeps its default."""
+
+    regret: float | None = None
+    shape_regret: float | None = None
+    shape_weight: float | None = None
+
+
+@dataclass
+class CloningSection:
+    """Values of the imitation of searches; what is None keeps its default."""
+
+    epochs: int | None = None
+    max_seconds: float | None = None
+    episodes_per_batch: int | None = None
+    learning_rate: float | None = None
+    last_rate: float | None = None
+    weight_decay: float | None = None
+    value_weight: float | None = None
+    max_grad_norm: float | None = None
+    validate_every: int | None = None
+    max_units: int | None = None
+    emphasis: EmphasisSection = field(default_factory=EmphasisSection)
+
+
+@dataclass
+class PpoSection:
+    """Values of reinforcement learning; what is None keeps its default."""
+
     total_steps: int | None = None
+    max_seconds: float | None = None
     num_envs: int | None = None
     steps_per_env: int | None = None
     batch_size: int | None = None
     epochs: int | None = None
     learning_rate: float | None = None
+    last_rate: float | None = None
     entropy_weight: float | None = None
+    reference_weight: float | None = None
+    value_weight: float | None = None
     gae_lambda: float | None = None
     clip_range: float | None = None
-    reward_scale: float | None = None
+    max_grad_norm: float | None = None
     checkpoint_every: int | None = None
-    budgets_per_case: int | None = None
-    network: dict[str, Any] | None = None
+    max_units: int | None = None
+
+
+@dataclass
+class TranslationSection:
+    """How schedules become episodes; what is None keeps its default."""
+
+    rounds: int | None = None
+    most_regret: float | None = None
+    seed: int | None = None
+
+
+@dataclass
+class RoundSection:
+    """Values of one round; what is None keeps its default."""
+
+    samples: int | None = None
+    temperature: float | None = None
+    polished: int | None = None
+    evaluations: int | None = None
+    least_gain: float | None = None
+    most_regret: float | None = None
+    translation: TranslationSection = field(default_factory=TranslationSection)
+
+
+@dataclass
+class RoundsSection:
+    """Values of self-imitation; what is None keeps its default."""
+
+    count: int | None = None
+    epochs: int | None = None
+    learning_rate: float | None = None
+    round: RoundSection = field(default_factory=RoundSection)
 
 
 @dataclass
 class EvaluationSection:
     """Values of the comparison after training; what is None keeps its default."""
 
-    models: list[str] | None = None
-    hardware: list[str] | None = None
-    shares: list[float] | None = None
     schedulers: list[str] | None = None
-    random_plans: int | None = None
+    time_limit_s: float | None = None
     samples: int | None = None
-    seed: int | None = None
+    pictures: int | None = None
 
 
 @dataclass
 class TrainAgentConfig:
-    """Values of ``remora train-agent``; single values go before those of the experiment."""
+    """Values of ``remora train-agent``; single values go before those of the experiment.
+
+    The sections are checked by :func:`remora.api.agent_training.config.agent_training_config`.
+    """
 
     experiment: dict[str, Any] = field(default_factory=dict)
-    env: EnvSection = field(default_factory=EnvSection)
-    training: TrainingSection = field(default_factory=TrainingSection)
+    seed: int | None = None
+    stages: list[str] | None = None
+    start: str | None = None
+    labels: LabelsSection = field(default_factory=LabelsSection)
+    validation: LabelsSection = field(default_factory=LabelsSection)
+    network: NetworkSection = field(default_factory=NetworkSection)
+    cloning: CloningSection = field(default_factory=CloningSection)
+    ppo: PpoSection = field(default_factory=PpoSection)
+    rounds: RoundsSection = field(default_factory=RoundsSection)
     evaluation: EvaluationSection = field(default_factory=EvaluationSection)
     tracker: dict[str, Any] = field(default_factory=dict)
     resume: bool = MISSING

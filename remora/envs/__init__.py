@@ -1,10 +1,10 @@
-"""The Gymnasium environments, their observations and the sampler of problems.
+"""The Gymnasium environment, its observations and the sampler of problems.
 
-Importing this package registers ``remora/Schedule-v0`` and ``remora/JointSchedule-v0``.
+Importing this package registers ``remora/Schedule-v0``.
 """
 
-from remora.envs.registration import JOINT_ENV_ID, SCHEDULE_ENV_ID, register
+from remora.envs.registration import SCHEDULE_ENV_ID, register
 
-__all__ = ["JOINT_ENV_ID", "SCHEDULE_ENV_ID"]
+__all__ = ["SCHEDULE_ENV_ID"]
 
 register()

@@ -1,22 +1,17 @@
-"""The names of the environments in Gymnasium's registry."""
+"""The name of the environment in Gymnasium's registry."""
 
 from __future__ import annotations
 
 import gymnasium
 
-__all__ = ["JOINT_ENV_ID", "SCHEDULE_ENV_ID", "register"]
+__all__ = ["SCHEDULE_ENV_ID", "register"]
 
 SCHEDULE_ENV_ID = "remora/Schedule-v0"
-JOINT_ENV_ID = "remora/JointSchedule-v0"
 
-_ENTRY_POINTS = {
-    SCHEDULE_ENV_ID: "remora.api:make_env",
-    JOINT_ENV_ID: "remora.api.joint_environment:make_joint_env",
-}
+_ENTRY_POINT = "remora.api:make_env"
 
 
 def register() -> None:
-    """Register the environments once; a second call changes nothing."""
-    for name, entry_point in _ENTRY_POINTS.items():
-        if name not in gymnasium.registry:
-            gymnasium.register(name, entry_point=entry_point)
+    """Register the environment once; a second call changes nothing."""
+    if SCHEDULE_ENV_ID not in gymnasium.registry:
+        gymnasium.register(SCHEDULE_ENV_ID, entry_point=_ENTRY_POINT)

@@ -13,8 +13,19 @@ from remora.api.configs import config_names
 from remora.cli import compose
 from remora.cli.compose import compose_config
 from remora.cli.main import main
-from remora.cli.schema import SCHEMAS, EnvSection, EvaluationSection, TrainingSection
-from remora.cli.train_agent import sections
+from remora.cli.schema import (
+    SCHEMAS,
+    CloningSection,
+    EmphasisSection,
+    EvaluationSection,
+    LabelsSection,
+    NetworkSection,
+    PpoSection,
+    RoundSection,
+    RoundsSection,
+    TranslationSection,
+)
+from remora.cli.train_agent import training_values
 
 MODULE = "tests.api.small_models"
 STACK = ["model=custom", f"model.target={MODULE}:make_stack"]
@@ -159,34 +170,41 @@ def test_every_file_of_a_group_composes(group: str) -> None:
         assert config[group].name == name
 
 
-@pytest.mark.parametrize("group", ["env", "experiment"])
-def test_every_file_of_the_training_composes(group: str) -> None:
-    from remora.api.train_agent import train_agent_config
+def test_every_file_of_the_training_composes() -> None:
+    from remora.api.agent_training.config import agent_training_config
 
-    for name in config_names(group):
-        if group == "env" and name.startswith("joint"):
-            continue  # of the joint environment, which has values of its own
-        config = compose_config("train_agent", [f"{group}={name}", "out=x", "training.seed=7"])
+    for name in config_names("experiment"):
+        config = compose_config("train_agent", [f"experiment={name}", "out=x", "seed=7"])
         values = OmegaConf.to_container(config, resolve=True)
         assert isinstance(values, dict)
-        assert train_agent_config(sections(values)).training.seed == 7
+        assert agent_training_config(training_values(values)).ppo.seed == 7
 
 
 def test_the_schema_of_the_training_follows_its_records() -> None:
     from dataclasses import fields
 
-    from remora.agents.learned.training import TrainingConfig
-    from remora.api.environment import EnvConfig
-    from remora.api.train_agent import EvaluationConfig
+    from remora.agents.joint.imitation.cloning import CloningConfig
+    from remora.agents.joint.imitation.recorder import Emphasis
+    from remora.agents.joint.imitation.rounds import RoundConfig
+    from remora.agents.joint.imitation.teachers import Translation
+    from remora.agents.joint.network import NetworkSize
+    from remora.agents.joint.ppo_config import PpoConfig
+    from remora.api.agent_training.config import EvaluationConfig, LabelsConfig, RoundsConfig
 
-    pairs = (
-        (EnvSection, {"config"}, EnvConfig),
-        (TrainingSection, set(), TrainingConfig),
+    pairs: tuple[tuple[type, set[str], type], ...] = (
+        (LabelsSection, set(), LabelsConfig),
+        (NetworkSection, set(), NetworkSize),
+        (CloningSection, {"seed", "network"}, CloningConfig),
+        (PpoSection, {"seed", "network"}, PpoConfig),
+        (RoundsSection, set(), RoundsConfig),
+        (RoundSection, set(), RoundConfig),
+        (EmphasisSection, set(), Emphasis),
+        (TranslationSection, set(), Translation),
         (EvaluationSection, set(), EvaluationConfig),
     )
-    for section, extra, record in pairs:
+    for section, elsewhere, record in pairs:
         named = {field.name for field in fields(section)}
-        assert named == {field.name for field in fields(record)} | extra
+        assert named | elsewhere == {field.name for field in fields(record)}
 
 
 def test_every_schema_has_its_file() -> None:
@@ -198,26 +216,27 @@ def test_every_schema_has_its_file() -> None:
 
 
 def test_single_values_go_before_those_of_the_experiment() -> None:
-    values = {
-        "experiment": {"training": {"seed": 1, "network": {"width": 8, "layers": 2}}},
-        "env": {"config": None},
-        "training": {"seed": 2, "network": {"width": 16}, "epochs": None},
-        "evaluation": {"models": ["t5_tiny"]},
-    }
-    assert sections(values) == {
-        "env": {},
-        "training": {"seed": 2, "network": {"width": 16, "layers": 2}},
-        "evaluation": {"models": ["t5_tiny"]},
-    }
+    config = compose_config(
+        "train_agent",
+        ["experiment=policy_fast", "cloning.epochs=9", "rounds.round.samples=5", "stages=[ppo]"],
+    )
+    values = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(values, dict)
+    merged = training_values(values)
+    assert merged["cloning"]["epochs"] == 9
+    round_values = {key: merged["rounds"]["round"][key] for key in ("samples", "evaluations")}
+    assert round_values == {"samples": 5, "evaluations": 20}
+    assert merged["stages"] == ["ppo"]
+    assert merged["ppo"]["total_steps"] == 256
 
 
 def test_training_shows_its_progress_and_a_comparison(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["train-agent", "experiment=learned_fast", "tracker=csv", "out=run"]) == 0
+    assert main(["train-agent", "experiment=policy_fast", "tracker=csv", "out=run"]) == 0
     shown = capsys.readouterr()
-    assert "training: step 64" in shown.err
-    assert "resnet_tiny/a100_40g" in shown.out
+    assert "stage ppo" in shown.err
+    assert "policy, greedy" in shown.out
     assert (tmp_path / "run" / "policy" / "card.json").exists()
     status = json.loads((tmp_path / "run" / "csv" / "status.json").read_text())
     assert status == {"status": "done"}

@@ -10,7 +10,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as check_env_for_training
 
-from remora.envs import JOINT_ENV_ID
+from remora.envs import SCHEDULE_ENV_ID
 from remora.envs.joint.actions import NUM_ACTIONS, Phase, UnitDecision
 from remora.envs.joint.arrays import CHOICE_COLUMNS, STATE_COLUMNS
 from remora.envs.joint.graphs import EDGE_COLUMNS, NODE_COLUMNS
@@ -28,7 +28,7 @@ def env_of(*names: str) -> JointEnv:
 @pytest.mark.slow
 def test_both_checkers_are_silent() -> None:
     made = gymnasium.make(
-        JOINT_ENV_ID, config="joint_one_model", num_problems=2, disable_env_checker=True
+        SCHEDULE_ENV_ID, config="joint_one_model", num_problems=2, disable_env_checker=True
     )
     env = made.unwrapped
     check_env(env)

@@ -1,1 +1,0 @@
-"""The learned scheduler: policy, training and decoding."""

@@ -1,0 +1,1 @@
+"""Training an agent: labels, imitation, reinforcement learning, rounds of self-imitation."""

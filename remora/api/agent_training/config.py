@@ -1,0 +1,214 @@
+"""What a training of an agent depends on, read from plain values."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from remora.agents.joint.imitation.cloning import CloningConfig
+from remora.agents.joint.imitation.recorder import Emphasis
+from remora.agents.joint.imitation.rounds import RoundConfig
+from remora.agents.joint.imitation.teachers import Translation
+from remora.agents.joint.network import NetworkSize
+from remora.agents.joint.ppo_config import PpoConfig
+from remora.api.configs import load_config
+from remora.api.records import record
+from remora.errors import InvalidInputError, UnknownNameError
+
+__all__ = [
+    "STAGES",
+    "AgentTrainingConfig",
+    "EvaluationConfig",
+    "LabelsConfig",
+    "RoundsConfig",
+    "agent_training_config",
+    "experiment_config",
+]
+
+STAGES = ("cloning", "ppo", "rounds")
+"""What a training may consist of; each goes on from the best policy of the one before."""
+
+_SECTIONS = ("labels", "validation", "network", "cloning", "ppo", "rounds", "evaluation")
+_VALUES = ("seed", "stages", "start")
+
+
+@dataclass(frozen=True)
+class LabelsConfig:
+    """Problems, and how long each is searched to know a good plan of it.
+
+    Attributes:
+        env: name of a file in ``conf/env``.
+        count: problems that are drawn.
+        seed: of the draws.
+        one_device_s, pipeline_s: seconds of the processor for the search of each.
+        workers: processes that search.
+        folder: where labels were made before, or where they shall be kept; None for a folder of
+            the training's own.
+    """
+
+    env: str = "joint"
+    count: int = 96
+    seed: int = 0
+    one_device_s: float = 3.0
+    pipeline_s: float = 10.0
+    workers: int = 1
+    folder: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        for name in ("count", "workers", "one_device_s", "pipeline_s"):
+            if not getattr(self, name) > 0:
+                raise InvalidInputError(f"labels.{name} is {getattr(self, name)}; allowed: above 0")
+
+
+@dataclass(frozen=True)
+class RoundsConfig:
+    """Rounds of self-imitation: the policy plans, its plans are polished, the better are learned.
+
+    Attributes:
+        count: how many rounds.
+        epochs: of cloning after each.
+        learning_rate: of that cloning.
+        round: values of the search for better plans.
+    """
+
+    count: int = 2
+    epochs: int = 12
+    learning_rate: float = 3e-4
+    round: RoundConfig = field(default_factory=RoundConfig)
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        for name in ("count", "epochs", "learning_rate"):
+            if not getattr(self, name) > 0:
+                raise InvalidInputError(f"rounds.{name} is {getattr(self, name)}; allowed: above 0")
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """What the trained policy is compared with, on the validation problems.
+
+    Attributes:
+        schedulers: names in the registry.
+        time_limit_s: for each of them, and for the policy with local search.
+        samples: plans that the policy draws.
+        pictures: problems whose plans are drawn as timelines.
+    """
+
+    schedulers: tuple[str, ...] = ("random", "greedy", "rank_greedy", "local_search")
+    time_limit_s: float = 1.0
+    samples: int = 64
+    pictures: int = 2
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        if not self.time_limit_s > 0 or self.samples < 0 or self.pictures < 0:
+            raise InvalidInputError(
+                f"evaluation is {asdict(self)}; allowed: a time above 0, numbers of 0 or more"
+            )
+
+
+@dataclass(frozen=True)
+class AgentTrainingConfig:
+    """Everything a training depends on.
+
+    Attributes:
+        seed: of weights, of drawn problems of episodes and of all draws while training.
+        stages: some of ``STAGES``, in the order in which they run.
+        start: folder of a policy to go on from, None for fresh weights.
+        labels: what is learned from.
+        validation: what checkpoints are chosen by; never learned from.
+        cloning, ppo, rounds: values of the stages.
+        evaluation: what the result is compared with.
+    """
+
+    seed: int = 0
+    stages: tuple[str, ...] = STAGES
+    start: str | None = None
+    labels: LabelsConfig = field(default_factory=LabelsConfig)
+    validation: LabelsConfig = field(
+        default_factory=lambda: LabelsConfig(env="joint_validation", count=18, seed=1)
+    )
+    cloning: CloningConfig = field(default_factory=CloningConfig)
+    ppo: PpoConfig = field(default_factory=PpoConfig)
+    rounds: RoundsConfig = field(default_factory=RoundsConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+    def __post_init__(self) -> None:
+        """Check the stages."""
+        for stage in self.stages:
+            if stage not in STAGES:
+                raise UnknownNameError("stage", stage, STAGES)
+        if not self.stages or len(set(self.stages)) < len(self.stages):
+            raise InvalidInputError(
+                f"stages is {list(self.stages)}; allowed: some of {', '.join(STAGES)}, each once"
+            )
+        if self.stages[0] == "rounds" and self.start is None:
+            raise InvalidInputError(
+                "stages begins with 'rounds' and start is None; allowed: the folder of a policy, "
+                "or a stage before it"
+            )
+
+    def as_dict(self) -> dict[str, Any]:
+        """The configuration as plain values."""
+        return asdict(self)
+
+
+def agent_training_config(values: Mapping[str, Any] | None = None) -> AgentTrainingConfig:
+    """Return a configuration from plain values, as they stand in ``conf/experiment``.
+
+    Args:
+        values: ``seed``, ``stages``, ``start`` and the sections ``labels``, ``validation``,
+            ``network``, ``cloning``, ``ppo``, ``rounds`` and ``evaluation``; what is left out
+            keeps its default.
+
+    Raises:
+        UnknownNameError: an unknown section or key; the message names the closest ones.
+        InvalidInputError: a value is not allowed.
+    """
+    given = {key: value for key, value in (values or {}).items() if value is not None}
+    for key in given:
+        if key not in (*_SECTIONS, *_VALUES):
+            raise UnknownNameError("section", key, (*_VALUES, *_SECTIONS))
+    sections = {name: dict(given.pop(name, None) or {}) for name in _SECTIONS}
+    size = record(NetworkSize, "network", sections["network"])
+    seed = int(given.get("seed", 0))
+    cloning = _nested(sections["cloning"], "cloning", emphasis=Emphasis)
+    rounds = _nested(sections["rounds"], "rounds", round=RoundConfig)
+    validation = AgentTrainingConfig().validation
+    whole = {
+        "labels": record(LabelsConfig, "labels", sections["labels"]),
+        "validation": record(
+            LabelsConfig, "validation", {**asdict(validation), **sections["validation"]}
+        ),
+        "cloning": record(CloningConfig, "cloning", {**cloning, "seed": seed, "network": size}),
+        "ppo": record(PpoConfig, "ppo", {**sections["ppo"], "seed": seed, "network": size}),
+        "rounds": record(RoundsConfig, "rounds", rounds),
+        "evaluation": record(EvaluationConfig, "evaluation", sections["evaluation"]),
+    }
+    return record(AgentTrainingConfig, "training", {**given, **whole})
+
+
+def experiment_config(name: str) -> AgentTrainingConfig:
+    """Return the configuration of a file in ``conf/experiment``.
+
+    Raises:
+        UnknownNameError: there is no such file.
+    """
+    return agent_training_config(load_config("experiment", name))
+
+
+def _nested(section: dict[str, Any], where: str, **kinds: type) -> dict[str, Any]:
+    """A section with the records inside it built."""
+    built = dict(section)
+    for name, kind in kinds.items():
+        inner = dict(built.get(name) or {})
+        for field_ in dataclasses.fields(kind):
+            if field_.name == "translation" and "translation" in inner:
+                inner["translation"] = record(
+                    Translation, f"{where}.{name}.translation", inner["translation"]
+                )
+        built[name] = record(kind, f"{where}.{name}", inner)
+    return built

@@ -1,0 +1,189 @@
+"""The stages of a training, each with a folder of its own, so that a stopped one can go on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from remora.agents.joint.imitation.cloning import CHECKPOINT_NAME as CLONING_CHECKPOINT
+from remora.agents.joint.imitation.cloning import CloningConfig, clone_policy
+from remora.agents.joint.imitation.demonstration_files import (
+    read_demonstrations,
+    write_demonstrations,
+)
+from remora.agents.joint.imitation.lesson import Teaching
+from remora.agents.joint.imitation.rounds import improve_demonstrations
+from remora.agents.joint.network import PlanNetwork
+from remora.agents.joint.policy_files import Policy, load_policy, save_policy
+from remora.agents.joint.ppo import CHECKPOINT_NAME as PPO_CHECKPOINT
+from remora.agents.joint.ppo import train_ppo
+from remora.agents.joint.selection import Validation
+from remora.api.agent_training.config import AgentTrainingConfig
+from remora.api.agent_training.stage_tracker import StageTracker
+from remora.envs.joint.sampler import JointSampler
+from remora.report.files import read_json, write_json
+from remora.tracking.tracker import Tracker
+
+__all__ = ["Material", "run_stages"]
+
+_DONE = "done.json"
+_POLICY = "policy"
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Material:
+    """What the stages work with.
+
+    Attributes:
+        teaching: problems with plans of them.
+        sampler: draws problems of episodes.
+        validation: what checkpoints are chosen by.
+    """
+
+    teaching: Teaching
+    sampler: JointSampler
+    validation: Validation
+
+
+def run_stages(
+    config: AgentTrainingConfig,
+    material: Material,
+    out: Path,
+    tracker: Tracker,
+    resume: bool,
+    tell: Callable[[str], None] = lambda text: None,
+) -> Policy:
+    """Run the stages that are not done yet; each goes on from the best policy of the one before.
+
+    Args:
+        config: which, and how.
+        material: what they work with.
+        out: folder; each stage has a folder in it.
+        tracker: a started tracker.
+        resume: go on where an earlier run of the same configuration stopped.
+        tell: called with a few words when a stage begins.
+
+    Returns:
+        The policy of least regret on the validation problems.
+    """
+    best = None if config.start is None else load_policy(Path(config.start))
+    first = 0
+    for name, run in _runs(config):
+        folder = out / name
+        done = folder / _DONE
+        if resume and done.is_file():
+            best, first = (
+                load_policy(folder / _POLICY),
+                int(read_json(done, "stage", _VERSION)["steps"]),
+            )
+            continue
+        tell(name)
+        stage = StageTracker(tracker, name, first)
+        best = run(material, folder, stage, None if best is None else best.network, resume)
+        save_policy(folder / _POLICY, best)
+        first = stage.last + 1
+        write_json(done, {"version": _VERSION, "steps": first})
+    assert best is not None  # there is at least one stage
+    return best
+
+
+_Run = Callable[[Material, Path, Tracker, PlanNetwork | None, bool], Policy]
+
+
+def _runs(config: AgentTrainingConfig) -> list[tuple[str, _Run]]:
+    """Names and bodies of the stages; every round of self-imitation is one."""
+    runs: list[tuple[str, _Run]] = []
+    for stage in config.stages:
+        if stage == "cloning":
+            runs.append((stage, _cloning(config.cloning)))
+        elif stage == "ppo":
+            runs.append((stage, _ppo(config)))
+        else:
+            runs += [
+                (f"round_{number}", _round(config, number)) for number in range(config.rounds.count)
+            ]
+    return runs
+
+
+def _cloning(config: CloningConfig) -> _Run:
+    def run(
+        material: Material,
+        folder: Path,
+        tracker: Tracker,
+        network: PlanNetwork | None,
+        resume: bool,
+    ) -> Policy:
+        return clone_policy(
+            material.teaching,
+            material.validation,
+            config,
+            folder,
+            tracker,
+            network,
+            resume=resume and (folder / CLONING_CHECKPOINT).is_file(),
+        )
+
+    return run
+
+
+def _ppo(config: AgentTrainingConfig) -> _Run:
+    def run(
+        material: Material,
+        folder: Path,
+        tracker: Tracker,
+        network: PlanNetwork | None,
+        resume: bool,
+    ) -> Policy:
+        values = config.ppo
+        if network is None:
+            values = replace(values, reference_weight=0.0)
+        return train_ppo(
+            material.sampler,
+            material.validation,
+            values,
+            folder,
+            tracker,
+            network,
+            resume=resume and (folder / PPO_CHECKPOINT).is_file(),
+        )
+
+    return run
+
+
+def _round(config: AgentTrainingConfig, number: int) -> _Run:
+    """Better plans of one round are kept, so that a stopped round does not search them again."""
+
+    def run(
+        material: Material,
+        folder: Path,
+        tracker: Tracker,
+        network: PlanNetwork | None,
+        resume: bool,
+    ) -> Policy:
+        assert network is not None  # the configuration says so
+        path = folder / "demonstrations.json"
+        if resume and path.is_file():
+            teaching = material.teaching.with_more(read_demonstrations(path))
+        else:
+            seed = config.seed + 1 + number
+            earlier = _earlier(material.teaching, folder.parent, number)
+            teaching = improve_demonstrations(network, earlier, config.rounds.round, seed)
+            write_demonstrations(path, teaching.shown)
+        rounds = config.rounds
+        values = replace(config.cloning, epochs=rounds.epochs, learning_rate=rounds.learning_rate)
+        again = resume and (folder / CLONING_CHECKPOINT).is_file()
+        return clone_policy(
+            teaching, material.validation, values, folder, tracker, network, resume=again
+        )
+
+    return run
+
+
+def _earlier(teaching: Teaching, out: Path, number: int) -> Teaching:
+    """What is known after the rounds before."""
+    if number == 0:
+        return teaching
+    path = out / f"round_{number - 1}" / "demonstrations.json"
+    return teaching.with_more(read_demonstrations(path))
