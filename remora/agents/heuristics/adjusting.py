@@ -8,7 +8,7 @@ from itertools import pairwise
 from random import Random
 
 from remora.agents.evaluation import Evaluator, Score, SearchEnded
-from remora.agents.heuristics.annealing import first_plans
+from remora.agents.heuristics.annealing import anneal, first_plans
 from remora.agents.heuristics.greedy import flip_until_feasible, greedy_search
 from remora.agents.heuristics.least_memory import find_fitting
 from remora.agents.heuristics.local_search import improve
@@ -24,11 +24,14 @@ __all__ = ["adjust", "keep_what_can_be_kept"]
 
 _NAME = "replan"
 
-_SEARCHED = 0.75
+_SEARCHED = 0.85
 """Share of the time after which the search ends and what can be kept is put back."""
 
 _RACED = 0.7
 """Share of that for the race of pipelines, where they may change."""
+
+_ANNEALED = 0.8
+"""Share of what is left after the greedy plans."""
 
 _WORTH = 0.005
 """By how much a step may take longer for being closer to the plan that runs.
@@ -50,8 +53,9 @@ def adjust(
     """Change a schedule until it suits a problem whose budget or link rates have changed.
 
     If it does not fit any more, units are changed greedily by simulated seconds per byte until it
-    does. Single changes, then random ones make it faster, in competition with a greedy plan that
-    begins anew. At last every part that costs next to nothing is put back as it was.
+    does, and single changes make it faster. From the best of that, of a greedy plan that begins
+    anew and of the one of least memory a random walk goes on. At last every part that costs next
+    to nothing is put back as it was.
 
     Args:
         problem: as it is now.
@@ -70,15 +74,18 @@ def adjust(
     # The clock starts when the menus are there: a search that they cut short would be a bad one.
     evaluator = Evaluator(problem, _SEARCHED * time_limit_s)
     with suppress(SearchEnded):
-        _repair(narrow, evaluator, present)
+        can_stay = evaluator.score(narrow.floor).feasible
+        if can_stay or not everything:
+            _repair(narrow, evaluator, present)
         if everything:
             _race(wide, evaluator, Random(seed))
         else:
             greedy_search(narrow, evaluator)
+            clean_up(narrow, evaluator, evaluator.best or narrow.floor)
         if evaluator.best is not None:
-            improve(wide, evaluator, evaluator.best, Stretch(evaluator), Random(seed))
+            _walk(wide, evaluator, evaluator.best, Random(seed))
     if evaluator.best is None:
-        return _last_resort(narrow, wide, present)
+        return _last_resort(wide, present, everything)
     rest = Evaluator(problem, (1 - _SEARCHED) * time_limit_s)
     return keep_what_can_be_kept(narrow, rest, present, evaluator.best)
 
@@ -134,12 +141,25 @@ def _race(space: Space, evaluator: Evaluator, rng: Random) -> None:
     race(space, evaluator, starts, Stretch(evaluator).part(_RACED), rng)
 
 
-def _last_resort(narrow: Space, wide: Space, present: Schedule) -> Schedule:
-    """Take the time to repair, else to go down to the least memory known; or say what it is."""
-    evaluator = Evaluator(narrow.problem, _LAST_RESORT_S)
+def _walk(space: Space, evaluator: Evaluator, start: Schedule, rng: Random) -> None:
+    """Anneal for most of the time that is left, since a new budget has other basins, then climb."""
+    whole = Stretch(evaluator)
+    anneal(space, evaluator, start, whole.part(_ANNEALED), rng)
+    improve(space, evaluator, evaluator.best or start, whole, rng)
+
+
+def _last_resort(space: Space, present: Schedule, everything: bool) -> Schedule:
+    """Take the time to find something that fits, down to the least memory known; or say what it is.
+
+    Raises:
+        InfeasibleError, TimeLimitError: there is nothing, or not in that time.
+    """
+    evaluator = Evaluator(space.problem, _LAST_RESORT_S)
     with suppress(SearchEnded):
-        if flip_until_feasible(narrow, evaluator, present) is None:
-            find_fitting(wide, evaluator)
+        if everything:
+            first_plans(space, evaluator)
+        elif flip_until_feasible(space, evaluator, present) is None:
+            find_fitting(space, evaluator)
     return evaluator.answer(_NAME)
 
 
