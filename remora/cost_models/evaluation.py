@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from remora.cost_models.dataset.records import ProfiledRun
 from remora.cost_models.gnn.cost_model import GnnCostModel
 from remora.cost_models.gnn.op_evaluation import UnitError, unit_errors
+from remora.cost_models.gnn.op_threads import one_thread
 from remora.cost_models.gnn.step_evaluation import StepErrors, evaluate_by_family, evaluate_steps
 from remora.cost_models.gnn.step_examples import StepExample, step_examples
 from remora.cost_models.gnn.step_model import Corrected
@@ -46,15 +47,17 @@ class Judged:
 
 def judge(model: GnnCostModel, runs: Sequence[ProfiledRun]) -> Judged:
     """Predict everything that was measured in runs."""
-    examples = step_examples(
-        runs,
-        lambda run: model.costs(run.graph, run.setting.hardware, run.measurements.optimizer),
-    )
-    return Judged(
-        units=tuple(unit_errors(model.op_model, runs)),
-        examples=tuple(examples),
-        steps=model.step_model.predict(examples),
-    )
+    # Units are so small that a second thread only waits.
+    with one_thread():
+        examples = step_examples(
+            runs,
+            lambda run: model.costs(run.graph, run.setting.hardware, run.measurements.optimizer),
+        )
+        return Judged(
+            units=tuple(unit_errors(model.op_model, runs)),
+            examples=tuple(examples),
+            steps=model.step_model.predict(examples),
+        )
 
 
 def families_of(runs: Sequence[ProfiledRun]) -> tuple[str, ...]:

@@ -3,6 +3,8 @@
 Split conformal prediction: Papadopoulos et al. 2002; Lei et al. 2018,
 https://arxiv.org/abs/1604.04173. Scores that come in groups, as schedules of one graph do, where
 only the groups are exchangeable: Lee, Barber and Willett 2023, https://arxiv.org/abs/2306.06342.
+A group of a new family is further away than another one of a known family, and few families do not
+show how far: the most that they have to say is the largest of their own bounds.
 """
 
 from __future__ import annotations
@@ -15,7 +17,14 @@ from numpy.typing import NDArray
 
 from remora.errors import InvalidInputError
 
-__all__ = ["Coverage", "coverage", "grouped_upper_quantile", "upper_quantile", "wilson_interval"]
+__all__ = [
+    "Coverage",
+    "coverage",
+    "family_upper_quantile",
+    "grouped_upper_quantile",
+    "upper_quantile",
+    "wilson_interval",
+]
 
 Floats = NDArray[np.float64]
 
@@ -49,22 +58,60 @@ def grouped_upper_quantile(scores: Floats, groups: Sequence[object], confidence:
     Raises:
         InvalidInputError: the confidence is out of range, or the lengths differ.
     """
+    return _quantile(scores, groups, confidence, unknown=1)
+
+
+def family_upper_quantile(
+    scores: Floats, families: Sequence[object], groups: Sequence[object], confidence: float
+) -> float:
+    """The same where groups belong to families and the new one is of a family of its own.
+
+    The largest of the quantiles of the known families and of :func:`grouped_upper_quantile` over
+    all groups. If K families and the new one are exchangeable, that one's quantile exceeds the
+    largest of theirs with probability 1 / (K + 1), so no less than K / (K + 1) of ``confidence``
+    is promised. To promise all of it without further assumptions takes as many families as
+    :func:`upper_quantile` takes scores.
+
+    Args:
+        scores: of held-out cases, each predicted without its family.  # [n]
+        families: of each.  # [n]
+        groups: which group each belongs to; groups of different families differ.  # [n]
+        confidence: between 0 and 1.
+
+    Raises:
+        InvalidInputError: the confidence is out of range, or the lengths differ.
+    """
+    _check_lengths("families", families, scores)
+    found = [grouped_upper_quantile(scores, groups, confidence)]
+    for family in set(families):
+        own = [place for place, name in enumerate(families) if name == family]
+        # What a known family shows of itself needs no margin for a new group of it.
+        found.append(_quantile(scores[own], [groups[place] for place in own], confidence, 0))
+    return max(found)
+
+
+def _quantile(scores: Floats, groups: Sequence[object], confidence: float, unknown: int) -> float:
+    """Quantile in which every group weighs the same, with infinite scores of unknown groups."""
     if not 0 < confidence < 1:
         raise InvalidInputError(f"confidence is {confidence}; allowed: between 0 and 1")
-    if len(scores) != len(groups):
-        raise InvalidInputError(
-            f"groups has {len(groups)} entries; allowed: {len(scores)}, one per score"
-        )
+    _check_lengths("groups", groups, scores)
     _, owner, counts = np.unique(
         np.array([str(group) for group in groups], dtype=object).astype(str),
         return_inverse=True,
         return_counts=True,
     )
     order = np.argsort(scores, kind="stable")
-    weights = (1 / counts[owner])[order] / (len(counts) + 1) if len(scores) else np.zeros(0)
+    weights = (1 / counts[owner])[order] / (len(counts) + unknown) if len(scores) else np.zeros(0)
     # Sums of weights such as 1 / 20 miss the confidence by a rounding error.
     reached = np.cumsum(weights) >= confidence - 1e-9
     return float(scores[order[int(np.argmax(reached))]]) if reached.any() else math.inf
+
+
+def _check_lengths(name: str, labels: Sequence[object], scores: Floats) -> None:
+    if len(labels) != len(scores):
+        raise InvalidInputError(
+            f"{name} has {len(labels)} entries; allowed: {len(scores)}, one per score"
+        )
 
 
 class Coverage:

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from remora.cost_models.dataset.records import ProfiledRun, UnitRow
-from remora.cost_models.gnn.op_context import storage_ends
-from remora.cost_models.gnn.op_features import UnitFeatures, encode_unit, unit_ops
+from remora.cost_models.gnn.op_encoder import UnitEncoder
+from remora.cost_models.gnn.op_features import UnitFeatures, unit_ops
 from remora.graph.model_graph import Unit
 from remora.graph.signature import op_signature
 
@@ -56,22 +56,23 @@ class UnitExample:
         return float(np.nansum(self.times_s))
 
 
-def unit_examples(runs: Iterable[ProfiledRun]) -> list[UnitExample]:
+def unit_examples(
+    runs: Iterable[ProfiledRun], encoder: UnitEncoder | None = None
+) -> list[UnitExample]:
     """Return all measured units; a kind that several runs of a setting have is there once.
 
     Args:
         runs: in any order, which is kept.
+        encoder: remembers units that were encoded before; None encodes all of them.
     """
+    encoder = encoder or UnitEncoder()
     rows: dict[tuple[str, str], list[tuple[ProfiledRun, UnitRow]]] = {}
     for run in runs:
         for row in run.units:
             rows.setdefault((run.setting.name, row.kind), []).append((run, row))
-    ends: dict[int, list[int]] = {}
     examples = []
     for (_, kind), found in rows.items():
         run, row = found[0]
-        if id(run) not in ends:
-            ends[id(run)] = storage_ends(run.graph)
         repetitions = np.concatenate([_repetitions(row) for _, row in found])
         times_s = _medians([row for _, row in found])
         if not np.isfinite(times_s).any():
@@ -82,7 +83,7 @@ def unit_examples(runs: Iterable[ProfiledRun]) -> list[UnitExample]:
                 kind=kind,
                 family=run.subject.family,
                 model=run.subject.model,
-                features=encode_unit(run.graph, unit, ends[id(run)], run.setting.hardware),
+                features=encoder.unit(run.graph, unit, run.setting.hardware),
                 times_s=times_s,
                 steady_s=np.quantile(repetitions, _STEADY_QUANTILE, axis=0),
                 workspace_bytes=_workspace_bytes(run, unit),

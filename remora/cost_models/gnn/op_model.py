@@ -13,26 +13,24 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from remora.cost_models.dataset.records import ProfiledRun
-from remora.cost_models.gnn.op_classes import CLASSES
 from remora.cost_models.gnn.op_constants import HostConstants, fit_constants
-from remora.cost_models.gnn.op_context import storage_ends
 from remora.cost_models.gnn.op_costs import predicted_costs
+from remora.cost_models.gnn.op_encoder import UnitEncoder
 from remora.cost_models.gnn.op_examples import unit_examples
-from remora.cost_models.gnn.op_features import OP_FEATURES, UnitFeatures, encode_unit
-from remora.cost_models.gnn.op_network import (
-    UNKNOWN,
-    NetworkSize,
-    OpNetwork,
-    as_batch,
-    as_data,
-)
+from remora.cost_models.gnn.op_features import OP_FEATURES, UnitFeatures
+from remora.cost_models.gnn.op_network import NetworkSize, OpNetwork, as_batch, as_data
+from remora.cost_models.gnn.op_places import known_ops, name_ids, unit_places
 from remora.cost_models.gnn.op_threads import one_thread
 from remora.cost_models.gnn.op_times import OpTimes
 from remora.cost_models.gnn.op_training import OpTrainingConfig, Watch, train_members
-from remora.cost_models.gnn.op_workspace import WorkspaceNetwork, fit_workspace
+from remora.cost_models.gnn.op_workspace import (
+    WorkspaceNetwork,
+    fit_workspace,
+    graph_workspace_bytes,
+)
 from remora.cost_models.roofline import roofline_op_time_s
 from remora.errors import FileFormatError, InvalidInputError
-from remora.graph.model_graph import ModelGraph, Unit
+from remora.graph.model_graph import ModelGraph
 from remora.hardware.hardware import Hardware
 from remora.schedule.problem import CostTable
 
@@ -55,7 +53,9 @@ class OpTimeModel:
     names: tuple[str, ...]
     constants: Mapping[str, HostConstants]
 
-    def op_times_s(self, graph: ModelGraph, hardware: Hardware) -> OpTimes:
+    def op_times_s(
+        self, graph: ModelGraph, hardware: Hardware, encoder: UnitEncoder | None = None
+    ) -> OpTimes:
         """Predict all operators of a graph; every kind of unit is encoded once.
 
         Operators that were not seen in training take the time of the roofline, and everything
@@ -64,35 +64,41 @@ class OpTimeModel:
         Args:
             graph: the traced step.
             hardware: rates of the device.
+            encoder: remembers units that were encoded before; None encodes all of them.
         """
         num_ops = len(graph.ops)
         times_s = np.array([roofline_op_time_s(graph, op, hardware) for op in graph.ops])
-        spread, workspace = np.zeros(num_ops), np.zeros(num_ops, dtype=np.int64)
+        spread = np.zeros(num_ops)
         if hardware.device_type not in self.constants:
             trained = ", ".join(self.constants)
             note = f"no run on {hardware.device_type} was seen (only on {trained}): roofline"
-            return OpTimes(times_s, spread, workspace, (note,))
-        first = {unit.kind: unit for unit in reversed(graph.units)}
-        ends = storage_ends(graph)
-        features = {kind: encode_unit(graph, u, ends, hardware) for kind, u in first.items()}
+            return OpTimes(times_s, spread, np.zeros(num_ops, dtype=np.int64), (note,))
+        features = (encoder or UnitEncoder()).kinds(graph, hardware)
         learned = dict(zip(features, self._predict(list(features.values())), strict=True))
         for unit in graph.units:
-            places = _places(unit)
+            places = unit_places(unit)
             kind = learned[unit.kind]
             times_s[places[kind.known]] = kind.times_s[kind.known]
             spread[places[kind.known]] = kind.spread[kind.known]
-            workspace[places[kind.known]] = kind.workspace_bytes[kind.known]
+        workspace = graph_workspace_bytes(self.workspace, self.names, graph, features)
         return OpTimes(times_s, spread, workspace, self._notes(list(features.values())))
 
-    def costs(self, graph: ModelGraph, hardware: Hardware, optimizer: str) -> CostTable:
+    def costs(
+        self,
+        graph: ModelGraph,
+        hardware: Hardware,
+        optimizer: str,
+        encoder: UnitEncoder | None = None,
+    ) -> CostTable:
         """Return predicted times with the host's overheads, as a table for the simulator.
 
         Args:
             graph: the traced step.
             hardware: rates of the device.
             optimizer: name of the optimizer, a key of ``OPTIMIZERS``.
+            encoder: as in :meth:`op_times_s`.
         """
-        told = self.op_times_s(graph, hardware)
+        told = self.op_times_s(graph, hardware, encoder)
         return predicted_costs(
             graph,
             hardware,
@@ -146,7 +152,7 @@ class OpTimeModel:
         return cls(tuple(members), workspace.eval(), names, constants)
 
     def _predict(self, features: Sequence[UnitFeatures]) -> list[_Learned]:
-        ids = _name_ids(self.names)
+        ids = name_ids(self.names)
         data = [as_data(unit, ids) for unit in features]
         batch = as_batch(data)
         with torch.no_grad():
@@ -154,16 +160,13 @@ class OpTimeModel:
         times_s = log_s.mean(dim=0).exp().numpy()
         spread = log_s.std(dim=0, correction=0).numpy()
         found, start = [], 0
-        for unit, item in zip(features, data, strict=True):
+        for unit in features:
             end = start + len(unit.names)
             found.append(
                 _Learned(
                     times_s=times_s[start:end],
                     spread=spread[start:end],
-                    workspace_bytes=np.rint(self.workspace.workspace_bytes(unit, item.name)).astype(
-                        np.int64
-                    ),
-                    known=_known(unit, self.names),
+                    known=known_ops(unit, self.names),
                 )
             )
             start = end
@@ -173,7 +176,7 @@ class OpTimeModel:
         unseen = {
             unit.names[i]
             for unit in features
-            for i in np.flatnonzero(~_known(unit, self.names)).tolist()
+            for i in np.flatnonzero(~known_ops(unit, self.names)).tolist()
         }
         return tuple(f"{name} was never measured: roofline" for name in sorted(unseen))
 
@@ -183,6 +186,7 @@ def fit_op_model(
     config: OpTrainingConfig,
     watch: Watch | None = None,
     checkpoint: Path | None = None,
+    encoder: UnitEncoder | None = None,
 ) -> OpTimeModel:
     """Train on profiled runs; the same runs and configuration give the same model.
 
@@ -191,19 +195,20 @@ def fit_op_model(
         config: how to train.
         watch: is told the loss after every epoch.
         checkpoint: file from which a training that was interrupted goes on.
+        encoder: remembers units that were encoded before; None encodes all of them.
 
     Raises:
         InvalidInputError: no run has a measured unit.
         FileFormatError: the checkpoint is broken or belongs to another training.
     """
-    examples = unit_examples(runs)
+    examples = unit_examples(runs, encoder)
     if not examples:
         raise InvalidInputError(f"runs has {len(runs)} runs, allowed: some with measured units")
     names = tuple(sorted({name for example in examples for name in example.features.names}))
-    ids = _name_ids(names)
+    ids = name_ids(names)
     with one_thread():
         members = train_members(examples, ids, config, watch, checkpoint)
-        workspace = fit_workspace(examples, ids, config.seed)
+        workspace = fit_workspace(examples, names, config.seed)
     return OpTimeModel(tuple(members), workspace, names, fit_constants(runs))
 
 
@@ -213,23 +218,7 @@ class _Learned:
 
     times_s: NDArray[np.float64]
     spread: NDArray[np.float64]
-    workspace_bytes: NDArray[np.int64]
     known: NDArray[np.bool_]
-
-
-def _known(features: UnitFeatures, names: Sequence[str]) -> NDArray[np.bool_]:
-    """Which operators training has seen.  # [N]."""
-    seen = frozenset(names)
-    by_name = np.array([name in seen for name in features.names], dtype=np.bool_)
-    return np.asarray(by_name | (features.classes == CLASSES.index("view")))
-
-
-def _places(unit: Unit) -> NDArray[np.int64]:
-    return np.array([*range(*unit.forward), *range(*unit.backward)], dtype=np.int64)
-
-
-def _name_ids(names: Sequence[str]) -> dict[str, int]:
-    return {name: row for row, name in enumerate(names, start=UNKNOWN + 1)}
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -16,11 +16,9 @@ from torch_geometric.utils import scatter  # type: ignore[import-untyped]
 from remora.cost_models.gnn.op_classes import CLASSES
 from remora.cost_models.gnn.op_context import EDGE_TYPES
 from remora.cost_models.gnn.op_features import OP_FEATURES, UnitFeatures
+from remora.cost_models.gnn.op_places import UNKNOWN
 
-__all__ = ["UNKNOWN", "NetworkSize", "OpNetwork", "as_batch", "as_data"]
-
-UNKNOWN = 0
-"""Row of the embedding for names that training did not see."""
+__all__ = ["NetworkSize", "OpNetwork", "as_batch", "as_data"]
 
 MOST_ARITHMETIC = 2.5
 """No operator is faster than this many times the measured rate of a matrix product: Winograd's

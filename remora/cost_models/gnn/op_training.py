@@ -19,7 +19,8 @@ from torch_geometric.data import Data  # type: ignore[import-untyped]
 from remora.cost_models.gnn.op_checkpoint import read_checkpoint, write_checkpoint
 from remora.cost_models.gnn.op_examples import UnitExample
 from remora.cost_models.gnn.op_loss import as_target_data, unit_loss
-from remora.cost_models.gnn.op_network import UNKNOWN, NetworkSize, OpNetwork, as_batch
+from remora.cost_models.gnn.op_network import NetworkSize, OpNetwork, as_batch
+from remora.cost_models.gnn.op_places import UNKNOWN
 from remora.cost_models.gnn.op_threads import one_thread
 from remora.errors import InvalidInputError
 

@@ -5,7 +5,7 @@ Legend: K distinct operators, F features.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from remora.cost_models.gnn.op_classes import CLASSES
 from remora.cost_models.gnn.op_examples import UnitExample
 from remora.cost_models.gnn.op_features import OP_FEATURES, UnitFeatures
+from remora.cost_models.gnn.op_places import UNKNOWN, known_ops, name_ids, unit_places
+from remora.graph.model_graph import ModelGraph
 
-__all__ = ["WorkspaceNetwork", "fit_workspace"]
+__all__ = ["WorkspaceNetwork", "fit_workspace", "graph_workspace_bytes"]
 
 _WIDTH = 48
 _NAME_WIDTH = 12
@@ -103,22 +105,51 @@ def _log_bytes(features: UnitFeatures) -> Tensor:
     return torch.tensor(np.log(np.maximum(columns, 1.0)), dtype=torch.float32)
 
 
+def graph_workspace_bytes(
+    network: WorkspaceNetwork,
+    names: Sequence[str],
+    graph: ModelGraph,
+    kinds: Mapping[str, UnitFeatures],
+) -> NDArray[np.int64]:
+    """Predict the workspace of all operators of a graph; 0 for those that training did not see.
+
+    Args:
+        network: what :func:`fit_workspace` returned.
+        names: base names that it was fitted on.
+        graph: the traced step.
+        kinds: features of every kind of unit in it.
+
+    Returns:
+        Bytes.  # [num_ops]
+    """
+    ids = name_ids(names)
+    found = np.zeros(len(graph.ops), dtype=np.int64)
+    by_kind = {}
+    for kind, features in kinds.items():
+        rows = torch.tensor([ids.get(name, UNKNOWN) for name in features.names])
+        told = np.rint(network.workspace_bytes(features, rows)).astype(np.int64)
+        by_kind[kind] = np.where(known_ops(features, names), told, 0)
+    for unit in graph.units:
+        found[unit_places(unit)] = by_kind[unit.kind]
+    return found
+
+
 def fit_workspace(
-    examples: Sequence[UnitExample], name_ids: dict[str, int], seed: int
+    examples: Sequence[UnitExample], names: Sequence[str], seed: int
 ) -> WorkspaceNetwork:
     """Fit the network on the distinct operators of measured units.
 
     Args:
         examples: at least one.
-        name_ids: row of the embedding by base name.
+        names: base names of their operators.
         seed: of weights and draws.
     """
-    nodes, name, kind, log_bytes, workspace = _distinct(examples, name_ids)
+    nodes, name, kind, log_bytes, workspace = _distinct(examples, name_ids(names))
     deviation = nodes.std(dim=0, correction=0)
     scale = torch.where(deviation > 1e-6, 1.0 / deviation.clamp_min(1e-6), 0.0)
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
-        network = WorkspaceNetwork(max(name_ids.values()) + 1, nodes.mean(dim=0), scale)
+        network = WorkspaceNetwork(len(names) + 1, nodes.mean(dim=0), scale)
     optimizer = torch.optim.AdamW(network.parameters(), lr=_LEARNING_RATE, weight_decay=1e-2)
     taken = (workspace > 0).float()
     log_workspace = workspace.clamp_min(1.0).log()
@@ -138,7 +169,7 @@ def fit_workspace(
 
 
 def _distinct(
-    examples: Sequence[UnitExample], name_ids: dict[str, int]
+    examples: Sequence[UnitExample], ids: Mapping[str, int]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Features, names, groups, logarithms of bytes and workspaces of operators that differ.
 
@@ -153,7 +184,7 @@ def _distinct(
             name, nodes = features.names[i], features.nodes[i]
             taken = float(example.workspace_bytes[i])
             workspace = taken if taken >= _SMALLEST_BYTES else 0.0
-            row = (nodes, name_ids[name], int(features.classes[i]), log_bytes[i], workspace)
+            row = (nodes, ids[name], int(features.classes[i]), log_bytes[i], workspace)
             rows.setdefault((name, nodes.tobytes()), row)
     nodes, names, kinds, logarithms, workspaces = zip(*rows.values(), strict=True)
     return (

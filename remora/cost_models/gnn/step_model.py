@@ -26,7 +26,6 @@ from remora.cost_models.gnn.step_peak import (
     PeakHead,
     difficulty,
     fit_peak,
-    spreads,
 )
 from remora.cost_models.gnn.step_training import (
     StepTrainingConfig,
@@ -193,7 +192,8 @@ class StepModel:
         peak = peak_bytes * np.exp(self._head.log_ratio(steps) + offsets.peak)
         quantile = self.bound.quantile if offsets.quantile is None else offsets.quantile
         calibrated = math.isfinite(quantile)
-        rise = np.exp(max(quantile, 0.0) * difficulty(steps)) if calibrated else np.ones(len(peak))
+        hard = difficulty(steps, self.bound.scale)
+        rise = np.exp(max(quantile, 0.0) * hard) if calibrated else np.ones(len(peak))
         rounded = np.rint(peak).astype(np.int64)
         return Corrected(
             step_time_s=step_s * np.exp(ratios.mean(axis=0) + offsets.step),
@@ -266,6 +266,7 @@ def fit_step_model(
     config: StepTrainingConfig,
     watch: Watch | None = None,
     checkpoint: Path | None = None,
+    peaks: Sequence[StepExample] | None = None,
 ) -> StepModel:
     """Learn from measured steps.
 
@@ -274,20 +275,23 @@ def fit_step_model(
         config: values of the training.
         watch: called after every epoch.
         checkpoint: file to resume from.
+        peaks: steps from which the peak and its bound are learned, see
+            :func:`remora.cost_models.gnn.left_out_peaks.left_out_peaks`; None takes the examples.
 
     Raises:
         InvalidInputError: there is no example.
         FileFormatError: the checkpoint is damaged or belongs to another training.
     """
     members = train_members(examples, config, watch, checkpoint)
-    steps = np.concatenate([example.encoded.steps for example in examples])
-    measured = np.array([float(example.row.peak_memory_bytes) for example in examples])
-    simulated = np.concatenate([example.encoded.peak_bytes for example in examples])
+    peaks = examples if peaks is None else peaks
+    steps = np.concatenate([example.encoded.steps for example in peaks])
+    measured = np.array([float(example.row.peak_memory_bytes) for example in peaks])
+    simulated = np.concatenate([example.encoded.peak_bytes for example in peaks])
     head, bound = fit_peak(
         steps,
         np.log(measured / simulated),
-        [example.family for example in examples],
-        [example.subject for example in examples],
+        [example.family for example in peaks],
+        [example.subject for example in peaks],
         config.confidence,
     )
     return StepModel(
@@ -314,7 +318,22 @@ def _held_out_spreads(
             simulated_s = float(example.encoded.step_s[0])
             errors.append(math.log(example.row.step_time_s / simulated_s) - ratio)
             subjects.append(example.subject)
-    return spreads(np.array(errors), subjects)
+    return _spreads(np.array(errors), subjects)
+
+
+def _spreads(errors: Floats, subjects: Sequence[str]) -> tuple[float, float]:
+    """Spread of errors from graph to graph and within graphs, by medians, as a deviation each."""
+    groups: dict[str, list[float]] = {}
+    for subject, error in zip(subjects, errors.tolist(), strict=True):
+        groups.setdefault(subject, []).append(error)
+    means = {subject: float(np.median(values)) for subject, values in groups.items()}
+    inside = [abs(e - means[s]) for s, e in zip(subjects, errors.tolist(), strict=True)]
+    return _deviation([abs(mean) for mean in means.values()]), _deviation(inside)
+
+
+def _deviation(distances: Sequence[float]) -> float:
+    """Standard deviation of a normal distribution with this median distance from its middle."""
+    return 1.4826 * float(np.median(distances))
 
 
 def _on_one_rank(schedule: Schedule) -> bool:

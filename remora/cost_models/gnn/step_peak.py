@@ -3,7 +3,9 @@
 The simulator's peak is exact where workspaces are known, so little is learned: ridge regression
 of the log ratio on a few features, with as much shrinkage towards no correction as families that
 were left out ask for. The same left-out families give the scores of the bound, cross-conformally
-(Vovk 2015, https://arxiv.org/abs/1208.0806).
+(Vovk 2015, https://arxiv.org/abs/1208.0806). What scores are measured in is chosen as the one of a
+few difficulties whose bound is narrowest (Yang and Kuchibhotla 2021,
+https://arxiv.org/abs/2104.13871).
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from remora.cost_models.gnn.conformal import grouped_upper_quantile
+from remora.cost_models.gnn.conformal import family_upper_quantile
 from remora.cost_models.gnn.step_features import STEP_FEATURES
 
 __all__ = ["PeakBound", "PeakHead", "difficulty", "fit_peak", "fit_peak_head"]
@@ -36,7 +38,7 @@ _FEATURES = (
 _COLUMNS = [STEP_FEATURES.index(name) for name in _FEATURES]
 _SHRINKAGES = (0.1, 1.0, 10.0, float("inf"))
 _CLAMP = 2.0
-_LEAST_SCALE = 0.01
+_SCALES = (0.01, 0.02, 0.05, 0.1)
 
 
 @dataclass(frozen=True)
@@ -72,18 +74,29 @@ class PeakBound:
         confidence: share of the runs that the bound is meant to cover.
         between: spread of the log error from graph to graph.
         within: its spread over the schedules of one graph.
+        scale: part of every peak's difficulty, see :func:`difficulty`.
     """
 
     quantile: float
     confidence: float
     between: float
     within: float
+    scale: float = 0.01
 
 
-def difficulty(steps: Floats) -> Floats:
-    """How uncertain a peak is, up to a factor: workspaces are what traces do not show.  # [n]."""
+def difficulty(steps: Floats, scale: float) -> Floats:
+    """How uncertain peaks are, up to a factor: workspaces are what traces do not show.
+
+    Args:
+        steps: step features.  # [n, G]
+        scale: what counts as a share of workspace in every peak, as some that are taken are not
+            predicted.
+
+    Returns:
+        # [n].
+    """
     share: Floats = steps[:, STEP_FEATURES.index("workspace_share")]
-    return _LEAST_SCALE + share
+    return scale + share
 
 
 def fit_peak(
@@ -96,7 +109,8 @@ def fit_peak(
     """Fit the correction and its bound.
 
     Args:
-        steps: step features.  # [n, G]
+        steps: step features, of peaks that are simulated without what was learned of their
+            family.  # [n, G]
         log_ratio: logarithm of measured over simulated peak.  # [n]
         families: of every step; with one family only, graphs take their place.  # [n]
         subjects: graph of every step.  # [n]
@@ -106,11 +120,10 @@ def fit_peak(
     left_out = {s: _left_out_errors(steps, log_ratio, folds, s) for s in _SHRINKAGES}
     shrinkage = min(_SHRINKAGES, key=lambda s: (float(np.mean(np.abs(left_out[s]))), -s))
     errors = left_out[shrinkage]
-    scores = errors / difficulty(steps)
-    quantile = grouped_upper_quantile(scores, subjects, confidence)
-    between, within = spreads(errors, subjects)
+    scale, quantile = _narrowest(steps, errors, families, subjects, confidence)
+    between, within = _spreads(errors, subjects)
     head = fit_peak_head(steps, log_ratio, shrinkage)
-    return head, PeakBound(quantile, confidence, between, within)
+    return head, PeakBound(quantile, confidence, between, within, scale)
 
 
 def fit_peak_head(steps: Floats, log_ratio: Floats, shrinkage: float) -> PeakHead:
@@ -132,19 +145,34 @@ def fit_peak_head(steps: Floats, log_ratio: Floats, shrinkage: float) -> PeakHea
     return PeakHead(mean, std, weight)
 
 
-def spreads(errors: Floats, subjects: Sequence[str]) -> tuple[float, float]:
-    """Spread of errors from graph to graph and within graphs, by medians, as a deviation each."""
+def _narrowest(
+    steps: Floats,
+    errors: Floats,
+    families: Sequence[str],
+    subjects: Sequence[str],
+    confidence: float,
+) -> tuple[float, float]:
+    """Scale of the difficulty whose bound is narrowest on average, and its quantile."""
+    found = []
+    for scale in _SCALES:
+        hard = difficulty(steps, scale)
+        quantile = family_upper_quantile(errors / hard, families, subjects, confidence)
+        found.append((quantile * float(np.mean(hard)), scale, quantile))
+    _, scale, quantile = min(found)
+    return scale, quantile
+
+
+def _spreads(errors: Floats, subjects: Sequence[str]) -> tuple[float, float]:
+    """Spread of errors from graph to graph and within graphs, as a deviation each.
+
+    Root mean squares: most peaks are exact, so that medians say nothing of the others.
+    """
     groups: dict[str, list[float]] = {}
     for subject, error in zip(subjects, errors.tolist(), strict=True):
         groups.setdefault(subject, []).append(error)
-    means = {subject: float(np.median(values)) for subject, values in groups.items()}
-    inside = [abs(e - means[s]) for s, e in zip(subjects, errors.tolist(), strict=True)]
-    return _deviation([abs(mean) for mean in means.values()]), _deviation(inside)
-
-
-def _deviation(distances: Sequence[float]) -> float:
-    """Standard deviation of a normal distribution with this median distance from its middle."""
-    return 1.4826 * float(np.median(distances))
+    means = np.array([np.mean(values) for values in groups.values()])
+    inside = np.concatenate([np.array(values) - np.mean(values) for values in groups.values()])
+    return float(np.sqrt(np.mean(means**2))), float(np.sqrt(np.mean(inside**2)))
 
 
 def _design(steps: Floats, mean: Floats, std: Floats) -> Floats:

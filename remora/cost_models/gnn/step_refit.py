@@ -46,7 +46,7 @@ def refit(model: StepModel, examples: Sequence[StepExample]) -> StepModel:
     between, within = model.bound.between, max(model.bound.within, _PEAK_NOISE)
     peak = _posterior_mean(peak_errors, between, within)
     steps = np.concatenate([example.encoded.steps for example in examples])
-    worst = float(np.max((peak_errors - peak) / difficulty(steps)))
+    worst = float(np.max((peak_errors - peak) / difficulty(steps, model.bound.scale)))
     left = _left(len(examples), between, within)
     quantile = max(model.bound.quantile * left, worst)
     return base.with_offsets(Offsets(step, peak, quantile if math.isfinite(quantile) else None))

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from remora.cost_models.dataset.records import ProfiledRun
 from remora.cost_models.gnn.cost_model import GnnCostModel
+from remora.cost_models.gnn.left_out_peaks import left_out_peaks
+from remora.cost_models.gnn.op_encoder import UnitEncoder
 from remora.cost_models.gnn.op_model import OpTrainingConfig, fit_op_model
 from remora.cost_models.gnn.op_threads import one_thread
 from remora.cost_models.gnn.op_training import Watch
@@ -68,9 +70,10 @@ def train_cost_model(
         FileFormatError: a checkpoint is broken or belongs to another training.
     """
     counter = _Counter(watch)
-    examples = cross_fitted_examples(runs, config, counter.part("fold"), checkpoints)
+    encoder = UnitEncoder()
+    examples = cross_fitted_examples(runs, config, counter.part("fold"), checkpoints, encoder)
     return train_on_examples(
-        runs, examples, config, counter.part("op"), counter.part("step"), checkpoints
+        runs, examples, config, counter.part("op"), counter.part("step"), checkpoints, encoder
     )
 
 
@@ -79,27 +82,18 @@ def cross_fitted_examples(
     config: CostModelConfig,
     watch: Watch | None = None,
     checkpoints: Path | None = None,
+    encoder: UnitEncoder | None = None,
 ) -> list[StepExample]:
     """Simulate all steps under operator times of networks that did not see their subject.
 
     Cross-fitting: Chernozhukov et al. 2018, https://arxiv.org/abs/1608.00060. The arguments are
-    those of :func:`train_cost_model`.
+    those of :func:`train_cost_model`, and what remembers units that were encoded before.
     """
-    folds = fold_of(runs, config.folds)
-    # On part of the runs a network learns in less time what can be learned there.
-    epochs = max(1, config.op.epochs // 2)
-    op_config = replace(config.op, seed=config.seed, members=1, epochs=epochs)
-    tables: dict[tuple[str, str], CostTable] = {}
-    for fold in range(config.folds):
-        inside, others = _apart(runs, folds, fold)
-        if not inside:
-            continue
-        model = fit_op_model(others, op_config, watch, _file(checkpoints, f"fold{fold}"))
-        for run in inside:
-            tables[_key(run)] = model.costs(
-                run.graph, run.setting.hardware, run.measurements.optimizer
-            )
-    return step_examples(runs, lambda run: tables[_key(run)])
+    encoder = encoder or UnitEncoder()
+    # Units are so small that a second thread only waits, here and below.
+    with one_thread():
+        tables = _cross_fitted_tables(runs, config, watch, checkpoints, encoder)
+    return step_examples(runs, lambda run: tables[id(run)])
 
 
 def train_on_examples(
@@ -109,14 +103,17 @@ def train_on_examples(
     op_watch: Watch | None = None,
     step_watch: Watch | None = None,
     checkpoints: Path | None = None,
+    encoder: UnitEncoder | None = None,
 ) -> GnnCostModel:
     """Train operators on runs and the rest on examples of :func:`cross_fitted_examples`."""
+    encoder = encoder or UnitEncoder()
     op_config = replace(config.op, seed=config.seed)
     step_config = replace(config.step, seed=config.seed)
-    op_model = fit_op_model(runs, op_config, op_watch, _file(checkpoints, "op"))
-    # Its tensors are so small that a second thread only waits.
+    op_model = fit_op_model(runs, op_config, op_watch, _file(checkpoints, "op"), encoder)
     with one_thread():
-        step_model = fit_step_model(examples, step_config, step_watch, _file(checkpoints, "step"))
+        peaks = left_out_peaks(runs, examples, config.seed, encoder)
+        file = _file(checkpoints, "step")
+        step_model = fit_step_model(examples, step_config, step_watch, file, peaks)
     return GnnCostModel(op_model, step_model)
 
 
@@ -131,6 +128,32 @@ def fold_of(runs: Sequence[ProfiledRun], folds: int) -> dict[str, int]:
     for number, (_, _, key) in enumerate(names):
         dealt[key] = number % folds
     return dealt
+
+
+def _cross_fitted_tables(
+    runs: Sequence[ProfiledRun],
+    config: CostModelConfig,
+    watch: Watch | None,
+    checkpoints: Path | None,
+    encoder: UnitEncoder,
+) -> dict[int, CostTable]:
+    """Cost table of every run, by its identity, from a network that did not see its subject."""
+    folds = fold_of(runs, config.folds)
+    # On part of the runs a network learns in less time what can be learned there.
+    epochs = max(1, config.op.epochs // 2)
+    op_config = replace(config.op, seed=config.seed, members=1, epochs=epochs)
+    tables: dict[int, CostTable] = {}
+    for fold in range(config.folds):
+        inside, others = _apart(runs, folds, fold)
+        if not inside:
+            continue
+        file = _file(checkpoints, f"fold{fold}")
+        model = fit_op_model(others, op_config, watch, file, encoder)
+        for run in inside:
+            tables[id(run)] = model.costs(
+                run.graph, run.setting.hardware, run.measurements.optimizer, encoder
+            )
+    return tables
 
 
 def _apart(
@@ -163,10 +186,6 @@ class _Counter:
                 self._watch({f"{name}/{key}": value for key, value in metrics.items()}, self._step)
 
         return tell
-
-
-def _key(run: ProfiledRun) -> tuple[str, str]:
-    return run.subject.key, run.setting.name
 
 
 def _file(folder: Path | None, name: str) -> Path | None:

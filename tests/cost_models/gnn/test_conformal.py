@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from remora.cost_models.gnn.conformal import (
     coverage,
+    family_upper_quantile,
     grouped_upper_quantile,
     upper_quantile,
     wilson_interval,
@@ -49,11 +50,63 @@ def test_a_new_group_is_covered_although_scores_of_a_group_are_alike() -> None:
     assert 0.885 <= float(np.mean(grouped)) <= 0.93
 
 
+def drawn_families(
+    draw: np.random.Generator, count: int
+) -> tuple[list[np.ndarray], list[list[str]]]:
+    """Scores of families, each on a level of its own, with few or many graphs that differ less.
+
+    Returns:
+        Scores and names of graphs, of every family.
+    """
+    scores, graphs = [], []
+    for family in range(count):
+        sizes = draw.integers(2, 8, draw.integers(3, 40))
+        means = np.repeat(draw.normal(0, 1) + draw.normal(0, 0.3, len(sizes)), sizes)
+        scores.append(means + draw.normal(0, 0.2, len(means)))
+        names = [f"{family}/{graph}" for graph in range(len(sizes))]
+        graphs.append(np.repeat(names, sizes).tolist())
+    return scores, graphs
+
+
+def test_a_new_family_is_covered_although_families_differ_more_than_graphs() -> None:
+    draw = np.random.default_rng(2)
+    by_family, by_graph = [], []
+    for _ in range(400):
+        scores, graphs = drawn_families(draw, 7)
+        known = np.concatenate(scores[:6])
+        groups = [name for names in graphs[:6] for name in names]
+        families = [name.split("/")[0] for name in groups]
+        by_family.append(np.mean(scores[6] <= family_upper_quantile(known, families, groups, 0.95)))
+        by_graph.append(np.mean(scores[6] <= grouped_upper_quantile(known, groups, 0.95)))
+    # Six families promise 6 / 7 of the confidence; graphs alone promise all of it and fail.
+    assert float(np.mean(by_family)) >= 0.93
+    assert float(np.mean(by_graph)) <= 0.91
+
+
+def test_every_known_family_is_covered_by_itself() -> None:
+    scores, graphs = drawn_families(np.random.default_rng(3), 6)
+    groups = [name for names in graphs for name in names]
+    families = [name.split("/")[0] for name in groups]
+    bound = family_upper_quantile(np.concatenate(scores), families, groups, 0.9)
+    for own, names in zip(scores, graphs, strict=True):
+        shares = [np.mean(own[np.array(names) == name] <= bound) for name in set(names)]
+        assert float(np.mean(shares)) >= 0.9 - 1e-9
+
+
+def test_one_family_is_bounded_as_its_graphs_are() -> None:
+    scores, graphs = drawn_families(np.random.default_rng(4), 2)
+    known, groups = np.concatenate(scores), [*graphs[0], *graphs[1]]
+    told = family_upper_quantile(known, ["one"] * len(known), groups, 0.9)
+    assert told == grouped_upper_quantile(known, groups, 0.9)
+
+
 def test_too_few_scores_bound_nothing() -> None:
     assert upper_quantile(np.arange(18.0), 0.95) == math.inf
     assert upper_quantile(np.arange(19.0), 0.95) == 18.0
     assert upper_quantile(np.zeros(0), 0.5) == math.inf
-    assert grouped_upper_quantile(np.arange(100.0), ["one graph"] * 100, 0.95) == math.inf
+    one = ["one"] * 100
+    assert grouped_upper_quantile(np.arange(100.0), one, 0.95) == math.inf
+    assert family_upper_quantile(np.arange(100.0), one, one, 0.95) == math.inf
 
 
 @pytest.mark.parametrize("confidence", [0.0, 1.0, -1.0, math.nan])
@@ -65,6 +118,8 @@ def test_a_confidence_out_of_range_is_refused(confidence: float) -> None:
 def test_groups_of_another_length_are_refused() -> None:
     with pytest.raises(InvalidInputError, match="groups has 2 entries; allowed: 3"):
         grouped_upper_quantile(np.zeros(3), [1, 2], 0.9)
+    with pytest.raises(InvalidInputError, match="families has 2 entries; allowed: 3"):
+        family_upper_quantile(np.zeros(3), [1, 2], [1, 2, 3], 0.9)
 
 
 def test_coverage_counts_bounds_that_hold() -> None:

@@ -17,6 +17,7 @@ from remora.cost_models.dataset.split import Split
 from remora.cost_models.evaluation import Judged, judge
 from remora.cost_models.gnn.op_constants import fit_constants
 from remora.cost_models.gnn.op_costs import predicted_costs
+from remora.cost_models.gnn.op_encoder import UnitEncoder
 from remora.cost_models.gnn.op_evaluation import UnitError, unit_errors
 from remora.cost_models.gnn.op_times import OpTimePredictor
 from remora.cost_models.gnn.step_evaluation import simulated
@@ -54,8 +55,9 @@ def judgements(
     """
     teaching, judging = split
     began_s = time.perf_counter()
-    examples = cross_fitted_examples(teaching, config)
-    model = train_on_examples(teaching, examples, config)
+    encoder = UnitEncoder()
+    examples = cross_fitted_examples(teaching, config, encoder=encoder)
+    model = train_on_examples(teaching, examples, config, encoder=encoder)
     training_s = time.perf_counter() - began_s
     judged = judge(model, judging)
 
