@@ -66,6 +66,7 @@ def _figures(judgements: Sequence[Judgement]) -> list[dict[str, Any]]:
             "seed": one.seed,
             "left_out": one.left_out,
             "training_s": one.training_s,
+            "training_cpu_s": one.training_cpu_s,
             "side": side,
             **_without_nan(asdict(figures_of([one], seen))),
         }

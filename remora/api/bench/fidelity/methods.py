@@ -54,17 +54,19 @@ def judgements(
         baselines: whether to judge the others too.
     """
     teaching, judging = split
-    began_s = time.perf_counter()
+    began_s, began_cpu_s = time.perf_counter(), time.process_time()
     encoder = UnitEncoder()
     examples = cross_fitted_examples(teaching, config, encoder=encoder)
     model = train_on_examples(teaching, examples, config, encoder=encoder)
-    training_s = time.perf_counter() - began_s
+    took_s = (time.perf_counter() - began_s, time.process_time() - began_cpu_s)
     judged = judge(model, judging)
 
-    def judgement(method: str, found: Judged, seconds: float = 0.0) -> Judgement:
-        return Judgement(method, config.seed, left_out, seconds, *points_of(found))
+    def judgement(
+        method: str, found: Judged, took_s: tuple[float, float] = (0.0, 0.0)
+    ) -> Judgement:
+        return Judgement(method, config.seed, left_out, *took_s, *points_of(found))
 
-    yield judgement(GNN, judged, training_s)
+    yield judgement(GNN, judged, took_s)
     if not baselines:
         return
     yield judgement(PROFILED, _simulated((), judging, _profiled))

@@ -56,6 +56,7 @@ class Judgement:
         seed: of split and training.
         left_out: the family it has not seen.
         training_s: seconds of its training, 0 where that was not timed by itself.
+        training_cpu_s: the same of all its threads together, which other processes change less.
         units, steps: of the left-out family, and of held-out runs of the other families.
     """
 
@@ -63,6 +64,7 @@ class Judgement:
     seed: int
     left_out: str
     training_s: float
+    training_cpu_s: float
     units: tuple[UnitPoint, ...]
     steps: tuple[StepPoint, ...]
 

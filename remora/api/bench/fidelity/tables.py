@@ -46,14 +46,15 @@ def _headline(learned: Sequence[Judgement]) -> Section:
         rows.append((name, seen, cells[0], left_out, cells[1]))
     pooled = figures_of(learned, seen=False)
     low, high = pooled.interval
-    seconds = statistics.median(one.training_s for one in learned)
+    wall_s = statistics.median(one.training_s for one in learned)
+    cpu_s = statistics.median(one.training_cpu_s for one in learned)
     return Section(
         "The learned cost model",
         f"Seen: held-out graphs of families that were learned from. Left out: a family of which "
         f"nothing was learned. Mean over seeds, least and largest in brackets. "
         f"Bounds on {pooled.steps} peaks of left-out families hold for {pooled.covered:.1%}, 95 % "
-        f"Wilson interval {low:.1%} to {high:.1%}. A training took {seconds:.0f} s in the median, "
-        "with others at the same time.",
+        f"Wilson interval {low:.1%} to {high:.1%}. A training took {cpu_s:.0f} s of "
+        f"processor time in the median, and {wall_s:.0f} s with others at the same time.",
         ("figure", "asked, seen", "seen", "asked, left out", "left out"),
         tuple(rows),
     )

@@ -27,6 +27,7 @@ def _judgement(seed: int = 0, method: str = "gnn", scale: float = 1.0) -> Judgem
         seed=seed,
         left_out="unet",
         training_s=10.0,
+        training_cpu_s=15.0,
         units=(UnitPoint("unet", 1.1 * scale, 1.0), UnitPoint("decoder", 1.0, 1.0)),
         steps=(
             _step("unet", "a", 1.2 * scale, 1.0),
@@ -80,6 +81,7 @@ def test_the_tables_name_what_was_asked_and_what_came() -> None:
     headline, methods, families = fidelity_sections(judgements)
     assert headline.rows[0][0] == "unit time, median error"
     assert headline.rows[0][3:] == ("<= 12 %", "10.0%")
+    assert "took 15 s of processor time in the median, and 10 s with others" in headline.about
     assert [row[0] for row in methods.rows] == ["gnn", "roofline"]
     assert methods.rows[1][2] == "230.0%"
     assert families.rows[0][:3] == ("unet", "1", "3")
