@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from remora.envs.joint.actions import FIRST_OPTION, NUM_ACTIONS, Phase, UnitDecision
+from remora.envs.joint.actions import (
+    FIRST_OPTION,
+    NUM_ACTIONS,
+    NUM_DECISIONS,
+    NUM_STATES,
+    Phase,
+    UnitDecision,
+)
 from remora.envs.joint.arrays import (
     BASE,
     BUDGET,
@@ -24,9 +31,21 @@ from remora.envs.joint.arrays import (
     PHASE,
     PLACE,
     ROW,
+    SHAPE,
     STORE,
     Episodes,
     Tables,
+)
+from remora.envs.joint.columns import (
+    LOAD_RATE,
+    MICRO_BATCHES,
+    MOVED,
+    NUM_SHAPES,
+    OFFLOADS,
+    PLACES,
+    ROWS,
+    STORE_RATE,
+    UNITS,
 )
 from remora.envs.joint.holding import (
     begin_trial,
@@ -38,7 +57,14 @@ from remora.envs.joint.holding import (
     there_until,
 )
 from remora.envs.joint.jit import kernel
+from remora.envs.joint.pipeline_choosing import (
+    choose,
+    fill_least_pipeline_bound,
+    skip_settings,
+)
+from remora.envs.joint.pipeline_seconds import fill_pipeline_bound
 from remora.envs.joint.seconds import fill_bound, group_s
+from remora.envs.joint.stage_acting import end_stage, note_group, note_option, note_unit
 
 __all__ = ["act_all", "begin"]
 
@@ -57,17 +83,18 @@ def begin(tables: Tables, episodes: Episodes, e: int, row: int, budget: int) -> 
     ints[:] = 0
     ints[FIRST_ROW] = row
     ints[ROW] = row
-    ints[PHASE] = _COUNTS
     ints[BUDGET] = budget
     ints[OPEN] = -1
+    ints[SHAPE] = -1
+    episodes.rank_bytes[e] = 0
+    episodes.stage_s[e] = 0.0
     episodes.reals[e, :] = 0.0
     episodes.held[e, :] = False
     episodes.leaving[e, :] = 0
     episodes.decisions[e, :] = -1
     episodes.chosen[e, :, :] = 0.0
     _skip_phases(tables, episodes, e)
-    fill_bound(tables, episodes, e)
-    _least_bound(tables, episodes, e)
+    _bound(tables, episodes, e)
 
 
 @kernel
@@ -89,9 +116,20 @@ def act_all(tables: Tables, episodes: Episodes, actions: Ints, replaced: Ints) -
             action = episodes.ints[e, FALLBACK]
             replaced[e] = 1
         _act(tables, episodes, e, action)
+        _bound(tables, episodes, e)
+
+
+@kernel
+def _bound(tables: Tables, episodes: Episodes, e: int) -> None:
+    ints = episodes.ints[e]
+    if tables.ints[ints[FIRST_ROW], NUM_SHAPES] == 0:
         fill_bound(tables, episodes, e)
-        if episodes.ints[e, PHASE] <= _PLACES:
+        if ints[PHASE] <= _PLACES:
             _least_bound(tables, episodes, e)
+    elif ints[PHASE] < _PLACES:
+        fill_least_pipeline_bound(tables, episodes, e)
+    elif ints[PHASE] > _PLACES:
+        fill_pipeline_bound(tables, episodes, e)
 
 
 @kernel
@@ -100,6 +138,10 @@ def _act(tables: Tables, episodes: Episodes, e: int, action: int) -> None:
     phase = ints[PHASE]
     if phase == _UNITS:
         _decide(tables, episodes, e, action)
+        return
+    if tables.ints[ints[FIRST_ROW], NUM_SHAPES] and phase < _PACES:
+        choose(tables, episodes, e, action)
+        _skip_phases(tables, episodes, e)
         return
     if phase == _COUNTS:
         ints[ROW] = ints[FIRST_ROW] + action
@@ -115,12 +157,16 @@ def _act(tables: Tables, episodes: Episodes, e: int, action: int) -> None:
 def _skip_phases(tables: Tables, episodes: Episodes, e: int) -> None:
     """Go on to the first phase from here on with more than one choice."""
     ints = episodes.ints[e]
-    sizes = tables.sizes[ints[ROW]]
-    if ints[PHASE] == _COUNTS and sizes[3] == 1:
+    if tables.ints[ints[FIRST_ROW], NUM_SHAPES]:
+        skip_settings(tables, episodes, e)
+        return
+    row = ints[ROW]
+    ints[PHASE] = max(ints[PHASE], _COUNTS)
+    if ints[PHASE] == _COUNTS and tables.ints[row, ROWS] == 1:
         ints[PHASE] = _PLACES
-    if ints[PHASE] == _PLACES and sizes[4] == 1:
+    if ints[PHASE] == _PLACES and tables.ints[row, PLACES] == 1:
         ints[PHASE] = _PACES
-    if ints[PHASE] == _PACES and sizes[2] == 0:
+    if ints[PHASE] == _PACES and tables.ints[row, OFFLOADS] == 0:
         ints[PHASE] = _UNITS
 
 
@@ -132,6 +178,10 @@ def _decide(tables: Tables, episodes: Episodes, e: int, action: int) -> None:
     episodes.decisions[e, unit] = action
     episodes.chosen[e, unit, action] = 1.0
     begin_trial(episodes)
+    cut = action >= NUM_DECISIONS
+    action %= NUM_DECISIONS
+    if ints[SHAPE] >= 0:
+        note_unit(tables, episodes, e)
     if action == _OPENS:
         ints[OPEN] = group_start(episodes, e)
     elif action == 0 or action >= FIRST_OPTION:
@@ -145,16 +195,21 @@ def _decide(tables: Tables, episodes: Episodes, e: int, action: int) -> None:
         ints[LASTING] = ints[HELD] + border_bytes(tables, episodes, e, unit + 1, False)
         ints[BASE] = ints[LASTING] + way
         ints[HELD_BACK] = ints[HELD] + way + border_bytes(tables, episodes, e, unit + 1, True)
-    if unit + 1 == tables.units[row]:
+    if unit + 1 == tables.ints[row, UNITS]:
         ints[PHASE] = _DONE
+    if ints[SHAPE] >= 0 and (cut or ints[PHASE] == _DONE):
+        end_stage(tables, episodes, e)
 
 
 @kernel
 def _take_option(tables: Tables, episodes: Episodes, e: int, option: int) -> None:
     ints, reals = episodes.ints[e], episodes.reals[e]
-    row, unit, times = ints[ROW], ints[CURSOR], tables.sizes[ints[ROW], 0]
-    ints[HELD] += hold_option(tables, episodes, e, option)
-    _send(episodes, e, unit, tables.option_bytes[row, unit, option, 3])
+    row, unit, times = ints[ROW], ints[CURSOR], tables.ints[ints[ROW], MICRO_BATCHES]
+    added = hold_option(tables, episodes, e, option)
+    if ints[SHAPE] >= 0:
+        note_option(tables, episodes, e, option)
+    ints[HELD] += added
+    _send(episodes, e, unit, tables.option[row, unit, option, MOVED])
     reals[COMPUTE] += times * tables.option_s[row, unit, option, 0]
     reals[STORE] += times * tables.option_s[row, unit, option, 1]
     reals[LOAD] += times * tables.option_s[row, unit, option, 2]
@@ -164,14 +219,18 @@ def _take_option(tables: Tables, episodes: Episodes, e: int, option: int) -> Non
 def _close_group(tables: Tables, episodes: Episodes, e: int, action: int) -> None:
     ints, reals = episodes.ints[e], episodes.reals[e]
     row, start, end = ints[ROW], group_start(episodes, e), ints[CURSOR] + 1
-    offloaded = action == _OFFLOADED
+    offloaded, moved = action == _OFFLOADED, 0
     if offloaded:
         moved = offloaded_inputs(tables, episodes, e, start, end)
         _send(episodes, e, start, moved)
-        reals[STORE] += tables.sizes[row, 0] * moved / tables.copies[row, 1]
-        reals[LOAD] += tables.sizes[row, 0] * moved / tables.copies[row, 2]
-    ints[HELD] += hold_inputs(tables, episodes, e, start, end, offloaded)
-    reals[COMPUTE] += group_s(tables, row, start, end, action == _NESTED)
+        reals[STORE] += tables.ints[row, MICRO_BATCHES] * moved / tables.reals[row, STORE_RATE]
+        reals[LOAD] += tables.ints[row, MICRO_BATCHES] * moved / tables.reals[row, LOAD_RATE]
+    inputs = hold_inputs(tables, episodes, e, start, end, offloaded)
+    if ints[SHAPE] >= 0:
+        note_group(tables, episodes, e, action, inputs, moved)
+    ints[HELD] += inputs
+    again_s = group_s(tables, row, start, end, action == _NESTED)
+    reals[COMPUTE] += tables.ints[row, MICRO_BATCHES] * again_s
     ints[OPEN] = -1
 
 
@@ -190,11 +249,13 @@ def _least_bound(tables: Tables, episodes: Episodes, e: int) -> None:
     ints, reals = episodes.ints[e], episodes.reals[e]
     first, last = ints[ROW], ints[ROW] + 1
     if ints[PHASE] == _COUNTS:
-        last = first + tables.sizes[first, 3]
+        last = first + tables.ints[first, ROWS]
     before, place_before = ints[ROW], ints[PLACE]
     least = np.inf
     for row in range(first, last):
-        for place in range(tables.sizes[row, 4]):
+        for place in range(NUM_STATES):
+            if tables.placed[row, place, 3] == 0:
+                continue
             ints[ROW], ints[PLACE] = row, place
             fill_bound(tables, episodes, e)
             least = min(least, reals[1 + LOAD])

@@ -14,6 +14,7 @@ from remora.schedule.schedule import (
     MemoryPlan,
     PipelineKind,
     PipelinePlan,
+    Placement,
     Schedule,
     StatePlan,
     UnitOption,
@@ -24,8 +25,10 @@ __all__ = [
     "KINDS",
     "NUM_ACTIONS",
     "NUM_DECISIONS",
+    "NUM_STATES",
     "OBSERVATION_VERSION",
     "PACES",
+    "STATES",
     "NamedSpan",
     "Phase",
     "Setting",
@@ -88,6 +91,20 @@ KINDS = (
     (PipelineKind.CHIMERA, 1),
 )
 """(kind of the pipeline, stages per rank of one copy of the model) to choose from."""
+
+STATES = (
+    StatePlan(),
+    StatePlan(optimizer=Placement.HOST),
+    StatePlan(optimizer=Placement.EIGHT_BIT),
+    StatePlan(zero_stage=1),
+    StatePlan(zero_stage=1, optimizer=Placement.HOST),
+    StatePlan(zero_stage=2),
+    StatePlan(zero_stage=3),
+    StatePlan(gradients=Placement.HOST, optimizer=Placement.HOST),
+)
+"""Places of the state to choose from."""
+
+NUM_STATES = len(STATES)
 
 PACES = ((2, 1), (1, 1), (2, 2), (3, 2), (4, 2), (4, 4), (6, 4), (8, 4))
 """(offload window, prefetch distance) to choose from."""

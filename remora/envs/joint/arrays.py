@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from remora.envs.joint.actions import NUM_ACTIONS
+from remora.envs.joint.actions import KINDS, NUM_ACTIONS
+from remora.envs.joint.stage_orders import NUM_CORNERS
 
 __all__ = ["CHOICE_COLUMNS", "STATE_COLUMNS", "Episodes", "Tables", "new_episodes"]
 
@@ -37,6 +38,12 @@ STATE_COLUMNS = (
     "state",
     "window",
     "distance",
+    "ranks",
+    "stage",
+    "stages_left",
+    "in_flight",
+    "stage_share",
+    *(f"kind_{place}" for place in range(len(KINDS))),
     "phase_ranks",
     "phase_kind",
     "phase_micro_batches",
@@ -47,82 +54,100 @@ STATE_COLUMNS = (
     "given_room",
     "given_store_rate",
     "given_load_rate",
+    "given_world",
 )
 """Columns that begin with ``given_`` describe budget and hardware: no action changes them."""
 
 
-class Tables(NamedTuple):
-    """What is known of problems; see the module's docstring for letters.
+class Pipelines(NamedTuple):
+    """What is known of the pipelines of problems of several ranks.
+
+    A shape is a kind on some ranks with some micro-batches; columns are named in :mod:`.columns`.
 
     Attributes:
-        units: number of units.  # [r]
-        size, maker, first_reader, last_reader: of crossing storages.  # [r][x]
-        stays: 1 for those that the program holds into the backward.  # [r][x]
-        border_start: where the border of every unit begins in the next two.  # [r][n + 2]
-        border, border_next: storages on borders, and the first unit from there on that reads them.
-        option_ok: whether a menu entry exists.  # [r][n][o]
-        option_bytes: peaks of forward and backward, bytes held inside, bytes moved.
-            # [r][n][o][4]
-        option_s: compute, store and load seconds.  # [r][n][o][3]
-        option_start: where the crossing storages that it holds begin in the next.  # [r][n o + 1]
-        option_held: flat.
-        keep_only: 1 for units that no group may hold.  # [r][n]
-        saves: 1 for units with something to recompute.  # [r][n]
-        forward, plain, nested: peaks of groups, see :mod:`.segments`.  # [r][n + 1][n + 1]
-        made_since: bytes on the border of unit c made from unit s on, at [c, s].
-            # [r][n + 1][n + 1]
-        rest, near: peaks of completions.  # [r][n + 1], [r][n + 1][NEAR_UNITS + 1]
-        again_s: seconds of running units before c again, see :class:`CountTables`.
-            # [r][n + 1][3]
-        copies: latency and bytes per second there and back.  # [r][3]
-        placed: for every place of the state bytes that stay for the whole step, pinned host bytes,
-            and bytes during the optimizer's step.  # [r][s][3]
-        step_s: seconds of the optimizer step.  # [r][s]
-        work_s: seconds of all forwards and backwards.  # [r]
-        sizes: micro-batches, host memory, 1 if anything may go to the host, rows of the same
-            problem from here on, places of its state.  # [r][5]
-        scale: seconds and bytes that features are relative to.  # [r][2]
+        shape: those of one problem stand together.  # [shapes][columns]
+        shape_s: seconds that no plan goes below, and of keeping everything with balanced cuts.
+            # [shapes][2]
+        stage: rank of every stage of one shape after the other, and micro-batches in memory, see
+            :class:`.StageOrder`.  # [all stages][1 + 2 corners]
+        shares: what part of the budget a stage may take at each corner of its rank's order, and
+            what part is left for the stage of the rank that works; by shape, slot and stage.
+            # [..][corners + 1]
+        least: smallest budget with which the stages from s on hold the units from a on; by shape,
+            slot, s and a.
     """
 
-    units: Ints
-    size: Ints
-    maker: Ints
-    stays: Ints
-    first_reader: Ints
-    last_reader: Ints
+    shape: Ints
+    shape_s: Floats
+    stage: Ints
+    shares: Floats
+    least: Ints
+
+
+class Tables(NamedTuple):
+    """What is known of problems; see the module's docstring for letters, :mod:`.columns` for names.
+
+    Attributes:
+        ints, reals: sizes, seconds and rates.  # [r][columns]
+        storage: crossing storages: bytes, unit that makes it, 1 if the program holds it into the
+            backward, first and last unit that reads it.  # [r][x][columns]
+        border_start: where the border of every unit begins in the next.  # [r][n + 2]
+        border: storages on borders, and the first unit from there on that reads them.
+            # [r][..][2]
+        option: menu entries: 1 if there is one, peaks of forward and backward, bytes held inside,
+            bytes moved, those of them that somebody else may hold too, and where the crossing
+            storages that it holds begin and end in the next but one.  # [r][n][o][columns]
+        option_s: compute, store and load seconds.  # [r][n][o][3]
+        option_held: flat.
+        unit: 1 for units that no group may hold, 1 for those with something to recompute.
+            # [r][n][2]
+        span: of units a to e - 1: peaks of groups, see :mod:`.segments`, and bytes on the border
+            of e that they made; for pipelines :func:`.stage_spans`, :func:`.static_spans` and
+            :func:`.stage_completions`.  # [r][n + 1][n + 1][columns]
+        near: peaks of completions; the first is that of all units left.
+            # [r][n + 1][NEAR_UNITS + 1]
+        again_s: seconds of running units before c again, see :class:`CountTables`, and of their
+            forwards and backwards.  # [r][n + 1][4]
+        placed: for every place of the state, on one device, bytes that stay for the whole step,
+            pinned host bytes, bytes during the optimizer's step, and 1 if it is allowed.
+            # [r][s][4]
+        pipelines: of problems of several ranks.
+    """
+
+    ints: Ints
+    reals: Floats
+    storage: Ints
     border_start: Ints
     border: Ints
-    border_next: Ints
-    option_ok: Ints
-    option_bytes: Ints
+    option: Ints
     option_s: Floats
-    option_start: Ints
     option_held: Ints
-    keep_only: Ints
-    saves: Ints
-    forward: Ints
-    plain: Ints
-    nested: Ints
-    made_since: Ints
-    rest: Ints
+    unit: Ints
+    span: Ints
     near: Ints
     again_s: Floats
-    copies: Floats
     placed: Ints
-    step_s: Floats
-    work_s: Floats
-    sizes: Ints
-    scale: Floats
+    pipelines: Pipelines
 
 
 # Columns of ``Episodes.ints``. BASE is that of the open group, else of the unit to
 # decide about; HELD_BACK is what of it is there in the backward whatever is
 # decided, LASTING is the base without what is on its way to or from the host.
 FIRST_ROW, ROW, PHASE, CURSOR, OPEN, BUDGET, BASE, HELD, ON_THE_WAY = range(9)
-ON_HOST, PLACE, PACE, FALLBACK, HELD_BACK, LASTING, STAGE_START, NUM_INTS = range(9, 17)
+ON_HOST, PLACE, PACE, FALLBACK, HELD_BACK, LASTING, STAGE_START = range(9, 16)
 
-# Columns of ``Episodes.reals``: seconds of each stream so far, and the bound.
-COMPUTE, STORE, LOAD, BOUND, NUM_REALS = range(5)
+# Of pipelines: SHAPE is -1 on one device, RANKS and KIND are what was chosen. Peaks and bytes are
+# those of one micro-batch in the present stage; FIRST_END is 0 before the end of the first stage is
+# known.
+SHAPE, RANKS, KIND, STAGE, FORWARD_PEAK, BACKWARD_PEAK, STAGE_DOUBLED = range(16, 23)
+FIRST_END, NUM_INTS = range(23, 25)
+
+# Columns of ``Episodes.rank_bytes`` behind those of corners.
+RANK_ACTIVE, RANK_HOST = NUM_CORNERS, NUM_CORNERS + 1
+
+# Columns of ``Episodes.reals``: seconds of each stream so far, and the bound; of pipelines those of
+# one micro-batch, and of the present stage.
+COMPUTE, STORE, LOAD, BOUND, STAGE_S, STAGE_STORE_S, STAGE_LOAD_S, NUM_REALS = range(8)
 
 
 class Episodes(NamedTuple):
@@ -136,6 +161,10 @@ class Episodes(NamedTuple):
         decisions: by unit, -1 before.  # [e][n]
         touched: scratch.  # [x + 1]
         spare: scratch: bytes that every allowed action leaves.  # [a]
+        ends, taken, trial: scratch of stages, see :mod:`.stage_ends`.
+        rank_bytes: what closed stages of a rank take at every corner of its order, and when one
+            of them works, and their pinned bytes.  # [e][ranks][corners + 2]
+        stage_s: seconds of one micro-batch in closed stages: all, stores, loads.  # [e][S][3]
         mask: what is allowed.  # [e][a]
         choices: columns ``CHOICE_COLUMNS``.  # [e][a][columns]
         state: columns ``STATE_COLUMNS``.  # [e][columns]
@@ -149,14 +178,27 @@ class Episodes(NamedTuple):
     decisions: Ints
     touched: Ints
     spare: Ints
+    ends: Ints
+    taken: Ints
+    trial: Ints
+    rank_bytes: Ints
+    stage_s: Floats
     mask: Flags
     choices: Singles
     state: Singles
     chosen: Singles
 
 
-def new_episodes(count: int, units: int, storages: int, way: int) -> Episodes:
-    """Room for so many episodes; what is on its way is there for up to ``way`` more units."""
+def new_episodes(count: int, units: int, storages: int, way: int, stages: int) -> Episodes:
+    """Room for episodes that have not begun.
+
+    Args:
+        count: of episodes.
+        units: most of a problem.
+        storages: most crossing storages.
+        way: units for which what is on its way is there at most.
+        stages: most of a pipeline.
+    """
     return Episodes(
         ints=np.zeros((count, NUM_INTS), dtype=np.int64),
         reals=np.zeros((count, NUM_REALS), dtype=np.float64),
@@ -165,6 +207,11 @@ def new_episodes(count: int, units: int, storages: int, way: int) -> Episodes:
         decisions=np.full((count, units), -1, dtype=np.int64),
         touched=np.zeros(storages + 1, dtype=np.int64),
         spare=np.zeros(NUM_ACTIONS, dtype=np.int64),
+        ends=np.zeros((units + 1, 5), dtype=np.int64),
+        taken=np.zeros(NUM_CORNERS + 3, dtype=np.int64),
+        trial=np.zeros(3, dtype=np.int64),
+        rank_bytes=np.zeros((count, stages, NUM_CORNERS + 2), dtype=np.int64),
+        stage_s=np.zeros((count, stages, 3), dtype=np.float64),
         mask=np.zeros((count, NUM_ACTIONS), dtype=np.bool_),
         choices=np.zeros((count, NUM_ACTIONS, len(CHOICE_COLUMNS)), dtype=np.float32),
         state=np.zeros((count, len(STATE_COLUMNS)), dtype=np.float32),

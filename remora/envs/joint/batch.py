@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from remora.envs.joint.acting import act_all, begin
-from remora.envs.joint.actions import PACES, Phase, Setting
+from remora.envs.joint.actions import PACES, STATES, Phase, Setting
 from remora.envs.joint.arrays import (
     BOUND,
     BUDGET,
     CURSOR,
     FALLBACK,
+    KIND,
     PACE,
     PHASE,
     PLACE,
@@ -72,8 +73,9 @@ class EpisodeBatch:
         for problem, graph in zip(sampler.problems, graphs, strict=True):
             _check_size(problem, graph, size)
         self._static = [static_arrays(graph, size) for graph in graphs]
-        storages = self._tables.size.shape[1]
-        self._episodes = new_episodes(count, size.max_units, storages, 2 * NEAR_UNITS)
+        storages = self._tables.storage.shape[1]
+        stages = max((s.num_stages for p in sampler.problems for s in p.shapes), default=1)
+        self._episodes = new_episodes(count, size.max_units, storages, 2 * NEAR_UNITS, stages)
         self._episodes.ints[:, PHASE] = Phase.DONE
         self._index = np.zeros(count, dtype=np.int64)
         self._potential = np.zeros(count)
@@ -155,7 +157,7 @@ class EpisodeBatch:
 
     def _by_place(self) -> list[NDArray[Any]]:
         """All arrays with a row per episode."""
-        shared = {"touched", "spare"}
+        shared = {"touched", "spare", "ends", "taken", "trial"}
         episodes = self._episodes._asdict()
         return [
             *(values for name, values in episodes.items() if name not in shared),
@@ -199,7 +201,8 @@ class EpisodeBatch:
         problem = self.problem(place)
         count = problem.counts[int(ints[ROW]) - self._first_rows[self._index[place]]]
         window, distance = PACES[ints[PACE]]
-        return Setting(count.micro_batches, count.places[ints[PLACE]].state, window, distance)
+        state = STATES[ints[PLACE]]
+        return Setting(count.micro_batches, state, window, distance, int(ints[KIND]))
 
     def schedule(self, place: int) -> Schedule:
         """The plan of an episode that is over."""

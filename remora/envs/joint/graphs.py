@@ -57,7 +57,7 @@ class UnitGraph:
 
 def unit_graph(problem: ProblemTables) -> UnitGraph:
     """Describe units and edges: times as shares of the ideal step, bytes of what can be freed."""
-    span = max(problem.keep_all_bytes - problem.least_bytes, 1)
+    span = problem.span_bytes
     rows = [_node(problem, unit, span) for unit in range(problem.num_units)]
     size = unit_edges(problem.problem.chain)
     ordered = sorted(size)

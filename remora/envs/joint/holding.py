@@ -12,8 +12,19 @@ from remora.envs.joint.arrays import (
     OPEN,
     PACE,
     ROW,
+    STAGE_START,
     Episodes,
     Tables,
+)
+from remora.envs.joint.columns import (
+    FIRST_READER,
+    HELD_END,
+    HELD_START,
+    INSIDE,
+    LAST_READER,
+    MAKER,
+    SIZE,
+    STAYS,
 )
 from remora.envs.joint.jit import kernel
 
@@ -51,24 +62,25 @@ def undo_trial(episodes: Episodes, e: int) -> None:
 
 @kernel
 def _hold(tables: Tables, episodes: Episodes, e: int, row: int, storage: int) -> int:
-    """Hold a storage; returns its bytes if nobody did before."""
-    if episodes.held[e, storage]:
+    """Hold a storage; returns its bytes if nobody did before, not even a receive buffer."""
+    in_buffer = tables.storage[row, storage, MAKER] < episodes.ints[e, STAGE_START]
+    if in_buffer or episodes.held[e, storage]:
         return 0
     episodes.held[e, storage] = True
     episodes.touched[0] += 1
     episodes.touched[episodes.touched[0]] = storage
-    return int(tables.size[row, storage])
+    return int(tables.storage[row, storage, SIZE])
 
 
 @kernel
 def hold_option(tables: Tables, episodes: Episodes, e: int, option: int) -> int:
     """Hold what a menu entry of the cursor's unit does; returns the bytes that are new."""
     row, unit = episodes.ints[e, ROW], episodes.ints[e, CURSOR]
-    entry = unit * tables.option_ok.shape[2] + option
+    entry = tables.option[row, unit, option]
     added = 0
-    for place in range(tables.option_start[row, entry], tables.option_start[row, entry + 1]):
+    for place in range(entry[HELD_START], entry[HELD_END]):
         added += _hold(tables, episodes, e, row, tables.option_held[row, place])
-    return int(added + tables.option_bytes[row, unit, option, 2])
+    return int(added + entry[INSIDE])
 
 
 @kernel
@@ -78,8 +90,8 @@ def touched_before(tables: Tables, episodes: Episodes, e: int) -> int:
     total = 0
     for place in range(1, episodes.touched[0] + 1):
         storage = episodes.touched[place]
-        if tables.maker[row, storage] < unit:
-            total += tables.size[row, storage]
+        if tables.storage[row, storage, MAKER] < unit:
+            total += tables.storage[row, storage, SIZE]
     return int(total)
 
 
@@ -91,9 +103,9 @@ def hold_inputs(
     row = episodes.ints[e, ROW]
     added = 0
     for place in range(tables.border_start[row, start], tables.border_start[row, start + 1]):
-        if tables.border_next[row, place] >= end:
+        if tables.border[row, place, 1] >= end:
             continue
-        storage = tables.border[row, place]
+        storage = tables.border[row, place, 0]
         if not (offloaded and _private(tables, row, storage, start, end)):
             added += _hold(tables, episodes, e, row, storage)
     return added
@@ -105,29 +117,34 @@ def offloaded_inputs(tables: Tables, episodes: Episodes, e: int, start: int, end
     row = episodes.ints[e, ROW]
     total = 0
     for place in range(tables.border_start[row, start], tables.border_start[row, start + 1]):
-        storage = tables.border[row, place]
+        storage = tables.border[row, place, 0]
         if _private(tables, row, storage, start, end):
-            total += tables.size[row, storage]
+            total += tables.storage[row, storage, SIZE]
     return int(total)
 
 
 @kernel
 def _private(tables: Tables, row: int, storage: int, start: int, end: int) -> bool:
     return bool(
-        tables.first_reader[row, storage] >= start and tables.last_reader[row, storage] < end
+        tables.storage[row, storage, FIRST_READER] >= start
+        and tables.storage[row, storage, LAST_READER] < end
     )
 
 
 @kernel
 def border_bytes(tables: Tables, episodes: Episodes, e: int, unit: int, staying: bool) -> int:
-    """Bytes on the border of a unit that no decided unit holds; all, or what stays for good."""
+    """Bytes on the border of a unit that no decided unit holds; all, or what stays for good.
+
+    What earlier stages of a pipeline made lies in receive buffers, which are counted apart.
+    """
     row = episodes.ints[e, ROW]
     total = 0
     for place in range(tables.border_start[row, unit], tables.border_start[row, unit + 1]):
-        storage = tables.border[row, place]
-        wanted = not staying or tables.stays[row, storage] != 0
+        storage = tables.border[row, place, 0]
+        wanted = not staying or tables.storage[row, storage, STAYS] != 0
+        wanted = wanted and tables.storage[row, storage, MAKER] >= episodes.ints[e, STAGE_START]
         if wanted and not episodes.held[e, storage]:
-            total += tables.size[row, storage]
+            total += tables.storage[row, storage, SIZE]
     return int(total)
 
 
@@ -162,7 +179,7 @@ def completed_peak(
         until: the last unit for which they are there.
     """
     row = episodes.ints[e, ROW]
-    peak = lasting + tables.rest[row, unit]
+    peak = lasting + tables.near[row, unit, 0]
     on_the_way = 0
     for left in range(tables.near.shape[2] - 1, 0, -1):
         last = unit + left - 1

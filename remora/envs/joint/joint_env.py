@@ -26,10 +26,11 @@ class JointEnv(gymnasium.Env[Observation, np.int64]):
     ## Description
     A model is a chain of units (with edges that skip). A step of training must fit a memory budget
     that is too small for keeping every tensor that the backward needs. The agent first decides
-    how the batch is cut, where the optimizer state lives and how far host copies run ahead, then
-    walks the chain once: the menu entry of every unit, and where recompute groups end.
+    on how many ranks a pipeline runs, of which kind it is, how the batch is cut, where the state
+    lives and how far host copies run ahead, then walks the chain once: the menu entry of every
+    unit, where recompute groups end, and where stages of the pipeline do.
 
-    One device so far: the phases of ranks and kind are skipped.
+    On one device the phases of ranks and kind are skipped.
 
     ## Action space
     `Discrete(24)`. What a number means depends on the phase, which `state` shows; a phase with
@@ -40,7 +41,7 @@ class JointEnv(gymnasium.Env[Observation, np.int64]):
     | ranks | k | the k-th largest divisor of the world size: ranks of one pipeline |
     | kind | k | `actions.KINDS[k]`: kind of the pipeline, chunks per rank |
     | micro-batches | k | the k-th number of micro-batches of the problem |
-    | state | k | optimizer state on the device, on the host, in 8 bits, as far as allowed |
+    | state | k | `actions.STATES[k]`: where the state lives, and how replicas share it |
     | pace | k | `actions.PACES[k]`: offload window, prefetch distance |
     | unit | 0 | KEEP: saved tensors stay on the device |
     | unit | 1 | OPEN: the unit belongs to a recompute group that goes on |
@@ -70,7 +71,7 @@ class JointEnv(gymnasium.Env[Observation, np.int64]):
     | edge_mask | E | 0 | 1 | 1 for an edge, 0 for padding |
     | decisions | N x A | 0 | 1 | one-hot decisions about units so far |
     | cursor | 2 | 0 | N | the unit to decide about, the first unit of its stage |
-    | state | 25 | -10 | 10 | budget, progress, settings, phase; `arrays.STATE_COLUMNS` |
+    | state | 40 | -10 | 10 | budget, progress, settings, phase; `arrays.STATE_COLUMNS` |
     | choices | A x 5 | -10 | 10 | where each action leads, `arrays.CHOICE_COLUMNS` |
     | action_mask | A | 0 | 1 | as `action_masks()` |
 
@@ -89,8 +90,7 @@ class JointEnv(gymnasium.Env[Observation, np.int64]):
     `budget_bytes`, `overhead` (T(plan) / T(keep all) - 1) and the `schedule`.
 
     ## Version history
-    * v0: micro-batches, state, pace and mixed options among the actions; bounds instead of a
-      ladder of plans; one device.
+    * v0: pipelines, micro-batches, state, pace, mixed options, groups and cuts.
     """
 
     metadata = {"render_modes": ["ansi"], "render_fps": 1}  # noqa: RUF012 - as gymnasium has it

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from remora.envs.joint.actions import FIRST_OPTION, NUM_ACTIONS, PACES, Phase, UnitDecision
+from remora.envs.joint.actions import FIRST_OPTION, NUM_STATES, PACES, Phase, UnitDecision
 from remora.envs.joint.arrays import (
     BASE,
     BUDGET,
     CURSOR,
-    FALLBACK,
     FIRST_ROW,
     HELD_BACK,
     LASTING,
@@ -23,8 +22,31 @@ from remora.envs.joint.arrays import (
     PHASE,
     PLACE,
     ROW,
+    SHAPE,
     Episodes,
     Tables,
+)
+from remora.envs.joint.columns import (
+    BACKWARD,
+    EXISTS,
+    FORWARD,
+    GROUP_FORWARD,
+    HOST_MEMORY,
+    KEEP_ONLY,
+    LOAD_RATE,
+    MADE,
+    MICRO_BATCHES,
+    MOVED,
+    NESTED,
+    NUM_SHAPES,
+    OFFLOADS,
+    PLAIN,
+    ROWS,
+    SAVES,
+    STATE_STEP_S,
+    STORE_RATE,
+    UNITS,
+    WORK_S,
 )
 from remora.envs.joint.holding import (
     begin_trial,
@@ -39,7 +61,11 @@ from remora.envs.joint.holding import (
     undo_trial,
 )
 from remora.envs.joint.jit import kernel
+from remora.envs.joint.least_budgets import least_budget
+from remora.envs.joint.offering import choose_fallback, forbid_all, offer
+from remora.envs.joint.pipeline_choosing import look_at_settings, look_at_states
 from remora.envs.joint.seconds import group_s
+from remora.envs.joint.stage_looking import look_at_unit
 from remora.envs.joint.telling import tell
 
 __all__ = ["look_at"]
@@ -62,73 +88,93 @@ def look_at(tables: Tables, episodes: Episodes, first: int, end: int) -> None:
 @kernel
 def _look(tables: Tables, episodes: Episodes, e: int) -> None:
     """Fill mask, fallback and what is told about every choice of an episode."""
-    for action in range(NUM_ACTIONS):
-        episodes.mask[e, action] = False
-        for column in range(episodes.choices.shape[2]):
-            episodes.choices[e, action, column] = 0.0
+    forbid_all(episodes, e)
     phase = episodes.ints[e, PHASE]
     if phase == _DONE:
         return
-    if phase == _COUNTS:
+    if tables.ints[episodes.ints[e, FIRST_ROW], NUM_SHAPES]:
+        _look_at_pipeline(tables, episodes, e)
+    elif phase == _COUNTS:
         _look_at_counts(tables, episodes, e)
     elif phase == _PLACES:
         _look_at_places(tables, episodes, e)
     elif phase == _PACES:
         ints = episodes.ints[e]
-        for pace in range(len(_WINDOWS)):
-            headroom = _room_with(tables, episodes, e, ints[ROW], ints[PLACE])
-            _offer(tables, episodes, e, pace, headroom, 0.0, 0.0, _WINDOWS[pace] / 8)
+        _look_at_paces(tables, episodes, e, _room_with(tables, episodes, e, ints[ROW], ints[PLACE]))
     else:
         if episodes.ints[e, OPEN] < 0:
             _look_at_options(tables, episodes, e)
-        if tables.keep_only[episodes.ints[e, ROW], episodes.ints[e, CURSOR]] == 0:
+        if tables.unit[episodes.ints[e, ROW], episodes.ints[e, CURSOR], KEEP_ONLY] == 0:
             _look_at_groups(tables, episodes, e)
-    _choose_fallback(episodes, e)
+    choose_fallback(episodes, e)
+
+
+@kernel
+def _look_at_pipeline(tables: Tables, episodes: Episodes, e: int) -> None:
+    ints = episodes.ints[e]
+    phase = ints[PHASE]
+    if phase < _PLACES:
+        look_at_settings(tables, episodes, e)
+    elif phase == _PLACES:
+        look_at_states(tables, episodes, e)
+    elif phase == _PACES:
+        least = least_budget(tables, ints[SHAPE], ints[PLACE], 0, 0)
+        _look_at_paces(tables, episodes, e, ints[BUDGET] - least)
+    else:
+        look_at_unit(tables, episodes, e)
+
+
+@kernel
+def _look_at_paces(tables: Tables, episodes: Episodes, e: int, headroom: int) -> None:
+    for pace in range(len(_WINDOWS)):
+        offer(tables, episodes, e, pace, headroom, 0.0, 0.0, _WINDOWS[pace] / 8)
 
 
 @kernel
 def _room_with(tables: Tables, episodes: Episodes, e: int, row: int, place: int) -> int:
     """Bytes that a place of the state leaves beside the best completion of nothing; may be < 0."""
     placed = tables.placed[row, place]
-    if placed[1] > tables.sizes[row, 1] or placed[2] > episodes.ints[e, BUDGET]:
+    if placed[3] == 0:
         return -1
-    return int(episodes.ints[e, BUDGET] - tables.placed[row, place, 0] - tables.rest[row, 0])
+    if placed[1] > tables.ints[row, HOST_MEMORY] or placed[2] > episodes.ints[e, BUDGET]:
+        return -1
+    return int(episodes.ints[e, BUDGET] - tables.placed[row, place, 0] - tables.near[row, 0, 0])
 
 
 @kernel
 def _look_at_counts(tables: Tables, episodes: Episodes, e: int) -> None:
     first = episodes.ints[e, FIRST_ROW]
-    for action in range(tables.sizes[first, 3]):
+    for action in range(tables.ints[first, ROWS]):
         row, best = first + action, -1
-        for place in range(tables.sizes[row, 4]):
+        for place in range(NUM_STATES):
             best = max(best, _room_with(tables, episodes, e, row, place))
-        more_s = tables.work_s[row] - tables.work_s[first]
-        value = np.log2(tables.sizes[row, 0]) / 5
-        _offer(tables, episodes, e, action, best, more_s, 0.0, value)
+        more_s = tables.reals[row, WORK_S] - tables.reals[first, WORK_S]
+        value = np.log2(tables.ints[row, MICRO_BATCHES]) / 5
+        offer(tables, episodes, e, action, best, more_s, 0.0, value)
 
 
 @kernel
 def _look_at_places(tables: Tables, episodes: Episodes, e: int) -> None:
     row = episodes.ints[e, ROW]
-    for place in range(tables.sizes[row, 4]):
+    for place in range(NUM_STATES):
         headroom = _room_with(tables, episodes, e, row, place)
-        more_s = tables.step_s[row, place] - tables.step_s[row, 0]
-        _offer(tables, episodes, e, place, headroom, more_s, 0.0, place / 4)
+        more_s = tables.reals[row, STATE_STEP_S + place] - tables.reals[row, STATE_STEP_S + 0]
+        offer(tables, episodes, e, place, headroom, more_s, 0.0, place / NUM_STATES)
 
 
 @kernel
 def _look_at_options(tables: Tables, episodes: Episodes, e: int) -> None:
     ints = episodes.ints[e]
-    row, unit, times = ints[ROW], ints[CURSOR], tables.sizes[ints[ROW], 0]
+    row, unit, times = ints[ROW], ints[CURSOR], tables.ints[ints[ROW], MICRO_BATCHES]
     limit = ints[BUDGET] - tables.placed[row, ints[PLACE], 0]
-    host = tables.sizes[row, 1] - tables.placed[row, ints[PLACE], 1] - ints[ON_HOST]
-    for option in range(tables.option_ok.shape[2]):
-        if tables.option_ok[row, unit, option] == 0:
+    host = tables.ints[row, HOST_MEMORY] - tables.placed[row, ints[PLACE], 1] - ints[ON_HOST]
+    for option in range(tables.option.shape[2]):
+        if tables.option[row, unit, option, EXISTS] == 0:
             continue
         forward, backward, moved = (
-            tables.option_bytes[row, unit, option, 0],
-            tables.option_bytes[row, unit, option, 1],
-            tables.option_bytes[row, unit, option, 3],
+            tables.option[row, unit, option, FORWARD],
+            tables.option[row, unit, option, BACKWARD],
+            tables.option[row, unit, option, MOVED],
         )
         if moved > host:
             continue
@@ -147,7 +193,7 @@ def _look_at_options(tables: Tables, episodes: Episodes, e: int) -> None:
             times * tables.option_s[row, unit, option, 2],
         )
         copies_s = max(store_s, load_s)
-        _offer(tables, episodes, e, action, limit - highest, compute_s, copies_s, 0.0)
+        offer(tables, episodes, e, action, limit - highest, compute_s, copies_s, 0.0)
 
 
 @kernel
@@ -155,11 +201,11 @@ def _look_at_groups(tables: Tables, episodes: Episodes, e: int) -> None:
     ints = episodes.ints[e]
     row, start, end = ints[ROW], group_start(episodes, e), ints[CURSOR] + 1
     limit = ints[BUDGET] - tables.placed[row, ints[PLACE], 0]
-    forward = ints[BASE] + tables.forward[row, start, end]
-    if end < tables.units[row] and tables.keep_only[row, end] == 0:
+    forward = ints[BASE] + tables.span[row, start, end, GROUP_FORWARD]
+    if end < tables.ints[row, UNITS] and tables.unit[row, end, KEEP_ONLY] == 0:
         peak = _closed_later(tables, episodes, e, start, end + 1, limit)
-        _offer(tables, episodes, e, _OPENS, limit - peak, 0.0, 0.0, 0.0)
-    if end - start == 1 and tables.saves[row, start] == 0:
+        offer(tables, episodes, e, _OPENS, limit - peak, 0.0, 0.0, 0.0)
+    if end - start == 1 and tables.unit[row, start, SAVES] == 0:
         return
     begin_trial(episodes)
     inputs = hold_inputs(tables, episodes, e, start, end, False)
@@ -167,14 +213,15 @@ def _look_at_groups(tables: Tables, episodes: Episodes, e: int) -> None:
     after = completed_peak(tables, episodes, e, end, lasting, 0, 0)
     undo_trial(episodes, e)
     back = ints[HELD_BACK] + inputs
-    plain = max(forward, back + tables.plain[row, start, end], after)
-    seconds = group_s(tables, row, start, end, False)
-    _offer(tables, episodes, e, _CLOSES, limit - plain, seconds, 0.0, 0.0)
+    plain = max(forward, back + tables.span[row, start, end, PLAIN], after)
+    times = tables.ints[row, MICRO_BATCHES]
+    seconds = times * group_s(tables, row, start, end, False)
+    offer(tables, episodes, e, _CLOSES, limit - plain, seconds, 0.0, 0.0)
     if end - start > 1:
-        nested = max(forward, back + tables.nested[row, start, end], after)
-        more_s = group_s(tables, row, start, end, True)
-        _offer(tables, episodes, e, _NESTED, limit - nested, more_s, 0.0, 0.0)
-    if tables.sizes[row, 2]:
+        nested = max(forward, back + tables.span[row, start, end, NESTED], after)
+        more_s = times * group_s(tables, row, start, end, True)
+        offer(tables, episodes, e, _NESTED, limit - nested, more_s, 0.0, 0.0)
+    if tables.ints[row, OFFLOADS]:
         _look_at_offloaded(tables, episodes, e, start, end, limit, seconds)
 
 
@@ -185,15 +232,15 @@ def _closed_later(
     """Least peak if the group ends at unit ``first`` or later; over ``limit`` if none fits."""
     ints = episodes.ints[e]
     row, least = ints[ROW], limit + 1
-    for end in range(first, tables.units[row] + 1):
-        own = ints[BASE] + tables.forward[row, start, end]
+    for end in range(first, tables.ints[row, UNITS] + 1):
+        own = ints[BASE] + tables.span[row, start, end, GROUP_FORWARD]
         if own >= least:
             break
-        nested = min(tables.plain[row, start, end], tables.nested[row, start, end])
+        nested = min(tables.span[row, start, end, PLAIN], tables.span[row, start, end, NESTED])
         own = max(own, ints[BASE] + nested)
         if own >= least:
             continue
-        lasting = ints[LASTING] + tables.made_since[row, end, start]
+        lasting = ints[LASTING] + tables.span[row, start, end, MADE]
         least = min(least, max(own, completed_peak(tables, episodes, e, end, lasting, 0, 0)))
     return int(least)
 
@@ -206,7 +253,7 @@ def _look_at_offloaded(
     ints = episodes.ints[e]
     row = ints[ROW]
     moved = offloaded_inputs(tables, episodes, e, start, end)
-    host = tables.sizes[row, 1] - tables.placed[row, ints[PLACE], 1] - ints[ON_HOST]
+    host = tables.ints[row, HOST_MEMORY] - tables.placed[row, ints[PLACE], 1] - ints[ON_HOST]
     if moved == 0 or moved > host:
         return
     begin_trial(episodes)
@@ -215,44 +262,13 @@ def _look_at_offloaded(
     until = there_until(episodes, e, start, end)
     after = completed_peak(tables, episodes, e, end, lasting, moved, until)
     undo_trial(episodes, e)
-    forward = ints[BASE] + tables.forward[row, start, end]
+    forward = ints[BASE] + tables.span[row, start, end, GROUP_FORWARD]
     # What comes back is there beside the original, if somebody else holds that.
-    backward = ints[HELD_BACK] + inputs + moved + tables.plain[row, start, end]
+    backward = ints[HELD_BACK] + inputs + moved + tables.span[row, start, end, PLAIN]
     highest = max(forward, backward, after)
-    copies_s = tables.sizes[row, 0] * moved / min(tables.copies[row, 1], tables.copies[row, 2])
-    _offer(tables, episodes, e, _OFFLOADED, limit - highest, seconds, copies_s, 0.0)
-
-
-@kernel
-def _offer(
-    tables: Tables,
-    episodes: Episodes,
-    e: int,
-    action: int,
-    headroom: int,
-    compute_s: float,
-    copies_s: float,
-    value: float,
-) -> None:
-    """Allow an action whose completion leaves ``headroom`` bytes, unless that is negative."""
-    if headroom < 0:
-        return
-    scale = tables.scale[episodes.ints[e, FIRST_ROW]]
-    choice = episodes.choices[e, action]
-    episodes.mask[e, action] = True
-    episodes.spare[action] = headroom
-    choice[0] = 1.0
-    choice[1] = min(10.0, headroom / scale[1])
-    choice[2] = max(-10.0, min(10.0, 10 * compute_s / scale[0]))
-    choice[3] = min(10.0, 10 * copies_s / scale[0])
-    choice[4] = value
-
-
-@kernel
-def _choose_fallback(episodes: Episodes, e: int) -> None:
-    """The allowed action that leaves most bytes, the first of several; -1 without any."""
-    best = -1
-    for action in range(NUM_ACTIONS):
-        if episodes.mask[e, action] and (best < 0 or episodes.spare[action] > episodes.spare[best]):
-            best = action
-    episodes.ints[e, FALLBACK] = best
+    copies_s = (
+        tables.ints[row, MICRO_BATCHES]
+        * moved
+        / min(tables.reals[row, STORE_RATE], tables.reals[row, LOAD_RATE])
+    )
+    offer(tables, episodes, e, _OFFLOADED, limit - highest, seconds, copies_s, 0.0)

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from remora.envs.joint.actions import NUM_ACTIONS, Setting, joint_schedule
-from remora.envs.joint.backward_base import backward_base
+from remora.envs.joint.backward_base import BackwardBase, backward_base
 from remora.envs.joint.levels import UnitLevels
+from remora.envs.joint.pipeline_filling import LeastBudgets, least_budgets
+from remora.envs.joint.pipeline_tables import PipelineShape, pipeline_shapes, static_spans
 from remora.envs.joint.places import Place, places_of
 from remora.envs.joint.segments import Completions, Segments, completions, segments_of
+from remora.envs.joint.stage_completions import stage_completions
+from remora.envs.joint.stage_orders import NUM_CORNERS
+from remora.envs.joint.stage_tables import stage_base, stage_spans
 from remora.envs.joint.storages import CrossingStorages
 from remora.envs.joint.unit_options import OptionRow, option_row, plain_options
-from remora.errors import InvalidInputError
 from remora.schedule.chain import Chain
+from remora.schedule.cuts import default_pipeline
 from remora.schedule.layout import Layout, host_link_rates
 from remora.schedule.menu import is_recompute, keep_all_schedule, plain_menu, unit_menu
 from remora.schedule.problem import Problem
@@ -26,9 +31,22 @@ from remora.simulator.compiled import simulator_of
 from remora.simulator.floor import floor_schedule
 from remora.simulator.records import CostModel
 
-__all__ = ["CountTables", "ProblemTables"]
+__all__ = ["CountTables", "ProblemTables", "StageTables"]
 
 Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class StageTables:
+    """What is known of spans of units as stages of pipelines.
+
+    Attributes:
+        spans: see :func:`.stage_spans`.  # [n + 1][n + 1][columns]
+        ways: see :func:`.stage_completions`.  # [n + 1][n + 1][columns]
+    """
+
+    spans: Ints
+    ways: Ints
 
 
 @dataclass(frozen=True)
@@ -43,9 +61,11 @@ class CountTables:
         completions: peaks of completions.
         work_s: seconds of all forwards and backwards.
         again_s: seconds of running the units before c again: whole; up to what is saved last; the
-            same without units that save nothing of their own.  # [n + 1][3]
+            same without units that save nothing of their own; and seconds of their forwards and
+            backwards.  # [n + 1][4]
         copies: latency and rates of the host link.  # [3]
-        places: of the state.
+        places: of the state on one device.
+        stages: of pipelines; None on one device.
     """
 
     micro_batches: int
@@ -57,10 +77,11 @@ class CountTables:
     again_s: NDArray[np.float64]
     copies: tuple[float, float, float]
     places: tuple[Place, ...]
+    stages: StageTables | None = None
 
 
 class ProblemTables:
-    """Tables of a problem on one device, for every number of micro-batches.
+    """Tables of a problem, for every number of micro-batches.
 
     Args:
         name: shown in infos.
@@ -72,18 +93,11 @@ class ProblemTables:
     Attributes:
         menus: options of every unit, without those that compress.  # [n][options]
         offloads: whether anything may go to the host.
-
-    Raises:
-        InvalidInputError: the problem spans several devices.
     """
 
     def __init__(
         self, name: str, problem: Problem, cost_model: CostModel | None = None, mixed: bool = True
     ) -> None:
-        if problem.world_size != 1:
-            raise InvalidInputError(
-                f"problem {name!r} has world_size={problem.world_size}; allowed: one device"
-            )
         self.name = name
         self.problem = problem
         self._cost_model = cost_model
@@ -107,6 +121,25 @@ class ProblemTables:
         return tuple(self._tables(count) for count in allowed[:NUM_ACTIONS])
 
     @cached_property
+    def shapes(self) -> tuple[PipelineShape, ...]:
+        """Pipelines that are allowed; none on one device."""
+        if self.problem.world_size == 1:
+            return ()
+        return pipeline_shapes(self.problem, [count.micro_batches for count in self.counts])
+
+    @cached_property
+    def statics(self) -> Ints:
+        """See :func:`.static_spans`."""
+        return static_spans(self.problem)
+
+    @cached_property
+    def least_budgets(self) -> LeastBudgets:
+        """Budgets with which pipelines can be completed; empty on one device."""
+        if not self.shapes:
+            return np.zeros((0, NUM_CORNERS + 1)), np.zeros(0, dtype=np.int64), 0
+        return least_budgets(self)
+
+    @cached_property
     def keep_all_s(self) -> float:
         """Step time of the plan that changes nothing."""
         return self.step_time_s(self._keep_all)
@@ -126,12 +159,20 @@ class ProblemTables:
     def least_bytes(self) -> int:
         """The smallest budget that an episode can have."""
         host = self.problem.hardware.host.memory_bytes
+        if self.shapes:
+            return self.least_budgets[2]
         return min(
             max(place.device_bytes + int(count.completions.rest[0]), place.step_bytes)
             for count in self.counts
             for place in count.places
             if place.host_bytes <= host
         )
+
+    @cached_property
+    def span_bytes(self) -> int:
+        """What keeping everything takes beyond the least budget: features are relative to it."""
+        least = self.floor_bytes if self.shapes else self.least_bytes
+        return max(self.keep_all_bytes - least, 1)
 
     def budget_bytes(self, share: float) -> int:
         """Budget at ``range:share``, raised to what an episode can be sure to reach."""
@@ -150,14 +191,13 @@ class ProblemTables:
 
     @cached_property
     def _keep_all(self) -> Schedule:
-        count = self.problem.micro_batches or 1
-        return keep_all_schedule(self.problem.graph, PipelinePlan(micro_batches=count))
+        return keep_all_schedule(self.problem.graph, default_pipeline(self.problem))
 
     def _tables(self, count: int) -> CountTables:
         problem, chain = self.problem, self.problem.chains[count]
         keep = keep_all_schedule(problem.graph, PipelinePlan(micro_batches=count))
         storages, levels = CrossingStorages(chain), UnitLevels(chain)
-        base = backward_base(chain, storages, _gradients(Layout(problem, keep)), levels, count)
+        base = self._base(chain, storages, _gradients(Layout(problem, keep)), levels, count)
         rates = host_link_rates(problem, chain)
         options = tuple(
             tuple(
@@ -174,7 +214,7 @@ class ProblemTables:
             np.array([row.peak for row in kept]), np.array(hold), segments, made_since
         )
         work_s = count * sum(u.forward_s + u.backward_s for u in chain.units)
-        return CountTables(
+        known = CountTables(
             micro_batches=count,
             storages=storages,
             options=options,
@@ -185,6 +225,24 @@ class ProblemTables:
             copies=(rates.latency_s, rates.d2h_bytes_per_s, rates.h2d_bytes_per_s),
             places=places_of(problem, keep),
         )
+        if problem.world_size == 1:
+            return known
+        peaks = np.array([(row.forward, row.backward) for row in kept])
+        ways = stage_completions(peaks, np.array(hold), segments, made_since)
+        spans = stage_spans(chain, storages, base, levels, self.menus)
+        return replace(known, stages=StageTables(spans, ways))
+
+    def _base(
+        self,
+        chain: Chain,
+        storages: CrossingStorages,
+        gradients: Ints,
+        levels: UnitLevels,
+        count: int,
+    ) -> BackwardBase:
+        if self.problem.world_size > 1:
+            return stage_base(chain, storages, gradients, levels)
+        return backward_base(chain, storages, gradients, levels, count)
 
 
 def _may_offload(problem: Problem) -> bool:
@@ -202,11 +260,13 @@ def _without_losses(menu: Sequence[UnitOption], offloads: bool) -> tuple[UnitOpt
 
 
 def _again_s(chain: Chain) -> NDArray[np.float64]:
-    """Seconds of running the units before c again.  # [n + 1][3]."""
-    rows = [(0.0, 0.0, 0.0)]
+    """Seconds of running the units before c again, and for the first time.  # [n + 1][4]."""
+    rows = [(0.0, 0.0, 0.0, 0.0)]
     for unit in chain.units:
         stopped_s = unit.hooks_s + unit.rerun_s
-        rows.append((unit.hooks_s + unit.forward_s, stopped_s, stopped_s if unit.saved else 0.0))
+        saving_s = stopped_s if unit.saved else 0.0
+        work_s = unit.forward_s + unit.backward_s
+        rows.append((unit.hooks_s + unit.forward_s, stopped_s, saving_s, work_s))
     return np.cumsum(rows, axis=0)
 
 

@@ -12,6 +12,7 @@ from remora.envs.joint.arrays import (
     Episodes,
     Tables,
 )
+from remora.envs.joint.columns import STATE_STEP_S, WORK_S
 from remora.envs.joint.jit import kernel
 
 __all__ = ["fill_bound", "group_s"]
@@ -22,18 +23,22 @@ _ROUNDED_DOWN = 1 - 1e-12
 
 @kernel
 def group_s(tables: Tables, row: int, start: int, end: int, nested: bool) -> float:
-    """Seconds of running units ``start`` to ``end - 1`` again, in all micro-batches."""
+    """Seconds of running units ``start`` to ``end - 1`` again, in one micro-batch."""
     again = tables.again_s[row]
     total = again[end - 1, 0] - again[start, 0] + again[end, 1] - again[end - 1, 1]
     if nested:
         # The last unit runs once, by itself or in the run of the group.
         total += again[end - 1, 2] - again[start, 2]
-    return float(tables.sizes[row, 0] * total)
+    return float(total)
 
 
 @kernel
 def fill_bound(tables: Tables, episodes: Episodes, e: int) -> None:
     """A step is at least as long as what is decided on any one stream."""
     row, reals = episodes.ints[e, ROW], episodes.reals[e]
-    compute_s = reals[COMPUTE] + tables.work_s[row] + tables.step_s[row, episodes.ints[e, PLACE]]
+    compute_s = (
+        reals[COMPUTE]
+        + tables.reals[row, WORK_S]
+        + tables.reals[row, STATE_STEP_S + episodes.ints[e, PLACE]]
+    )
     reals[BOUND] = _ROUNDED_DOWN * max(compute_s, reals[STORE], reals[LOAD])

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from remora.envs.joint.actions import NUM_STATES
 from remora.envs.joint.arrays import Tables
-from remora.envs.joint.problem_tables import CountTables, ProblemTables
-from remora.envs.joint.unit_options import OptionRow
+from remora.envs.joint.columns import HELD_END
+from remora.envs.joint.pipeline_stacking import stack_pipelines
 
-__all__ = ["Row", "first_rows", "stack"]
+if TYPE_CHECKING:
+    from remora.envs.joint.problem_tables import CountTables, ProblemTables
 
-Row = tuple[ProblemTables, CountTables]
-"""A problem and one of its numbers of micro-batches."""
+__all__ = ["first_rows", "stack", "stack_with"]
+
+Ints = NDArray[np.int64]
 
 
 def first_rows(problems: Sequence[ProblemTables]) -> list[int]:
@@ -27,58 +30,37 @@ def first_rows(problems: Sequence[ProblemTables]) -> list[int]:
 
 def stack(problems: Sequence[ProblemTables]) -> Tables:
     """Put the tables of all problems into arrays, one row per number of micro-batches."""
+    known = [problem.least_budgets for problem in problems]
+    return stack_with(problems, [entry[0] for entry in known], [entry[1] for entry in known])
+
+
+def stack_with(
+    problems: Sequence[ProblemTables],
+    shares: Sequence[NDArray[np.float64]],
+    least: Sequence[Ints],
+) -> Tables:
+    """The same with budgets of pipelines that are given, see :func:`.stack_pipelines`."""
     rows = [(problem, count) for problem in problems for count in problem.counts]
-    most_options = max(len(options) for _, count in rows for options in count.options)
+    shapes = [len(problem.shapes) for problem in problems]
+    first_shape = dict(zip(problems, itertools.accumulate(shapes, initial=0), strict=False))
     borders = [_border(count) for _, count in rows]
-    held = [_held(count, most_options) for _, count in rows]
-    each = _Each(rows)
+    options = [_options(count) for _, count in rows]
     return Tables(
-        units=np.array([problem.num_units for problem, _ in rows], dtype=np.int64),
-        size=each(lambda row: row[1].storages.size),
-        maker=each(lambda row: row[1].storages.maker),
-        stays=each(lambda row: row[1].storages.stays),
-        first_reader=each(lambda row: row[1].storages.first_reader),
-        last_reader=each(lambda row: row[1].storages.last_reader),
-        border_start=_padded([start for start, _, _ in borders]),
-        border=_padded([storages for _, storages, _ in borders]),
-        border_next=_padded([readers for _, _, readers in borders]),
-        option_ok=each(lambda row: _options(row[1], most_options, lambda option: 1)),
-        option_bytes=each(lambda row: _options(row[1], most_options, _bytes_of)),
-        option_s=_padded(
-            [
-                _options(count, most_options, lambda o: (o.compute_s, o.store_s, o.load_s), float)
-                for _, count in rows
-            ],
-            np.float64,
-        ),
-        option_start=_padded([start for start, _ in held]),
-        option_held=_padded([storages for _, storages in held]),
-        keep_only=each(lambda row: [unit.fixed for unit in row[0].problem.chain.units]),
-        saves=each(lambda row: [bool(unit.saved) for unit in row[0].problem.chain.units]),
-        forward=each(lambda row: row[1].segments.forward),
-        plain=each(lambda row: row[1].segments.plain),
-        nested=each(lambda row: row[1].segments.nested),
-        made_since=each(lambda row: row[1].storages.border_made_since),
-        rest=each(lambda row: row[1].completions.rest),
-        near=each(lambda row: row[1].completions.near),
+        ints=np.array([_ints(*row, first_shape[row[0]]) for row in rows], dtype=np.int64),
+        reals=np.array([_reals(*row) for row in rows]),
+        storage=_padded([_storages(count) for _, count in rows]),
+        border_start=_padded([start for start, _ in borders]),
+        border=_padded([entries for _, entries in borders]),
+        option=_padded([sizes for sizes, _, _ in options]),
+        option_s=_padded([seconds for _, seconds, _ in options], np.float64),
+        option_held=_padded([held for _, _, held in options]),
+        unit=_padded([[(u.fixed, bool(u.saved)) for u in p.problem.chain.units] for p, _ in rows]),
+        span=_padded([_spans(*row) for row in rows]),
+        near=_padded([_near(count) for _, count in rows]),
         again_s=_padded([count.again_s for _, count in rows], np.float64),
-        copies=np.array([count.copies for _, count in rows]),
-        placed=each(lambda row: _placed(row[1])),
-        step_s=_padded([np.array([p.step_s for p in c.places]) for _, c in rows], np.float64),
-        work_s=np.array([count.work_s for _, count in rows]),
-        sizes=np.array([_sizes(*row) for row in rows], dtype=np.int64),
-        scale=np.array([_scale(problem) for problem, _ in rows]),
+        placed=np.array([_placed(count) for _, count in rows], dtype=np.int64),
+        pipelines=stack_pipelines(problems, shares, least),
     )
-
-
-class _Each:
-    """Takes one array of integers from every row."""
-
-    def __init__(self, rows: Sequence[Row]) -> None:
-        self._rows = rows
-
-    def __call__(self, value: Callable[[Row], Any]) -> NDArray[np.int64]:
-        return _padded([np.asarray(value(row), dtype=np.int64) for row in self._rows])
 
 
 def _padded(arrays: Sequence[Any], dtype: Any = np.int64) -> NDArray[Any]:
@@ -92,60 +74,91 @@ def _padded(arrays: Sequence[Any], dtype: Any = np.int64) -> NDArray[Any]:
     return stacked
 
 
-def _border(count: CountTables) -> tuple[list[int], list[int], list[int]]:
-    """Where every border begins, its storages, and the first unit from there on that reads each."""
-    start: list[int] = [0]
-    storages: list[int] = []
-    readers: list[int] = []
-    for unit, border in enumerate(count.storages.border):
-        storages += border
-        readers += [count.storages.next_reader(number, unit) for number in border]
-        start.append(len(storages))
-    return start, storages, readers
-
-
-def _held(count: CountTables, most_options: int) -> tuple[list[int], list[int]]:
-    """Where what every menu entry holds begins, and what it holds."""
-    start: list[int] = [0]
-    storages: list[int] = []
-    for options in count.options:
-        for place in range(most_options):
-            storages += options[place].held if place < len(options) else ()
-            start.append(len(storages))
-    return start, storages
-
-
-def _options(
-    count: CountTables, most_options: int, values: Callable[[Any], Any], dtype: Any = np.int64
-) -> NDArray[Any]:
-    """Values of every menu entry.  # [n][most_options][...]."""
-    first = np.asarray(values(count.options[0][0]), dtype=dtype)
-    found = np.zeros((len(count.options), most_options, *first.shape), dtype=dtype)
-    for unit, options in enumerate(count.options):
-        for place, option in enumerate(options):
-            found[unit, place] = values(option)
-    return found
-
-
-def _bytes_of(option: OptionRow) -> tuple[int, int, int, int]:
-    return option.forward, option.backward, option.inside, option.moved
-
-
-def _placed(count: CountTables) -> list[tuple[int, int, int]]:
-    return [(p.device_bytes, p.host_bytes, p.step_bytes) for p in count.places]
-
-
-def _sizes(problem: ProblemTables, count: CountTables) -> tuple[int, ...]:
+def _ints(problem: ProblemTables, count: CountTables, first_shape: int) -> tuple[int, ...]:
+    """The columns of ``Tables.ints``."""
     hardware = problem.problem.hardware
     return (
+        problem.num_units,
         count.micro_batches,
         hardware.host.memory_bytes,
         int(problem.offloads),
         len(problem.counts),
         len(count.places),
+        first_shape,
+        len(problem.shapes),
+        problem.problem.optimizer.step_temporaries,
+        int(hardware.device_type == "cuda"),
     )
 
 
-def _scale(problem: ProblemTables) -> tuple[float, float]:
-    """Seconds and bytes that features are relative to."""
-    return problem.keep_all_s, max(problem.keep_all_bytes - problem.least_bytes, 1)
+def _reals(problem: ProblemTables, count: CountTables) -> tuple[float, ...]:
+    """The columns of ``Tables.reals``."""
+    cost, counted = problem.problem.cost, problem.problem.optimizer.counted
+    step_s = [0.0] * NUM_STATES
+    for place in count.places:
+        step_s[place.code] = place.step_s
+    return (
+        count.work_s,
+        *count.copies,
+        problem.keep_all_s,
+        problem.span_bytes,
+        cost.optimizer_time_s if counted else 0.0,
+        cost.host_optimizer_time_s if counted else 0.0,
+        *step_s,
+    )
+
+
+def _storages(count: CountTables) -> Ints:
+    """The columns of ``Tables.storage``.  # [x][columns]."""
+    known = count.storages
+    columns = (known.size, known.maker, known.stays, known.first_reader, known.last_reader)
+    return np.stack([column.astype(np.int64) for column in columns], axis=1)
+
+
+def _border(count: CountTables) -> tuple[list[int], Ints]:
+    """Where every border begins, its storages, and the first unit from there on that reads each."""
+    start: list[int] = [0]
+    entries: list[tuple[int, int]] = []
+    for unit, border in enumerate(count.storages.border):
+        entries += [(number, count.storages.next_reader(number, unit)) for number in border]
+        start.append(len(entries))
+    return start, np.array(entries, dtype=np.int64).reshape(-1, 2)
+
+
+def _options(count: CountTables) -> tuple[Ints, NDArray[np.float64], list[int]]:
+    """Menu entries: the columns of ``Tables.option``, seconds, and all that they hold."""
+    most = max(map(len, count.options))
+    sizes = np.zeros((len(count.options), most, HELD_END + 1), dtype=np.int64)
+    seconds = np.zeros((len(count.options), most, 3))
+    held: list[int] = []
+    for unit, options in enumerate(count.options):
+        for place, option in enumerate(options):
+            kept = (option.forward, option.backward, option.inside, option.moved, option.doubled)
+            sizes[unit, place] = (1, *kept, len(held), len(held) + len(option.held))
+            seconds[unit, place] = option.compute_s, option.store_s, option.load_s
+            held += option.held
+    return sizes, seconds, held
+
+
+def _spans(problem: ProblemTables, count: CountTables) -> Ints:
+    """The columns of ``Tables.span``.  # [n + 1][n + 1][columns]."""
+    groups = count.segments
+    made = count.storages.border_made_since.T
+    known = np.stack((groups.forward, groups.plain, groups.nested, made), axis=2)
+    if count.stages is None:
+        return known
+    return np.concatenate((known, count.stages.spans, problem.statics, count.stages.ways), axis=2)
+
+
+def _near(count: CountTables) -> Ints:
+    """Peaks of completions, the whole one first.  # [n + 1][NEAR_UNITS + 1]."""
+    near = count.completions.near.copy()
+    near[:, 0] = count.completions.rest
+    return near
+
+
+def _placed(count: CountTables) -> list[tuple[int, int, int, int]]:
+    found = [(0, 0, 0, 0)] * NUM_STATES
+    for place in count.places:
+        found[place.code] = (place.device_bytes, place.host_bytes, place.step_bytes, 1)
+    return found

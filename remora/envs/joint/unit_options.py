@@ -27,6 +27,7 @@ class OptionRow:
         inside: bytes that it holds and nobody else may.
         held: numbers of crossing storages that it holds.
         moved: bytes that go to the host.
+        doubled: those of them that somebody else may hold too.
         compute_s: seconds beyond forward and backward.
         store_s, load_s: seconds of its copies.
     """
@@ -36,6 +37,7 @@ class OptionRow:
     inside: int
     held: tuple[int, ...]
     moved: int
+    doubled: int
     compute_s: float
     store_s: float
     load_s: float
@@ -102,6 +104,7 @@ def option_row(
         inside=levels.inside_bytes(plan.keep),
         held=tuple(number[s] for s in holds if s in number),
         moved=sum(moved),
+        doubled=doubled,
         compute_s=extra_s,
         store_s=unit.hooks_s + rates.store_s(moved) if moved else 0.0,
         load_s=rates.load_s(moved) if moved else 0.0,

@@ -89,5 +89,5 @@ def test_bad_values_are_named() -> None:
         joint_config(values={"spread": 0.5})
     with pytest.raises(InvalidInputError, match=r"env\.devices is 'h100_sxm'; allowed: names with"):
         joint_config(values={"devices": "h100_sxm"})
-    with pytest.raises(UnknownNameError, match="unknown key in env 'schedule' 'hardware'"):
-        joint_config("schedule")
+    with pytest.raises(UnknownNameError, match="unknown key in env 'joint' 'hardware'"):
+        joint_config(values={"hardware": []})

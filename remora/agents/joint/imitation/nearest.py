@@ -14,14 +14,16 @@ from remora.envs.joint.actions import (
     KINDS,
     NUM_DECISIONS,
     PACES,
+    STATES,
     Phase,
     UnitDecision,
 )
 from remora.envs.joint.arrays import CHOICE_COLUMNS
 from remora.envs.joint.batch import EpisodeBatch
+from remora.envs.joint.pipeline_tables import divisors
 from remora.schedule.schedule import StatePlan
 
-__all__ = ["nearest_action", "rank_counts"]
+__all__ = ["nearest_action"]
 
 _COMPUTE, _COPIES = CHOICE_COLUMNS.index("compute"), CHOICE_COLUMNS.index("copies")
 
@@ -52,7 +54,7 @@ def nearest_action(batch: EpisodeBatch, place: int, wanted: Wanted, owed_cut: bo
         return _unit_action(batch, place, wanted, allowed, owed_cut)
     tables, pipeline = batch.problem(place), wanted.pipeline
     if phase is Phase.RANKS:
-        ranks = rank_counts(tables.problem.world_size)
+        ranks = divisors(tables.problem.world_size)
         return _least(allowed, [_ratio(count, pipeline.num_ranks) for count in ranks])
     if phase is Phase.KIND:
         same = [float(kind is not pipeline.kind) for kind, _ in KINDS]
@@ -62,16 +64,9 @@ def nearest_action(batch: EpisodeBatch, place: int, wanted: Wanted, owed_cut: bo
         counts = [count.micro_batches for count in tables.counts]
         return _least(allowed, [_ratio(count, pipeline.micro_batches) for count in counts])
     if phase is Phase.STATE:
-        micro_batches = batch.setting(place).micro_batches
-        count = next(c for c in tables.counts if c.micro_batches == micro_batches)
-        return _least(allowed, [_state_distance(p.state, wanted.state) for p in count.places])
+        return _least(allowed, [_state_distance(state, wanted.state) for state in STATES])
     window, distance = wanted.pace
     return _least(allowed, [abs(w - window) + abs(d - distance) for w, d in PACES])
-
-
-def rank_counts(world_size: int) -> tuple[int, ...]:
-    """Ranks of one pipeline by action: divisors of the number of ranks, descending."""
-    return tuple(p for p in range(world_size, 0, -1) if world_size % p == 0)
 
 
 def _unit_action(

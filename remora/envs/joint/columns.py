@@ -1,0 +1,51 @@
+"""Columns of the arrays of ``Tables`` and ``Pipelines``.
+
+Arrays of one shape are columns of one array: every array that goes into a compiled function costs
+compile time.
+"""
+
+from __future__ import annotations
+
+# Columns of ``Tables.ints`` and ``Tables.reals``. ROWS counts those of the same problem from here
+# on, PLACES the places of the state on one device; seconds of an optimizer step are those of the
+# whole model on one device, for every place of the state from STATE_STEP_S on.
+UNITS, MICRO_BATCHES, HOST_MEMORY, OFFLOADS, ROWS, PLACES, FIRST_SHAPE, NUM_SHAPES = range(8)
+TEMPORARIES, ON_CUDA = range(8, 10)
+WORK_S, LATENCY_S, STORE_RATE, LOAD_RATE, SCALE_S, SCALE_BYTES = range(6)
+DEVICE_STEP_S, HOST_STEP_S, STATE_STEP_S = range(6, 9)
+
+# Columns of ``Tables.storage``.
+SIZE, MAKER, STAYS, FIRST_READER, LAST_READER = range(5)
+
+# Columns of ``Tables.option``.
+EXISTS, FORWARD, BACKWARD, INSIDE, MOVED, DOUBLED, HELD_START, HELD_END = range(8)
+
+# Columns of ``Tables.unit``.
+KEEP_ONLY, SAVES = range(2)
+
+# Columns of ``Tables.again_s``.
+AGAIN_S, STOPPED_S, SAVING_S, DONE_S = range(4)
+
+# Columns of ``Tables.span``. What stands from BATCH on is there for pipelines only; WAY_FORWARD and
+# so on are repeated for every way to finish a stage.
+GROUP_FORWARD, PLAIN, NESTED, MADE, NUM_GROUP_COLUMNS = range(5)
+BATCH, RECEIVED, RETURNED, RETURNED_ONCE, SENT, RESTORED, HALVES = range(4, 11)
+WEIGHTS, BUFFERS, GRADIENTS, OPTIMIZER, EIGHT_BIT, COPIED = range(11, 17)
+LARGEST, UNIT_GRADIENTS, UNIT_WEIGHTS = range(17, 20)
+WAY_FORWARD, WAY_BACKWARD, WAY_HELD, WAY_FIRST_END = range(20, 24)
+NUM_WAY_COLUMNS = 4
+
+# Columns of ``Pipelines.shape``. SHAPE_KIND, RANKS_PLACE and COUNT_PLACE are actions that choose
+# it; from FIRST_SLOT on stands where every place of the state is among those allowed, or -1.
+SHAPE_KIND, SHAPE_ROW, STAGES, PASSES, REPLICAS, FIRST_STAGE, FIRST_LEAST, FIRST_SHARE = range(8)
+SPLITS, WHOLE, ALONE, FAMILY, NUM_RANKS, STAGE_RANKS = range(8, 14)
+RANKS_PLACE, COUNT_PLACE, FIRST_SLOT = range(14, 17)
+
+# Columns of ``Pipelines.shape_s``.
+FLOOR_S, KEEP_ALL_S = range(2)
+
+# Columns of ``Pipelines.stage``: the rank, then held and restored micro-batches by corner.
+RANK, FIRST_COUNT = range(2)
+
+# Values of the column FAMILY: what comes before the first task of a rank, and after its last.
+ONE_STAGE_EACH, IN_ROUNDS, FOLDED = range(3)

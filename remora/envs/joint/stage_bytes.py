@@ -1,0 +1,170 @@
+"""Bytes that the stages of a pipeline take; compiled.
+
+What a rank holds at its fullest moment is below the sum over its stages of what each takes by
+itself (weights, gradients, optimizer state, buffers for messages, micro-batches in memory), and
+what the stage that works takes on top. Every term is an upper bound.
+"""
+
+from __future__ import annotations
+
+from remora.envs.joint.actions import STATES
+from remora.envs.joint.arrays import Tables
+from remora.envs.joint.columns import (
+    BATCH,
+    BUFFERS,
+    COPIED,
+    EIGHT_BIT,
+    FIRST_COUNT,
+    FIRST_STAGE,
+    GRADIENTS,
+    HALVES,
+    LARGEST,
+    MADE,
+    ON_CUDA,
+    OPTIMIZER,
+    PASSES,
+    RECEIVED,
+    REPLICAS,
+    RETURNED,
+    RETURNED_ONCE,
+    SENT,
+    SHAPE_ROW,
+    SPLITS,
+    STAGES,
+    TEMPORARIES,
+    UNIT_GRADIENTS,
+    UNIT_WEIGHTS,
+    WEIGHTS,
+    WHOLE,
+)
+from remora.envs.joint.jit import kernel
+from remora.schedule.schedule import Placement
+
+__all__ = ["active_bytes", "corner_bytes", "device_bytes", "host_bytes", "step_bytes"]
+
+_ON_HOST = tuple(int(state.optimizer is Placement.HOST) for state in STATES)
+_IN_8_BITS = tuple(int(state.optimizer is Placement.EIGHT_BIT) for state in STATES)
+_GRADIENTS_ON_HOST = tuple(int(state.gradients is Placement.HOST) for state in STATES)
+_ZERO = tuple(state.zero_stage for state in STATES)
+
+
+@kernel
+def _shard(num_bytes: int, parts: int) -> int:
+    return int(-(-num_bytes // parts))
+
+
+@kernel
+def _state_bytes(tables: Tables, shape: int, state: int, start: int, end: int) -> int:
+    """Weights, buffers, gradients and optimizer state of a stage on the device."""
+    pipes = tables.pipelines
+    row, replicas = pipes.shape[shape, SHAPE_ROW], pipes.shape[shape, REPLICAS]
+    span = tables.span[row, start, end]
+    weights, gradients = span[WEIGHTS], span[GRADIENTS]
+    zero, leaves = _ZERO[state], _GRADIENTS_ON_HOST[state] or _ZERO[state] >= 2
+    total = span[BUFFERS] + (weights if zero < 3 else 0)
+    if zero >= 2:
+        total += _shard(weights, replicas)
+    if zero == 3:
+        # Those of the unit that runs and of the next one are there whole.
+        total += 2 * span[UNIT_WEIGHTS]
+    if not _ON_HOST[state]:
+        own = span[EIGHT_BIT] if _IN_8_BITS[state] else span[OPTIMIZER]
+        total += _shard(own, replicas if zero >= 1 else 1)
+    if not leaves:
+        return int(total + gradients)
+    # Whole gradients of one unit are on their way while those of the next are made.
+    total += 2 * span[UNIT_GRADIENTS]
+    if not _GRADIENTS_ON_HOST[state]:
+        total += _shard(gradients, replicas) + end - start
+    return int(total)
+
+
+@kernel
+def step_bytes(tables: Tables, shape: int, state: int, start: int, end: int) -> int:
+    """What the optimizer step of a stage takes beside its state."""
+    pipes = tables.pipelines
+    row, replicas = pipes.shape[shape, SHAPE_ROW], pipes.shape[shape, REPLICAS]
+    temporaries = tables.ints[row, TEMPORARIES]
+    if _ON_HOST[state] or temporaries == 0:
+        return 0
+    span = tables.span[row, start, end]
+    shards = replicas if _ZERO[state] >= 1 else 1
+    if tables.ints[row, ON_CUDA]:
+        return _shard(span[GRADIENTS], shards)
+    return int(temporaries * _shard(span[LARGEST], shards))
+
+
+@kernel
+def host_bytes(tables: Tables, shape: int, state: int, start: int, end: int) -> int:
+    """Pinned bytes of a stage's state."""
+    if not _ON_HOST[state]:
+        return 0
+    pipes = tables.pipelines
+    row, replicas = pipes.shape[shape, SHAPE_ROW], pipes.shape[shape, REPLICAS]
+    span = tables.span[row, start, end]
+    shards = replicas if _ZERO[state] >= 1 else 1
+    arriving = replicas if _ZERO[state] >= 2 else 1
+    if not _GRADIENTS_ON_HOST[state]:
+        arriving = shards
+    copied, gradients = _shard(span[COPIED], shards), _shard(span[GRADIENTS], arriving)
+    return int(copied + gradients + _shard(span[OPTIMIZER], shards))
+
+
+@kernel
+def device_bytes(tables: Tables, shape: int, state: int, stage: int, start: int, end: int) -> int:
+    """What a stage takes for the whole step: state, batch, and buffers for messages.
+
+    A gradient comes back from every stage that reads an activation: from no more than there are.
+    """
+    columns = tables.pipelines.shape[shape]
+    span = tables.span[columns[SHAPE_ROW], start, end]
+    later = columns[STAGES] - 1 - stage
+    returned = min(span[RETURNED], later * span[RETURNED_ONCE])
+    buffers = columns[PASSES] * (span[BATCH] + span[RECEIVED] + returned)
+    return int(_state_bytes(tables, shape, state, start, end) + buffers + span[SENT])
+
+
+@kernel
+def corner_bytes(
+    tables: Tables, shape: int, stage: int, corner: int, held: int, restored: int
+) -> int:
+    """Bytes of the micro-batches in a stage at one corner of its rank's order.
+
+    Args:
+        tables: of all problems.
+        shape: of the pipeline.
+        stage: number.
+        corner: which.
+        held: bytes of a micro-batch after its forward.
+        restored: bytes of one between the halves of its backward.
+    """
+    pipes = tables.pipelines
+    number = pipes.stage[pipes.shape[shape, FIRST_STAGE] + stage]
+    counts = number[FIRST_COUNT + 2 * corner : FIRST_COUNT + 2 * corner + 2]
+    return int(counts[0] * held + counts[1] * max(held, restored))
+
+
+@kernel
+def active_bytes(
+    tables: Tables, shape: int, start: int, end: int, held: int, forward: int, backward: int
+) -> int:
+    """What a stage that works takes beyond the bytes of its micro-batches.
+
+    Args:
+        tables: of all problems.
+        shape: of the pipeline.
+        start: first unit of the stage.
+        end: first unit of the next one.
+        held: bytes of a micro-batch after its forward.
+        forward: peak of the forwards of one micro-batch.
+        backward: the same of its backwards.
+    """
+    columns = tables.pipelines.shape[shape]
+    row = columns[SHAPE_ROW]
+    highest = max(0, forward - held)
+    if columns[WHOLE]:
+        # What later stages read is there until the end of the backward.
+        highest = max(highest, backward + tables.span[row, start, end, MADE] - held)
+    if columns[SPLITS]:
+        highest = max(highest, tables.span[row, start, end, HALVES])
+    return int(highest)
