@@ -190,6 +190,10 @@ def _bench_fidelity_job(config: DictConfig) -> float | None:
     return _job("bench_fidelity", config)
 
 
+def _bench_transfer_job(config: DictConfig) -> float | None:
+    return _job("bench_transfer", config)
+
+
 # Launchers send jobs to other processes, so each is a function at the top of a module.
 _JOBS = {
     "optimize": _optimize_job,
@@ -199,6 +203,7 @@ _JOBS = {
     "train_agent": _train_agent_job,
     "bench_quality": _bench_quality_job,
     "bench_fidelity": _bench_fidelity_job,
+    "bench_transfer": _bench_transfer_job,
     "profile": _profile_job,
     "train_cost_model": _train_cost_model_job,
 }

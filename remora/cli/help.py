@@ -174,6 +174,24 @@ COMMANDS: Mapping[str, Command] = {
         },
         "remora bench fidelity families=[spectral] seeds=[0] out=outputs/fidelity",
     ),
+    "bench transfer": Command(
+        "judge a policy on models, hardware and sizes that it never saw, as it is and after "
+        "practice",
+        {
+            "policy": "folder of a policy, or one that ships with the package",
+            "groups": "names of conf/transfer, or mappings such as {name: mine, env: joint}",
+            "problems": "problems of every group",
+            "practice": "how the policy practises, by practice.KEY=",
+            "fine_tune_s": "seconds of practice, for the policy and for fresh weights alike",
+            "time_limit_s": "seconds of every plan",
+            "reference_s": "seconds of the long search where no best schedule is known",
+            "seeds": "of draws and trainings",
+            "jobs": "processes at once, one thread each; practice runs alone",
+            "resume": "true goes on from the rows and trained policies in out",
+            "out": _OUT,
+        },
+        "remora bench transfer groups=[held_out,larger] problems=4 out=outputs/transfer",
+    ),
     "profile": Command(
         "measure operators, units and steps of models here and add them to a dataset",
         {

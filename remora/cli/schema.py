@@ -11,6 +11,7 @@ __all__ = [
     "SCHEMAS",
     "BenchFidelityConfig",
     "BenchQualityConfig",
+    "BenchTransferConfig",
     "CloningSection",
     "CostTrainingSection",
     "EvaluationSection",
@@ -22,6 +23,7 @@ __all__ = [
     "OpTrainingSection",
     "OptimizeConfig",
     "PpoSection",
+    "PracticeSection",
     "ProfileConfig",
     "ReplanConfig",
     "RoundsSection",
@@ -416,6 +418,37 @@ class BenchFidelityConfig:
     out: str | None = None
 
 
+@dataclass
+class PracticeSection:
+    """Values of a little practice for new problems; what is None keeps its default."""
+
+    problems: int | None = None
+    validation: int | None = None
+    epochs: int | None = None
+    learning_rate: float | None = None
+    scratch_learning_rate: float | None = None
+    ppo_share: float | None = None
+    ppo_learning_rate: float | None = None
+    round: RoundSection = field(default_factory=RoundSection)
+
+
+@dataclass
+class BenchTransferConfig:
+    """Values of ``remora bench transfer``; groups are names of ``conf/transfer`` or mappings."""
+
+    policy: str = MISSING
+    groups: list[Any] = MISSING
+    problems: int = MISSING
+    practice: PracticeSection = field(default_factory=PracticeSection)
+    fine_tune_s: float = MISSING
+    time_limit_s: float = MISSING
+    reference_s: float = MISSING
+    seeds: list[int] = MISSING
+    jobs: int = MISSING
+    resume: bool = MISSING
+    out: str | None = None
+
+
 SCHEMAS: dict[str, type] = {
     "optimize": OptimizeConfig,
     "fits": FitsConfig,
@@ -424,6 +457,7 @@ SCHEMAS: dict[str, type] = {
     "train_agent": TrainAgentConfig,
     "bench_quality": BenchQualityConfig,
     "bench_fidelity": BenchFidelityConfig,
+    "bench_transfer": BenchTransferConfig,
     "profile": ProfileConfig,
     "train_cost_model": TrainCostModelConfig,
 }

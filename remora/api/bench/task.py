@@ -4,27 +4,58 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from remora.api.bench.build import build_problem, problem_hash
 from remora.api.bench.compact import compact_schedule, full_schedule
 from remora.api.bench.methods import MethodRun
 from remora.api.bench.rows import Row
-from remora.api.bench.suite import SuiteProblem
 from remora.errors import RemoraError
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Schedule
 from remora.simulator.bounds import lower_bound_s
 from remora.simulator.simulate import simulate
 
-__all__ = ["KnownAnswer", "Opened", "Outcome", "Task", "row_without_answer", "run_task"]
+__all__ = ["Item", "KnownAnswer", "Opened", "Outcome", "Task", "row_without_answer", "run_task"]
 
 _WARM_UP_S = 1.0
 _LATE_SHARE = 1.5
 _LATE_S = 1.0
+
+
+class Item(Protocol):
+    """What a row says about its problem; a :class:`remora.api.bench.suite.SuiteProblem` has it."""
+
+    @property
+    def name(self) -> str:
+        """Unique in a comparison."""
+
+    @property
+    def digest(self) -> str:
+        """A short name for its values, the same in every run of the program."""
+
+    @property
+    def model(self) -> str:
+        """Name of the model."""
+
+    @property
+    def hardware(self) -> str:
+        """Name of the hardware."""
+
+    @property
+    def world_size(self) -> int:
+        """Number of ranks."""
+
+    @property
+    def micro_batches(self) -> int | None:
+        """Fixed number of micro-batches, or None."""
+
+    @property
+    def range(self) -> float:
+        """Where the budget stands from the least memory (0) to keeping everything (1)."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +80,14 @@ class Task:
         runs: methods and seeds.
         time_limit_s: of each run.
         known: the best schedule known, if there is one.
+        build: makes the problem of the item; other processes call it.
     """
 
-    item: SuiteProblem
+    item: Item
     runs: tuple[MethodRun, ...]
     time_limit_s: float
     known: KnownAnswer | None = None
+    build: Callable[[Any], Problem] = build_problem
 
 
 @dataclass(frozen=True)
@@ -148,7 +181,7 @@ def run_task(task: Task, warm: set[str] | None = None) -> Iterator[Opened | Outc
     Raises:
         RemoraError: the problem cannot be built.
     """
-    problem = build_problem(task.item)
+    problem = task.build(task.item)
     opened = _opened(task, problem)
     yield opened
     for run in task.runs:
