@@ -69,10 +69,9 @@ class Pipelines(NamedTuple):
         shape_s: seconds that no plan goes below, and of keeping everything with balanced cuts.
             # [shapes][2]
         stage: rank of every stage of one shape after the other, and micro-batches in memory, see
-            :class:`.StageOrder`.  # [all stages][1 + 2 corners]
-        shares: what part of the budget a stage may take at each corner of its rank's order, and
-            what part is left for the stage of the rank that works; by shape, slot and stage.
-            # [..][corners + 1]
+            :class:`.StageOrder`.  # [all stages][2 + 2 corners]
+        shares: what part of the budget a stage may take of every use of its rank; by shape, slot
+            and stage.  # [..][NUM_USES]
         least: smallest budget with which the stages from s on hold the units from a on; by shape,
             slot, s and a.
     """
@@ -142,8 +141,8 @@ ON_HOST, PLACE, PACE, FALLBACK, HELD_BACK, LASTING, STAGE_START = range(9, 16)
 SHAPE, RANKS, KIND, STAGE, FORWARD_PEAK, BACKWARD_PEAK, STAGE_DOUBLED = range(16, 23)
 FIRST_END, NUM_INTS = range(23, 25)
 
-# Columns of ``Episodes.rank_bytes`` behind those of corners.
-RANK_ACTIVE, RANK_HOST = NUM_CORNERS, NUM_CORNERS + 1
+RANK_HOST = 2 * NUM_CORNERS + 1
+"""Column of ``Episodes.rank_bytes`` behind those that :func:`.fill_uses` fills."""
 
 # Columns of ``Episodes.reals``: seconds of each stream so far, and the bound; of pipelines those of
 # one micro-batch, and of the present stage.
@@ -161,9 +160,9 @@ class Episodes(NamedTuple):
         decisions: by unit, -1 before.  # [e][n]
         touched: scratch.  # [x + 1]
         spare: scratch: bytes that every allowed action leaves.  # [a]
-        ends, taken, trial: scratch of stages, see :mod:`.stage_ends`.
-        rank_bytes: what closed stages of a rank take at every corner of its order, and when one
-            of them works, and their pinned bytes.  # [e][ranks][corners + 2]
+        ends, taken, uses, trial: scratch of stages, see :mod:`.stage_ends`.
+        rank_bytes: what closed stages of a rank take, see :func:`.fill_uses`, and their pinned
+            bytes.  # [e][ranks][columns]
         stage_s: seconds of one micro-batch in closed stages: all, stores, loads.  # [e][S][3]
         mask: what is allowed.  # [e][a]
         choices: columns ``CHOICE_COLUMNS``.  # [e][a][columns]
@@ -180,6 +179,7 @@ class Episodes(NamedTuple):
     spare: Ints
     ends: Ints
     taken: Ints
+    uses: Ints
     trial: Ints
     rank_bytes: Ints
     stage_s: Floats
@@ -208,9 +208,10 @@ def new_episodes(count: int, units: int, storages: int, way: int, stages: int) -
         touched=np.zeros(storages + 1, dtype=np.int64),
         spare=np.zeros(NUM_ACTIONS, dtype=np.int64),
         ends=np.zeros((units + 1, 5), dtype=np.int64),
-        taken=np.zeros(NUM_CORNERS + 3, dtype=np.int64),
+        taken=np.zeros(RANK_HOST + 2, dtype=np.int64),
+        uses=np.zeros(RANK_HOST, dtype=np.int64),
         trial=np.zeros(3, dtype=np.int64),
-        rank_bytes=np.zeros((count, stages, NUM_CORNERS + 2), dtype=np.int64),
+        rank_bytes=np.zeros((count, stages, RANK_HOST + 1), dtype=np.int64),
         stage_s=np.zeros((count, stages, 3), dtype=np.float64),
         mask=np.zeros((count, NUM_ACTIONS), dtype=np.bool_),
         choices=np.zeros((count, NUM_ACTIONS, len(CHOICE_COLUMNS)), dtype=np.float32),

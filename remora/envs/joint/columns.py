@@ -35,7 +35,7 @@ LARGEST, UNIT_GRADIENTS, UNIT_WEIGHTS = range(17, 20)
 WAY_FORWARD, WAY_BACKWARD, WAY_HELD, WAY_FIRST_END = range(20, 24)
 NUM_WAY_COLUMNS = 4
 
-# Columns of ``Pipelines.shape``. SHAPE_KIND, RANKS_PLACE and COUNT_PLACE are actions that choose
+# Columns of ``Pipelines.shape``. SHAPE_KIND, RANKS_PLACE, COUNT_PLACE are the actions that choose
 # it; from FIRST_SLOT on stands where every place of the state is among those allowed, or -1.
 SHAPE_KIND, SHAPE_ROW, STAGES, PASSES, REPLICAS, FIRST_STAGE, FIRST_LEAST, FIRST_SHARE = range(8)
 SPLITS, WHOLE, ALONE, FAMILY, NUM_RANKS, STAGE_RANKS = range(8, 14)
@@ -44,8 +44,8 @@ RANKS_PLACE, COUNT_PLACE, FIRST_SLOT = range(14, 17)
 # Columns of ``Pipelines.shape_s``.
 FLOOR_S, KEEP_ALL_S = range(2)
 
-# Columns of ``Pipelines.stage``: the rank, then held and restored micro-batches by corner.
-RANK, FIRST_COUNT = range(2)
+# Columns of ``Pipelines.stage``: the rank, its corners, held and restored micro-batches of each.
+RANK, CORNERS, FIRST_COUNT = range(3)
 
 # Values of the column FAMILY: what comes before the first task of a rank, and after its last.
 ONE_STAGE_EACH, IN_ROUNDS, FOLDED = range(3)

@@ -7,14 +7,13 @@ stage by stage, and does not depend on what earlier ones left over.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from remora.envs.joint.arrays import Tables
 from remora.envs.joint.columns import (
     ALONE,
+    CORNERS,
     FIRST_LEAST,
     FIRST_SHARE,
     FIRST_SLOT,
@@ -33,9 +32,10 @@ from remora.envs.joint.columns import (
 from remora.envs.joint.jit import kernel
 from remora.envs.joint.segments import NEVER_FITS
 from remora.envs.joint.stage_bytes import (
-    active_bytes,
-    corner_bytes,
+    NUM_USES,
+    STEP_USE,
     device_bytes,
+    fill_uses,
     step_bytes,
 )
 from remora.envs.joint.stage_completions import NUM_WAYS
@@ -47,6 +47,9 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 _ROUNDED_UP = 1 + 1e-9
+
+_LEAST_MORE = 64
+"""What comes on top where a stage works gets at least such a part of the rest."""
 
 
 @kernel
@@ -68,7 +71,7 @@ def fill_least_budgets(tables: Tables, shape: int, state: int, cuts: Ints, takes
         shape: of the pipeline.
         state: its place.
         cuts: first unit of every stage, and the number of units: the reference.  # [S + 1]
-        takes: scratch.  # [S][corners + 1]
+        takes: scratch.  # [S + 1][NUM_USES]
     """
     pipes = tables.pipelines
     columns = pipes.shape[shape]
@@ -78,20 +81,20 @@ def fill_least_budgets(tables: Tables, shape: int, state: int, cuts: Ints, takes
     first = columns[FIRST_LEAST] + pipes.shape[shape, FIRST_SLOT + state] * (stages + 1) * (
         units + 1
     )
-    least = pipes.least[first : first + (stages + 1) * (units + 1)]
+    least, uses = pipes.least[first : first + (stages + 1) * (units + 1)], takes[stages]
     least[:] = NEVER_FITS
     least[stages * (units + 1) + units] = 0
     for stage in range(stages - 1, -1, -1):
         for start in range(stage, units - (stages - 1 - stage) if stage > 0 else 1):
             if stage + 1 == stages:
-                best: Any = _need(tables, shape, state, stage, start, units, NEVER_FITS)
+                best = _need(tables, shape, state, stage, start, units, NEVER_FITS, uses)
             else:
-                best = np.int64(NEVER_FITS)
+                best = NEVER_FITS
                 for end in range(start + 1, units - (stages - 2 - stage)):
                     after = least[(stage + 1) * (units + 1) + end]
                     if after >= best:
                         continue
-                    need = _need(tables, shape, state, stage, start, end, best)
+                    need = _need(tables, shape, state, stage, start, end, best, uses)
                     best = min(best, max(need, after))
             least[stage * (units + 1) + start] = best
 
@@ -102,54 +105,90 @@ def _fill_shares(tables: Tables, shape: int, state: int, cuts: Ints, takes: Ints
     columns = pipes.shape[shape]
     stages, first = columns[STAGES], columns[FIRST_STAGE]
     for stage in range(stages):
-        _take_least(tables, shape, state, stage, cuts[stage], cuts[stage + 1], takes[stage])
+        _take_least(tables, shape, state, stage, cuts[stage], cuts[stage + 1], takes)
     shares = columns[FIRST_SHARE] + pipes.shape[shape, FIRST_SLOT + state] * stages
     for stage in range(stages):
-        active, most = np.int64(1), np.int64(1)
-        for corner in range(NUM_CORNERS):
-            total = np.int64(0)
+        found = pipes.shares[shares + stage]
+        rank = pipes.stage[first + stage, RANK]
+        for corner in range(pipes.stage[first + stage, CORNERS]):
+            total = _total(tables, shape, rank, takes, corner)
+            more = total // _LEAST_MORE + 1
             for other in range(stages):
-                if pipes.stage[first + other, RANK] == pipes.stage[first + stage, RANK]:
-                    active = max(active, takes[other, NUM_CORNERS])
-                    total += takes[other, corner]
-            most = max(most, total)
-            pipes.shares[shares + stage, corner] = takes[stage, corner] / max(total, 1)
-        part = active / (active + most)
-        for corner in range(NUM_CORNERS):
-            pipes.shares[shares + stage, corner] *= 1 - part
-        pipes.shares[shares + stage, NUM_CORNERS] = part
+                if pipes.stage[first + other, RANK] == rank:
+                    more = max(more, takes[other, NUM_CORNERS + corner])
+            found[corner] = takes[stage, corner] / (total + more)
+            found[NUM_CORNERS + corner] = more / (total + more)
+        whole = _total(tables, shape, rank, takes, STEP_USE)
+        found[STEP_USE] = takes[stage, STEP_USE] / whole
+
+
+@kernel
+def _total(tables: Tables, shape: int, rank: int, takes: Ints, use: int) -> int:
+    """What all stages of a rank take together."""
+    pipes = tables.pipelines
+    total, first = 0, pipes.shape[shape, FIRST_STAGE]
+    for stage in range(pipes.shape[shape, STAGES]):
+        if pipes.stage[first + stage, RANK] == rank:
+            total += takes[stage, use]
+    return int(total)
 
 
 @kernel
 def _take_least(
     tables: Tables, shape: int, state: int, stage: int, start: int, end: int, takes: Ints
 ) -> None:
-    """What the way of least memory through a stage takes at every corner, and when it works."""
-    row = tables.pipelines.shape[shape, SHAPE_ROW]
-    fixed = device_bytes(tables, shape, state, stage, start, end)
-    step = step_bytes(tables, shape, state, start, end)
-    exports = tables.span[row, start, end, MADE]
-    restored = tables.span[row, start, end, RESTORED] + exports
-    best: Any = np.int64(NEVER_FITS)
+    """What the way of least memory through a stage takes of its rank."""
+    found, best = takes[len(takes) - 1], NEVER_FITS
     for number in range(NUM_WAYS):
-        span, at = tables.span[row, start, end], number * NUM_WAY_COLUMNS
-        held, forward = span[at + WAY_HELD], span[at + WAY_FORWARD]
-        active = active_bytes(tables, shape, start, end, held, forward, span[at + WAY_BACKWARD])
-        most: Any = np.int64(0)
-        for corner in range(NUM_CORNERS):
-            inside = corner_bytes(tables, shape, stage, corner, held, restored)
-            most = max(most, fixed + max(step, inside))
-        if most + active < best:
-            best = most + active
-            for corner in range(NUM_CORNERS):
-                inside = corner_bytes(tables, shape, stage, corner, held, restored)
-                takes[corner] = max(1, fixed + max(step, inside))
-            takes[NUM_CORNERS] = active
+        most = _fill_by(tables, shape, state, stage, start, end, number, found)
+        if most < best:
+            best = most
+            for use in range(NUM_USES):
+                takes[stage, use] = max(1, found[use])
+
+
+@kernel
+def _fill_by(
+    tables: Tables,
+    shape: int,
+    state: int,
+    stage: int,
+    start: int,
+    end: int,
+    number: int,
+    uses: Ints,
+) -> int:
+    """Fill what a way through a stage takes; returns what it takes at most if it is alone."""
+    pipes = tables.pipelines
+    span = tables.span[pipes.shape[shape, SHAPE_ROW], start, end]
+    at = number * NUM_WAY_COLUMNS
+    if span[at + WAY_FORWARD] >= NEVER_FITS:
+        return NEVER_FITS
+    sizes = (
+        device_bytes(tables, shape, state, stage, start, end),
+        step_bytes(tables, shape, state, start, end),
+        span[at + WAY_HELD],
+        span[RESTORED] + span[MADE],
+        span[at + WAY_FORWARD],
+        span[at + WAY_BACKWARD],
+    )
+    fill_uses(tables, shape, stage, start, end, sizes, uses)
+    most = uses[STEP_USE]
+    for corner in range(pipes.stage[pipes.shape[shape, FIRST_STAGE] + stage, CORNERS]):
+        most = max(most, uses[corner] + uses[NUM_CORNERS + corner])
+    return int(most)
 
 
 @kernel
 def _need(
-    tables: Tables, shape: int, state: int, stage: int, start: int, end: int, limit: int
+    tables: Tables,
+    shape: int,
+    state: int,
+    stage: int,
+    start: int,
+    end: int,
+    limit: int,
+    uses: Ints,
 ) -> int:
     """Smallest budget with which a stage holds units; anything from ``limit`` on if that is more.
 
@@ -157,31 +196,17 @@ def _need(
     """
     pipes = tables.pipelines
     columns = pipes.shape[shape]
-    fixed = device_bytes(tables, shape, state, stage, start, end)
-    if fixed >= limit:
+    if device_bytes(tables, shape, state, stage, start, end) >= limit:
         return limit
-    row, alone = columns[SHAPE_ROW], columns[ALONE]
-    step = step_bytes(tables, shape, state, start, end)
-    restored = tables.span[row, start, end, RESTORED] + tables.span[row, start, end, MADE]
-    shares = pipes.shares[
-        columns[FIRST_SHARE] + pipes.shape[shape, FIRST_SLOT + state] * columns[STAGES] + stage
-    ]
-    least = np.int64(NEVER_FITS)
+    place = pipes.shape[shape, FIRST_SLOT + state] * columns[STAGES] + stage
+    shares, least = pipes.shares[columns[FIRST_SHARE] + place], NEVER_FITS
     for number in range(NUM_WAYS):
-        span, at = tables.span[row, start, end], number * NUM_WAY_COLUMNS
-        held, forward = span[at + WAY_HELD], span[at + WAY_FORWARD]
-        if forward >= NEVER_FITS:
-            continue
-        active = active_bytes(tables, shape, start, end, held, forward, span[at + WAY_BACKWARD])
-        need: Any = np.int64(0)
-        for corner in range(NUM_CORNERS):
-            inside = corner_bytes(tables, shape, stage, corner, held, restored)
-            take = fixed + max(step, inside)
-            if alone:
-                need = max(need, take + active)
-            else:
-                need = max(need, np.int64((take + 1) / shares[corner] * _ROUNDED_UP) + 1)
-        if not alone:
-            need = max(need, np.int64((active + 1) / shares[NUM_CORNERS] * _ROUNDED_UP) + 1)
+        need = _fill_by(tables, shape, state, stage, start, end, number, uses)
+        if not columns[ALONE] and need < least:
+            need = 0
+            for use in range(NUM_USES):
+                corner = use if use < NUM_CORNERS else use - NUM_CORNERS
+                if use == STEP_USE or corner < pipes.stage[columns[FIRST_STAGE] + stage, CORNERS]:
+                    need = max(need, int((uses[use] + 1) / shares[use] * _ROUNDED_UP) + 1)
         least = min(least, need)
     return int(least)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from remora.envs.joint.least_budgets import fill_least_budgets, least_budget
 from remora.envs.joint.stacking import stack_with
-from remora.envs.joint.stage_orders import NUM_CORNERS
+from remora.envs.joint.stage_bytes import NUM_USES
 
 if TYPE_CHECKING:
     from remora.envs.joint.problem_tables import ProblemTables
@@ -25,14 +25,14 @@ LeastBudgets = tuple[Floats, Ints, int]
 
 def least_budgets(problem: ProblemTables) -> LeastBudgets:
     """Fill the tables of a problem of several ranks."""
-    shares = np.ones((sum(len(s.states) * s.num_stages for s in problem.shapes), NUM_CORNERS + 1))
+    shares = np.ones((sum(len(s.states) * s.num_stages for s in problem.shapes), NUM_USES))
     entries = sum(len(s.states) * (s.num_stages + 1) for s in problem.shapes)
     least = np.zeros(entries * (problem.num_units + 1), dtype=np.int64)
     tables = stack_with([problem], [shares], [least])
     smallest = []
     for number, shape in enumerate(problem.shapes):
         cuts = np.array([0, *shape.cuts, problem.num_units], dtype=np.int64)
-        takes = np.zeros((shape.num_stages, NUM_CORNERS + 1), dtype=np.int64)
+        takes = np.zeros((shape.num_stages + 1, NUM_USES), dtype=np.int64)
         for state in shape.states:
             fill_least_budgets(tables, number, state, cuts, takes)
             smallest.append(least_budget(tables, number, state, 0, 0))

@@ -35,14 +35,20 @@ def stack_pipelines(
     """
     shapes = [shape for problem in problems for shape in problem.shapes]
     stages = [
-        np.concatenate((s.order.rank[:, None], s.order.counts.reshape(-1, 2 * NUM_CORNERS)), axis=1)
-        for s in shapes
+        np.concatenate(
+            (
+                np.stack((shape.order.rank, shape.order.corners), axis=1),
+                shape.order.counts.reshape(-1, 2 * NUM_CORNERS),
+            ),
+            axis=1,
+        )
+        for shape in shapes
     ]
     return Pipelines(
         shape=_joined([_shape_rows(problems)], (1, FIRST_SLOT + NUM_STATES)),
         shape_s=_joined([[(s.floor_s, s.keep_all_s) for s in shapes]], (1, 2), np.float64),
-        stage=_joined(stages, (1, 1 + 2 * NUM_CORNERS)),
-        shares=_joined(shares, (1, NUM_CORNERS + 1), np.float64),
+        stage=_joined(stages, (1, 2 + 2 * NUM_CORNERS)),
+        shares=_joined(shares, (1, 2 * NUM_CORNERS + 1), np.float64),
         least=_joined(least, (1,)),
     )
 

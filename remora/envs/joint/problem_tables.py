@@ -136,7 +136,7 @@ class ProblemTables:
     def least_budgets(self) -> LeastBudgets:
         """Budgets with which pipelines can be completed; empty on one device."""
         if not self.shapes:
-            return np.zeros((0, NUM_CORNERS + 1)), np.zeros(0, dtype=np.int64), 0
+            return np.zeros((0, 2 * NUM_CORNERS + 1)), np.zeros(0, dtype=np.int64), 0
         return least_budgets(self)
 
     @cached_property

@@ -7,12 +7,16 @@ what the stage that works takes on top. Every term is an upper bound.
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from remora.envs.joint.actions import STATES
 from remora.envs.joint.arrays import Tables
 from remora.envs.joint.columns import (
     BATCH,
     BUFFERS,
     COPIED,
+    CORNERS,
     EIGHT_BIT,
     FIRST_COUNT,
     FIRST_STAGE,
@@ -29,7 +33,6 @@ from remora.envs.joint.columns import (
     RETURNED_ONCE,
     SENT,
     SHAPE_ROW,
-    SPLITS,
     STAGES,
     TEMPORARIES,
     UNIT_GRADIENTS,
@@ -38,9 +41,18 @@ from remora.envs.joint.columns import (
     WHOLE,
 )
 from remora.envs.joint.jit import kernel
+from remora.envs.joint.stage_orders import NUM_CORNERS
 from remora.schedule.schedule import Placement
 
-__all__ = ["active_bytes", "corner_bytes", "device_bytes", "host_bytes", "step_bytes"]
+__all__ = ["NUM_USES", "STEP_USE", "device_bytes", "fill_uses", "host_bytes", "step_bytes"]
+
+Ints = NDArray[np.int64]
+
+STEP_USE = 2 * NUM_CORNERS
+"""Place of what a stage takes during the optimizer's step."""
+
+NUM_USES = STEP_USE + 1
+"""Entries that say what a stage takes of its rank."""
 
 _ON_HOST = tuple(int(state.optimizer is Placement.HOST) for state in STATES)
 _IN_8_BITS = tuple(int(state.optimizer is Placement.EIGHT_BIT) for state in STATES)
@@ -125,46 +137,49 @@ def device_bytes(tables: Tables, shape: int, state: int, stage: int, start: int,
 
 
 @kernel
-def corner_bytes(
-    tables: Tables, shape: int, stage: int, corner: int, held: int, restored: int
-) -> int:
-    """Bytes of the micro-batches in a stage at one corner of its rank's order.
+def fill_uses(
+    tables: Tables,
+    shape: int,
+    stage: int,
+    start: int,
+    end: int,
+    sizes: tuple[int, int, int, int, int, int],
+    uses: Ints,
+) -> None:
+    """Work out what a stage takes of its rank.
+
+    At each corner of the rank's order it takes some bytes, and some more if it is the stage that
+    works: one of its micro-batches is then at its peak. Less held never takes more in sum.
 
     Args:
         tables: of all problems.
         shape: of the pipeline.
         stage: number.
-        corner: which.
-        held: bytes of a micro-batch after its forward.
-        restored: bytes of one between the halves of its backward.
+        start: its first unit.
+        end: the first unit behind it.
+        sizes: bytes for the whole step, during the optimizer's step beside that, of a micro-batch
+            after its forward, of one between the halves of its backward, and the peaks of forward
+            and backward of a micro-batch.
+        uses: to fill: by corner, then what comes on top by corner, then during the optimizer's
+            step.  # [NUM_USES]
     """
-    pipes = tables.pipelines
-    number = pipes.stage[pipes.shape[shape, FIRST_STAGE] + stage]
-    counts = number[FIRST_COUNT + 2 * corner : FIRST_COUNT + 2 * corner + 2]
-    return int(counts[0] * held + counts[1] * max(held, restored))
-
-
-@kernel
-def active_bytes(
-    tables: Tables, shape: int, start: int, end: int, held: int, forward: int, backward: int
-) -> int:
-    """What a stage that works takes beyond the bytes of its micro-batches.
-
-    Args:
-        tables: of all problems.
-        shape: of the pipeline.
-        start: first unit of the stage.
-        end: first unit of the next one.
-        held: bytes of a micro-batch after its forward.
-        forward: peak of the forwards of one micro-batch.
-        backward: the same of its backwards.
-    """
+    fixed, step, held, restored, forward, backward = sizes
     columns = tables.pipelines.shape[shape]
-    row = columns[SHAPE_ROW]
-    highest = max(0, forward - held)
+    span = tables.span[columns[SHAPE_ROW], start, end]
+    restored = max(held, restored)
+    highest = max(held, forward)
     if columns[WHOLE]:
         # What later stages read is there until the end of the backward.
-        highest = max(highest, backward + tables.span[row, start, end, MADE] - held)
-    if columns[SPLITS]:
-        highest = max(highest, tables.span[row, start, end, HALVES])
-    return int(highest)
+        highest = max(highest, backward + span[MADE])
+    number = tables.pipelines.stage[columns[FIRST_STAGE] + stage]
+    for corner in range(number[CORNERS]):
+        holding = number[FIRST_COUNT + 2 * corner]
+        restoring = number[FIRST_COUNT + 2 * corner + 1]
+        more = 0
+        if holding > 0:
+            more = highest - held
+        if restoring > 0:
+            more = max(more, span[HALVES], highest - restored)
+        uses[corner] = fixed + holding * held + restoring * restored
+        uses[NUM_CORNERS + corner] = more
+    uses[STEP_USE] = fixed + step

@@ -20,6 +20,7 @@ from remora.envs.joint.arrays import (
 )
 from remora.envs.joint.columns import (
     ALONE,
+    CORNERS,
     FIRST_COUNT,
     FIRST_SHARE,
     FIRST_SLOT,
@@ -34,9 +35,10 @@ from remora.envs.joint.columns import (
 from remora.envs.joint.jit import kernel
 from remora.envs.joint.least_budgets import least_budget
 from remora.envs.joint.stage_bytes import (
-    active_bytes,
-    corner_bytes,
+    NUM_USES,
+    STEP_USE,
     device_bytes,
+    fill_uses,
     host_bytes,
     step_bytes,
 )
@@ -54,7 +56,7 @@ FIXED, STEP, REST, AFTER, HOST = range(5)
 TRIAL_WAY, TRIAL_DOUBLED, TRIAL_MOVED = range(3)
 
 # Entry of ``Episodes.taken`` behind those of ``Episodes.rank_bytes``.
-MOST_PASSES = NUM_CORNERS + 2
+MOST_PASSES = RANK_HOST + 1
 
 
 @kernel
@@ -67,28 +69,31 @@ def last_end(tables: Tables, episodes: Episodes, e: int) -> int:
 
 @kernel
 def fill_ends(tables: Tables, episodes: Episodes, e: int) -> None:
-    """Fill what does not depend on the present decision: by end, and by corner of the rank."""
-    ints, pipes = episodes.ints[e], tables.pipelines
-    shape, stage, state, start = ints[SHAPE], ints[STAGE], ints[PLACE], ints[STAGE_START]
-    columns = pipes.shape[shape]
-    row, stages = ints[ROW], columns[STAGES]
+    """Fill what does not depend on the present decision: by end, and by use of the rank."""
+    ints = episodes.ints[e]
     last = last_end(tables, episodes, e)
-    first = ints[CURSOR] + 1 if stage + 1 < stages else last
-    for end in range(first, last + 1):
-        found = episodes.ends[end]
-        found[FIXED] = device_bytes(tables, shape, state, stage, start, end)
-        found[STEP] = step_bytes(tables, shape, state, start, end)
-        exports = tables.span[row, start, end, MADE]
-        found[REST] = tables.span[row, start, end, RESTORED] + exports
-        found[AFTER] = 0
-        if stage + 1 < stages:
-            found[AFTER] = least_budget(tables, shape, state, stage + 1, end)
-        found[HOST] = host_bytes(tables, shape, state, start, end)
-        if not columns[ALONE]:
-            # Later stages of the rank have state of their own, no more than all units have.
-            units = tables.ints[row, UNITS]
-            found[HOST] = stages + host_bytes(tables, shape, state, start, units)
+    final = ints[STAGE] + 1 == tables.pipelines.shape[ints[SHAPE], STAGES]
+    for end in range(last if final else ints[CURSOR] + 1, last + 1):
+        _fill_end(tables, episodes, e, end)
     _fill_taken(tables, episodes, e)
+
+
+@kernel
+def _fill_end(tables: Tables, episodes: Episodes, e: int, end: int) -> None:
+    ints, found = episodes.ints[e], episodes.ends[end]
+    shape, stage, state, start = ints[SHAPE], ints[STAGE], ints[PLACE], ints[STAGE_START]
+    columns, row = tables.pipelines.shape[shape], ints[ROW]
+    found[FIXED] = device_bytes(tables, shape, state, stage, start, end)
+    found[STEP] = step_bytes(tables, shape, state, start, end)
+    found[REST] = tables.span[row, start, end, RESTORED] + tables.span[row, start, end, MADE]
+    found[AFTER] = 0
+    if stage + 1 < columns[STAGES]:
+        found[AFTER] = least_budget(tables, shape, state, stage + 1, end)
+    found[HOST] = host_bytes(tables, shape, state, start, end)
+    if not columns[ALONE]:
+        # Later stages of the rank have state of their own, no more than all units have.
+        whole = host_bytes(tables, shape, state, start, tables.ints[row, UNITS])
+        found[HOST] = columns[STAGES] + whole
 
 
 @kernel
@@ -99,8 +104,8 @@ def _fill_taken(tables: Tables, episodes: Episodes, e: int) -> None:
     columns = pipes.shape[shape]
     first, stages = columns[FIRST_STAGE], columns[STAGES]
     rank = pipes.stage[first + stage, RANK]
-    for corner in range(NUM_CORNERS + 2):
-        taken[corner] = episodes.rank_bytes[e, rank, corner]
+    for use in range(RANK_HOST + 1):
+        taken[use] = episodes.rank_bytes[e, rank, use]
     taken[MOST_PASSES] = _most_passes(tables, episodes, e)
     if columns[ALONE]:
         return
@@ -108,10 +113,12 @@ def _fill_taken(tables: Tables, episodes: Episodes, e: int) -> None:
     for later in range(stage + 1, stages):
         if pipes.stage[first + later, RANK] != rank:
             continue
-        for corner in range(NUM_CORNERS):
-            taken[corner] += int(pipes.shares[shares + later, corner] * ints[BUDGET])
-        part = int(pipes.shares[shares + later, NUM_CORNERS] * ints[BUDGET])
-        taken[NUM_CORNERS] = max(taken[NUM_CORNERS], part)
+        for use in range(NUM_USES):
+            promised = int(pipes.shares[shares + later, use] * ints[BUDGET])
+            if NUM_CORNERS <= use < STEP_USE:
+                taken[use] = max(taken[use], promised)
+            else:
+                taken[use] += promised
 
 
 @kernel
@@ -146,24 +153,40 @@ def room_at(
         end: first unit of the next stage.
         held: bytes of a micro-batch after its forward.
         forward: peak of the forwards of the stage's units.
-        backward: the same of their backwards.
+        backward: peak of their backwards.
     """
     ints, found = episodes.ints[e], episodes.ends[end]
-    budget, shape, start = ints[BUDGET], ints[SHAPE], ints[STAGE_START]
+    budget, shape = ints[BUDGET], ints[SHAPE]
     room = budget - found[AFTER]
     pinned = found[HOST] + episodes.taken[RANK_HOST]
     pinned += episodes.taken[MOST_PASSES] * episodes.trial[TRIAL_MOVED]
     if room < 0 or pinned > tables.ints[ints[ROW], HOST_MEMORY]:
         return -1
-    active = active_bytes(tables, shape, start, end, held, forward, backward)
-    fixed = found[FIXED] + max(active, episodes.taken[NUM_CORNERS])
-    fixed += _waiting_bytes(episodes, e, end)
-    restored = found[REST] + episodes.trial[TRIAL_DOUBLED]
-    for corner in range(NUM_CORNERS):
-        inside = corner_bytes(tables, shape, ints[STAGE], corner, held, restored)
-        taken = episodes.taken[corner] + fixed + max(found[STEP], inside)
-        room = min(room, budget - taken)
-    return int(room)
+    _fill_uses(tables, episodes, e, end, held, forward, backward)
+    taken, uses = episodes.taken, episodes.uses
+    number = tables.pipelines.stage[tables.pipelines.shape[shape, FIRST_STAGE] + ints[STAGE]]
+    for corner in range(number[CORNERS]):
+        more = max(taken[NUM_CORNERS + corner], uses[NUM_CORNERS + corner])
+        room = min(room, budget - taken[corner] - uses[corner] - more)
+    return int(min(room, budget - taken[STEP_USE] - uses[STEP_USE]))
+
+
+@kernel
+def _fill_uses(
+    tables: Tables, episodes: Episodes, e: int, end: int, held: int, forward: int, backward: int
+) -> None:
+    """Fill what the present stage takes if it ends before a unit; its row of ``ends`` is filled."""
+    ints, found = episodes.ints[e], episodes.ends[end]
+    sizes = (
+        found[FIXED] + _waiting_bytes(episodes, e, end),
+        found[STEP],
+        held,
+        found[REST] + episodes.trial[TRIAL_DOUBLED],
+        forward,
+        backward,
+    )
+    start, shape = ints[STAGE_START], ints[SHAPE]
+    fill_uses(tables, shape, ints[STAGE], start, end, sizes, episodes.uses)
 
 
 @kernel
@@ -178,21 +201,16 @@ def close_stage(tables: Tables, episodes: Episodes, e: int, end: int, held: int)
         held: bytes of a micro-batch after its forward.
     """
     ints, pipes = episodes.ints[e], tables.pipelines
-    shape, stage, state = ints[SHAPE], ints[STAGE], ints[PLACE]
-    start, row = ints[STAGE_START], ints[ROW]
-    rank = pipes.stage[pipes.shape[shape, FIRST_STAGE] + stage, RANK]
-    known = episodes.rank_bytes[e, rank]
-    fixed = device_bytes(tables, shape, state, stage, start, end)
-    fixed += _waiting_bytes(episodes, e, end)
-    step = step_bytes(tables, shape, state, start, end)
-    restored = tables.span[row, start, end, RESTORED] + tables.span[row, start, end, MADE]
-    restored += episodes.trial[TRIAL_DOUBLED]
-    for corner in range(NUM_CORNERS):
-        inside = corner_bytes(tables, shape, stage, corner, held, restored)
-        known[corner] += fixed + max(step, inside)
-    forward, backward = ints[FORWARD_PEAK], ints[BACKWARD_PEAK]
-    active = active_bytes(tables, shape, start, end, held, forward, backward)
-    known[NUM_CORNERS] = max(known[NUM_CORNERS], active)
+    shape, start, state = ints[SHAPE], ints[STAGE_START], ints[PLACE]
+    rank = pipes.stage[pipes.shape[shape, FIRST_STAGE] + ints[STAGE], RANK]
+    known, uses = episodes.rank_bytes[e, rank], episodes.uses
+    _fill_end(tables, episodes, e, end)
+    uses[:] = 0
+    _fill_uses(tables, episodes, e, end, held, ints[FORWARD_PEAK], ints[BACKWARD_PEAK])
+    for use in range(NUM_USES):
+        if NUM_CORNERS <= use < STEP_USE:
+            known[use] = max(known[use], uses[use])
+        else:
+            known[use] += uses[use]
     pinned = host_bytes(tables, shape, state, start, end)
-    pinned += _most_passes(tables, episodes, e) * episodes.trial[TRIAL_MOVED]
-    episodes.rank_bytes[e, rank, RANK_HOST] += pinned
+    known[RANK_HOST] += pinned + _most_passes(tables, episodes, e) * episodes.trial[TRIAL_MOVED]

@@ -32,6 +32,7 @@ class StageOrder:
 
     Attributes:
         rank: of every stage.  # [S]
+        corners: rows that differ, of every stage's rank.  # [S]
         counts: micro-batches held and restored at most, by row; each moment of a rank is below
             one row of all its stages.  # [S][NUM_CORNERS][2]
         passes: micro-batches that pass a stage on one rank.
@@ -41,6 +42,7 @@ class StageOrder:
     """
 
     rank: Ints
+    corners: Ints
     counts: Ints
     passes: int
     splits: bool
@@ -67,13 +69,17 @@ def stage_order(kind: int, num_ranks: int, micro_batches: int) -> StageOrder:
     rank = order.stage_rank[:stages].astype(np.int64)
     if copies > 1:
         rank = np.minimum(rank, rank[::-1])
+    corners = np.zeros(stages, dtype=np.int64)
     counts = np.zeros((stages, NUM_CORNERS, 2), dtype=np.int64)
     for number in np.unique(rank).tolist():
         own = np.flatnonzero(rank == number)
         moments = _moments(order.tasks_of(number), own.tolist(), stages)
-        counts[own] = _corners(moments).transpose(1, 0, 2)
+        rows = _corners(moments)
+        corners[own] = len(rows)
+        counts[own, : len(rows)] = rows.transpose(1, 0, 2)
     return StageOrder(
         rank=rank,
+        corners=corners,
         counts=counts,
         passes=micro_batches // copies,
         splits=splits_backward(name),
@@ -102,7 +108,7 @@ def _moments(tasks: list[tuple[TaskKind, int, int]], own: list[int], stages: int
 
 
 def _corners(moments: Ints) -> Ints:
-    """Few rows that every moment is below one of.  # [NUM_CORNERS][own][2]."""
+    """At most ``NUM_CORNERS`` rows that every moment is below one of.  # [corners][own][2]."""
     rows = [row for row in moments if not _covered(row, moments)]
     while len(rows) > NUM_CORNERS:
         pairs = [(a, b) for a in range(len(rows)) for b in range(a)]
@@ -110,7 +116,7 @@ def _corners(moments: Ints) -> Ints:
         joined = np.maximum(rows[first], rows[second])
         rows = [row for place, row in enumerate(rows) if place not in (first, second)]
         rows.append(joined)
-    return np.array([*rows, *[rows[-1]] * (NUM_CORNERS - len(rows))])
+    return np.array(rows)
 
 
 def _covered(row: Ints, moments: Ints) -> bool:
