@@ -13,10 +13,13 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from remora.cli.console import output, print_files
 from remora.cli.help import config_name as config_name_of
 from remora.cli.hydra_errors import translated
 from remora.cli.schema import SCHEMAS
+from remora.cli.sweep_table import gathered, write_job, write_sweep
 from remora.errors import InvalidInputError, UnknownNameError
+from remora.report.tables import cells_table
 
 __all__ = ["compose_config", "run_command", "run_composed"]
 
@@ -141,6 +144,7 @@ def _run_multirun(config_name: str, overrides: Sequence[str]) -> None:
                 version_base=_VERSION_BASE,
             )(_JOBS[config_name])()
     finally:
+        _show_sweep(Path(folder), " ".join(["remora", *given[1:]]))
         sys.argv = given
         if variable is None:
             del os.environ["HYDRA_FULL_ERROR"]
@@ -148,10 +152,23 @@ def _run_multirun(config_name: str, overrides: Sequence[str]) -> None:
             os.environ["HYDRA_FULL_ERROR"] = variable
 
 
+def _show_sweep(folder: Path, command: str) -> None:
+    """Print and write the table of all jobs that there are, also if one of them failed."""
+    header, rows = gathered(folder)
+    if rows:
+        console = output()
+        console.print(cells_table(header, rows))
+        print_files(console, [write_sweep(folder, header, rows, command)])
+
+
 def _job(config_name: str, config: Any) -> float | None:
     from hydra.core.hydra_config import HydraConfig
 
-    return run_command(config_name, config, Path(HydraConfig.get().runtime.output_dir))
+    hydra_config = HydraConfig.get()
+    folder = Path(hydra_config.runtime.output_dir)
+    figure = run_command(config_name, config, folder)
+    write_job(folder, list(hydra_config.overrides.task), figure)
+    return figure
 
 
 def _optimize_job(config: DictConfig) -> float | None:
