@@ -23,6 +23,9 @@ from remora.errors import InvalidInputError
 __all__ = ["Emphasis", "record"]
 
 _STATIC = ("nodes", "node_mask", "edge_index", "edges", "edge_mask", "state")
+_LEAST_WEIGHT = 1e-3
+"""An episode that counts less is not played at all."""
+
 _TOGETHER = 64
 """Episodes that are played side by side."""
 
@@ -48,6 +51,10 @@ class Emphasis:
             if not 0 < value < math.inf:
                 raise InvalidInputError(f"emphasis.{name} is {value}; allowed: more than 0")
 
+    def weight(self, lesson: Lesson, one: Demonstration) -> float:
+        """How much a demonstration counts, 1 for the best one known."""
+        return math.exp(-math.log(one.step_time_s / lesson.best_s) / self.regret)
+
 
 @dataclass
 class _Track:
@@ -65,7 +72,7 @@ class _Track:
 
 
 def record(teaching: Teaching, emphasis: Emphasis | None = None) -> Recordings:
-    """Play all demonstrations again.
+    """Play demonstrations again; those that count next to nothing are left out.
 
     Args:
         teaching: lessons and demonstrations.
@@ -84,7 +91,8 @@ def record(teaching: Teaching, emphasis: Emphasis | None = None) -> Recordings:
     for number, lesson in enumerate(teaching.lessons):
         recorder = _Recorder(number, lesson, size, emphasis)
         static.append(recorder.static())
-        shown = teaching.of(lesson)
+        weighed = [(emphasis.weight(lesson, one), one) for one in teaching.of(lesson)]
+        shown = [one for weight, one in weighed if weight >= _LEAST_WEIGHT]
         for first in range(0, len(shown), _TOGETHER):
             tracks += recorder.play(shown[first : first + _TOGETHER])
     return _joined(static, tracks)
@@ -143,8 +151,7 @@ class _Recorder:
         track.mask.append(mask.copy())
         if phase is Phase.UNITS:
             track.decisions[len(batch.decisions(place))] = action
-        regret = math.log(one.step_time_s / self._lesson.best_s)
-        weight = math.exp(-regret / self._emphasis.regret)
+        weight = self._emphasis.weight(self._lesson, one)
         target = None
         if phase in SHAPE_PHASES:
             weight *= self._emphasis.shape_weight

@@ -44,7 +44,7 @@ class RoundConfig:
         polished: how many of them, the fastest first, are polished.
         evaluations: schedules simulated to polish one plan.
         least_gain: log of the step time by which a plan must beat the best one known of its
-            shape.
+            shape; below 0 for plans that come close to it on the policy's own ways.
         most_regret: log of the step time over the best known one from which on a plan is not
             worth an episode.
         translation: how polished schedules become episodes.
@@ -63,10 +63,12 @@ class RoundConfig:
             value = getattr(self, name)
             if value < 1:
                 raise InvalidInputError(f"round.{name} is {value}; allowed: 1 or more")
-        for name in ("temperature", "least_gain", "most_regret"):
+        for name in ("temperature", "most_regret"):
             value = getattr(self, name)
             if not value > 0:
                 raise InvalidInputError(f"round.{name} is {value}; allowed: more than 0")
+        if not math.isfinite(self.least_gain):
+            raise InvalidInputError(f"round.least_gain is {self.least_gain}; allowed: a number")
 
 
 def improve_demonstrations(
@@ -134,6 +136,6 @@ def _kept(
     for one in drawn:
         gain = math.log(known.get(one.shape, math.inf) / one.step_time_s)
         if gain >= config.least_gain and math.log(one.step_time_s / best_s) <= config.most_regret:
-            known[one.shape] = one.step_time_s
+            known[one.shape] = min(known.get(one.shape, math.inf), one.step_time_s)
             kept.append(one)
     return kept

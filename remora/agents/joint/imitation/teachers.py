@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable, Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,13 +29,13 @@ class Translation:
     """How schedules become episodes.
 
     Attributes:
-        rounds: of changes by which what is lost on the way is won back.
-        most_regret: log of the step time over the best known one from which on a plan is not
-            worth an episode.
+        rounds: of changes by which what is lost on the way is won back, at most.
+        most_regret: log of the step time over that of the best episode from which on a plan is
+            not worth one.
         seed: of the changes.
     """
 
-    rounds: int = 40
+    rounds: int = 120
     most_regret: float = 0.1
     seed: int = 0
 
@@ -82,18 +83,39 @@ def taught_by_labels(labels: Iterable[Label], translation: Translation | None = 
     lessons: list[Lesson] = []
     found: list[Demonstration] = []
     for label in labels:
-        lesson = lesson_of(label)
-        near = [
-            plan.schedule
-            for plan in label.plans
-            if plan.schedule is not None and label.regret(plan) <= translation.most_regret
-        ]
-        shown = list(translated(lesson, [*near, label.greedy], "label", translation))
+        lesson, shown = _taught(label, translation)
         if shown:
-            times = _other_times(label, {one.shape for one in shown})
-            lessons.append(dataclasses.replace(lesson, shape_times=times))
+            lessons.append(lesson)
             found += shown
     return Teaching(tuple(lessons)).with_more(found)
+
+
+def _taught(label: Label, translation: Translation) -> tuple[Lesson, list[Demonstration]]:
+    """The lesson of a label and its episodes.
+
+    Shapes are translated in the order of the times that the search found, as long as those are
+    not too far from what an episode has reached: what a shape loses in translation is known only
+    afterwards. Of the other shapes the lesson has the times that the search found.
+    """
+    lesson = lesson_of(label)
+    times: dict[Shape, float] = {}
+    shown: list[Demonstration] = []
+    for shape, schedule, step_time_s in [*_plans(label), (None, label.greedy, label.greedy_s)]:
+        best_s = min((one.step_time_s for one in shown), default=math.inf)
+        if step_time_s <= best_s * math.exp(translation.most_regret):
+            shown += translated(lesson, [schedule], "label", translation)
+        elif shape is not None:
+            times[shape] = step_time_s
+    return dataclasses.replace(lesson, shape_times=times), shown
+
+
+def _plans(label: Label) -> list[tuple[Shape | None, Schedule, float]]:
+    """Shape, plan and step time of every shape that a plan was found for, the fastest first."""
+    return [
+        (plan.shape, plan.schedule, plan.step_time_s)
+        for plan in label.plans
+        if plan.schedule is not None and plan.step_time_s is not None
+    ]
 
 
 def asked(
@@ -144,12 +166,3 @@ def translated(
             replay = refine(replayer, replay, translation.rounds, generator)
         shape = shape_of(replay.schedule.pipeline)
         yield Demonstration(lesson.name, shape, replay.actions, replay.step_time_s, source)
-
-
-def _other_times(label: Label, shown: Collection[Shape]) -> dict[Shape, float]:
-    """Step times of plans that were not shown; of the others, episodes tell what they reach."""
-    return {
-        plan.shape: plan.step_time_s
-        for plan in label.plans
-        if plan.step_time_s is not None and plan.shape not in shown
-    }

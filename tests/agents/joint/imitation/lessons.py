@@ -9,13 +9,16 @@ from remora.agents.joint.imitation.lesson import Demonstration, Lesson, Teaching
 from remora.agents.joint.imitation.replay import Replayer
 from remora.agents.joint.imitation.teachers import asked
 from remora.schedule.schedule import Schedule
+from tests.envs.joint.pipeline_problems import pipelines_of
 from tests.envs.joint.problems import random_action, tables_of
 
 NAMES = ("toy", "gpt2_tiny", "unet_tiny")
 
 
 def lesson_at(name: str, share: float = 0.3) -> Lesson:
-    tables = tables_of(name)
+    """A problem of one device, or with a number of ranks after its name, of pipelines."""
+    model, _, ranks = name.partition("/")
+    tables = pipelines_of(model, int(ranks)) if ranks else tables_of(model)
     return Lesson(tables, tables.budget_bytes(share))
 
 

@@ -11,6 +11,7 @@ from remora.agents.joint.imitation.refine import refine
 from remora.agents.joint.imitation.replay import Replay, Replayer
 from remora.agents.joint.imitation.wanted import Reading, wanted_of
 from remora.envs.joint.actions import FIRST_OPTION, NUM_DECISIONS, PACES, UnitDecision
+from remora.schedule.cuts import default_pipeline
 from remora.schedule.menu import keep_all_schedule
 from remora.schedule.schedule import (
     Action,
@@ -48,7 +49,7 @@ def _check_allowed(replayer: Replayer, replay: Replay, budget_bytes: int) -> Non
     assert timeline.step_time_s == pytest.approx(replay.step_time_s)
 
 
-@pytest.mark.parametrize("name", [*NAMES, "t5_tiny"])
+@pytest.mark.parametrize("name", [*NAMES, "t5_tiny", "toy/2", "gpt2_tiny/4", "unet_tiny/4"])
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_an_episode_is_found_again_from_its_schedule(name: str, share: float) -> None:
     lesson, generator = lesson_at(name, share), np.random.default_rng(7)
@@ -63,11 +64,12 @@ def test_an_episode_is_found_again_from_its_schedule(name: str, share: float) ->
         _check_allowed(replayer, replay, lesson.budget_bytes)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, "unet_tiny/4"])
 def test_what_does_not_fit_becomes_the_nearest_that_does(name: str) -> None:
     lesson = lesson_at(name, 0.05)
     replayer = Replayer(lesson.tables, lesson.budget_bytes)
-    replay = replayer.replay(keep_all_schedule(lesson.tables.problem.graph))
+    pipeline = default_pipeline(lesson.tables.problem)
+    replay = replayer.replay(keep_all_schedule(lesson.tables.problem.graph, pipeline))
     assert replay is not None
     assert replay.slower > 0
     _check_allowed(replayer, replay, lesson.budget_bytes)

@@ -8,7 +8,7 @@ import math
 import pytest
 
 from remora.agents.joint.imitation.lesson import Teaching
-from remora.agents.joint.imitation.recorder import record
+from remora.agents.joint.imitation.recorder import Emphasis, record
 from remora.agents.joint.imitation.rounds import RoundConfig, improve_demonstrations
 from remora.agents.joint.imitation.teachers import Translation
 from remora.errors import InvalidInputError
@@ -32,7 +32,7 @@ def test_better_plans_are_added_and_can_be_played() -> None:
         assert after.best_s < before.best_s
         assert after.best_s == min(one.step_time_s for one in better.of(after))
     assert {one.source for one in better.shown} <= {"random", "policy", "polished"}
-    assert len(record(better)) == len(better.shown)
+    assert len(record(better, Emphasis(regret=1.0))) == len(better.shown)
 
 
 def test_the_same_seed_finds_the_same_plans_and_what_is_no_better_is_not_added() -> None:
@@ -51,11 +51,23 @@ def test_plans_that_do_not_beat_those_known_of_their_shape_are_left_out() -> Non
         assert one.step_time_s < times[one.lesson].get(one.shape, math.inf)
 
 
+def test_plans_that_come_close_on_the_ways_of_the_policy_can_be_added_too() -> None:
+    known = taught("gpt2_tiny", share=0.2)
+    config = dataclasses.replace(QUICK, polished=4, least_gain=-0.5, most_regret=0.5)
+    more = improve_demonstrations(untrained(), known, config)
+    slower = [
+        one for one in more.shown[len(known.shown) :] if one.step_time_s > more.lessons[0].best_s
+    ]
+    assert slower
+    assert more.lessons[0].best_s <= known.lessons[0].best_s
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
         ({"samples": 0}, "round.samples is 0; allowed: 1 or more"),
         ({"temperature": 0.0}, "round.temperature is 0.0; allowed: more than 0"),
+        ({"least_gain": float("nan")}, "round.least_gain is nan; allowed: a number"),
     ],
 )
 def test_values_are_checked(values: dict[str, float], message: str) -> None:
