@@ -17,7 +17,13 @@ from remora.agents.heuristics.seeded_search import check_evaluations
 from remora.agents.heuristics.shapes import Shape, shape_of
 from remora.agents.heuristics.space import Space
 from remora.agents.heuristics.stretch import Stretch
-from remora.agents.registry import SCHEDULERS, create, plans_one_device, settings_of
+from remora.agents.registry import (
+    SCHEDULERS,
+    create,
+    not_ready,
+    plans_one_device,
+    settings_of,
+)
 from remora.errors import Interrupted, InvalidInputError, UnknownNameError
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Schedule
@@ -159,6 +165,8 @@ class Best:
             yield self._polish(problem, starts, evaluator.remaining_s)
 
     def _run(self, member: str, problem: Problem, time_limit_s: float) -> Candidate:
+        if reason := not_ready(member):
+            return Candidate(member, None, None, None, False, search_s=0.0, note=reason)
         seeded = "seed" in settings_of(member)
         scheduler = create(member, seed=self.seed) if seeded else create(member)
         return run_member(scheduler, problem, time_limit_s)

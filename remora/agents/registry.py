@@ -11,7 +11,14 @@ from typing import cast
 from remora.agents.scheduler import Scheduler
 from remora.errors import UnknownNameError
 
-__all__ = ["SCHEDULERS", "create", "plans_one_device", "scheduler_names", "settings_of"]
+__all__ = [
+    "SCHEDULERS",
+    "create",
+    "not_ready",
+    "plans_one_device",
+    "scheduler_names",
+    "settings_of",
+]
 
 SCHEDULERS: Mapping[str, str] = MappingProxyType(
     {
@@ -85,6 +92,16 @@ def plans_one_device(name: str) -> bool:
         UnknownNameError: no such scheduler.
     """
     return bool(getattr(_factory(name), "one_device", False))
+
+
+def not_ready(name: str) -> str:
+    """Why a scheduler would have to prepare for long before its first plan; empty if it is ready.
+
+    Raises:
+        UnknownNameError: no such scheduler.
+    """
+    reason: Callable[[], str] = getattr(_factory(name), "not_ready", lambda: "")
+    return reason()
 
 
 def _factory(name: str) -> Callable[..., object]:

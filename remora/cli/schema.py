@@ -198,6 +198,8 @@ class LabelsSection:
     one_device_s: float | None = None
     pipeline_s: float | None = None
     workers: int | None = None
+    refine_rounds: int | None = None
+    most_regret: float | None = None
     folder: str | None = None
 
 

@@ -72,6 +72,15 @@ class Learned:
         """Name in the registry."""
         return "learned"
 
+    @staticmethod
+    def not_ready() -> str:
+        """Why a pool should do without it for now; empty if it need not."""
+        from remora.envs.joint.jit import is_compiled
+
+        if is_compiled():
+            return ""
+        return "left out until its kernels are compiled: python -m remora.envs.joint, once"
+
     def propose(self, problem: Problem, time_limit_s: float) -> Schedule:
         """Decode and climb; see :class:`remora.agents.scheduler.Scheduler`.
 

@@ -44,6 +44,8 @@ class LabelsConfig:
         seed: of the draws.
         one_device_s, pipeline_s: seconds of the processor for the search of each.
         workers: processes that search.
+        refine_rounds: of changes by which an episode wins back what it loses against a plan.
+        most_regret: log of the step time over the best one from which on a plan is not shown.
         folder: where labels were made before, or where they shall be kept; None for a folder of
             the training's own.
     """
@@ -54,11 +56,13 @@ class LabelsConfig:
     one_device_s: float = 3.0
     pipeline_s: float = 10.0
     workers: int = 1
+    refine_rounds: int = 16
+    most_regret: float = 0.05
     folder: str | None = None
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        for name in ("count", "workers", "one_device_s", "pipeline_s"):
+        for name in ("count", "workers", "one_device_s", "pipeline_s", "refine_rounds"):
             if not getattr(self, name) > 0:
                 raise InvalidInputError(f"labels.{name} is {getattr(self, name)}; allowed: above 0")
 

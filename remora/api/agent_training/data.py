@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from remora.agents.heuristics.shapes import Shape
@@ -18,6 +21,7 @@ from remora.agents.joint.selection import Validation, ValidationProblem
 from remora.api.agent_training.config import LabelsConfig
 from remora.api.joint_config import joint_config
 from remora.api.policy_labels import make_policy_labels
+from remora.envs.joint.actions import OBSERVATION_VERSION
 from remora.envs.joint.problem_tables import ProblemTables
 from remora.envs.joint.sampler import JointSampler
 from remora.errors import InvalidInputError
@@ -55,21 +59,27 @@ def labels_of(config: LabelsConfig, folder: Path, listener: Listener | None = No
     return read_labels(kept)
 
 
-def teaching_of(labels: Sequence[Label], path: Path) -> Teaching:
+def teaching_of(labels: Sequence[Label], config: LabelsConfig) -> Teaching:
     """Turn the plans of labels into episodes; what was turned before is read from a file.
 
     Args:
         labels: one per problem.
-        path: of that file.
+        config: how plans become episodes.
 
     Raises:
         FileFormatError: the file or a label's graph is broken.
     """
-    if path.is_file():
-        return _taught_before(labels, read_demonstrations(path))
-    teaching = taught_by_labels(labels, Translation())
-    write_demonstrations(path, teaching.shown)
-    return teaching
+    translation = Translation(config.refine_rounds, config.most_regret)
+    path = labels[0].folder / f"episodes-{_digest(labels, translation)}.json"
+    if not path.is_file():
+        write_demonstrations(path, taught_by_labels(labels, translation).shown)
+    return _taught_before(labels, read_demonstrations(path))
+
+
+def _digest(labels: Sequence[Label], translation: Translation) -> str:
+    names = [label.name for label in labels]
+    text = json.dumps([OBSERVATION_VERSION, names, asdict(translation)])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def sampler_of(teaching: Teaching, labels: Sequence[Label], env: str) -> JointSampler:

@@ -130,7 +130,7 @@ def _material(config: AgentTrainingConfig, out: Path, tell: Callable[[str], None
     labels = labels_of(config.labels, out / "labels", listener("problems to learn from"))
     checks = labels_of(config.validation, out / "validation", listener("validation problems"))
     tell("turning plans into episodes")
-    teaching = teaching_of(labels, out / "demonstrations.json")
+    teaching = teaching_of(labels, config.labels)
     sampler = sampler_of(teaching, labels, config.labels.env)
     return Material(teaching, sampler, validation_of(checks))
 

@@ -1,4 +1,4 @@
-"""Compile the kernels now, half a minute's work, so that nobody waits for them later."""
+"""Compile the kernels now, a minute's work, so that nobody waits for them later."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -14,7 +15,7 @@ from numba.core import config as numba_config
 from remora.hardware.cache import user_cache_folder
 from remora.simulator.compiled.jit import kernel as simulator_kernel
 
-__all__ = ["kernel"]
+__all__ = ["is_compiled", "kernel", "note_compiled"]
 
 _CONFIG: Any = numba_config
 _P = ParamSpec("_P")
@@ -49,3 +50,19 @@ def _cache_folder(given: str) -> str:
     else:
         root = user_cache_folder()
     return str(root / f"joint-{version.hexdigest()[:12]}")
+
+
+def is_compiled() -> bool:
+    """Whether the kernels of this version were compiled before; else that takes a minute."""
+    return _marker().exists()
+
+
+def note_compiled() -> None:
+    """Remember that all kernels are in the cache; without effect where that cannot be written."""
+    with suppress(OSError):
+        _marker().parent.mkdir(parents=True, exist_ok=True)
+        _marker().touch()
+
+
+def _marker() -> Path:
+    return Path(_cache_folder(_CONFIG.CACHE_DIR)) / "complete"

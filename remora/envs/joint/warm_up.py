@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from remora.envs.joint.batch import EpisodeBatch
+from remora.envs.joint.jit import note_compiled
 from remora.envs.joint.observation import JointSize
 from remora.envs.joint.problem_tables import ProblemTables
 from remora.envs.joint.sampler import JointSampler
@@ -50,3 +51,4 @@ def compile_kernels() -> None:
     batch = EpisodeBatch(JointSampler([tables]), 1, JointSize(4, 8))
     batch.begin(0, 0, tables.keep_all_bytes + tables.least_bytes)
     batch.step(np.array([0]))
+    note_compiled()
