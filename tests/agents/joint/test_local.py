@@ -18,6 +18,7 @@ from remora.agents.joint.local import (
 )
 from remora.errors import InvalidInputError
 from remora.schedule.problem import Problem
+from tests.agents.joint.imitation.lessons import lesson_at
 from tests.agents.joint.policies import untrained
 from tests.envs.joint.problems import tables_of
 
@@ -25,13 +26,14 @@ STARTS = {"policy": policy_starts(untrained(), 8), "random": random_starts(8)}
 
 
 def _problem(name: str, share: float = 0.1) -> Problem:
-    tables = tables_of(name)
+    tables = lesson_at(name).tables
     return dataclasses.replace(tables.problem, budget_bytes=tables.budget_bytes(share))
 
 
 @pytest.mark.parametrize("starts", STARTS.values(), ids=STARTS)
-def test_plans_fit_and_are_faster_than_all_starts(starts: Starts) -> None:
-    problem, tables = _problem("unet_tiny"), tables_of("unet_tiny")
+@pytest.mark.parametrize("name", ["unet_tiny", "unet_tiny/4"])
+def test_plans_fit_and_are_faster_than_all_starts(name: str, starts: Starts) -> None:
+    problem, tables = _problem(name), lesson_at(name).tables
     config = LocalConfig(evaluations=300)
     found = local_plan(problem, starts, 30.0, config)
     score = score_of(problem, found)
