@@ -1,4 +1,4 @@
-"""The traced operators of one training step, cut into units: frozen records with a content hash."""
+"""The traced operators of one step or pass, cut into units: frozen records with a content hash."""
 
 from __future__ import annotations
 
@@ -156,7 +156,8 @@ class Unit:
 class ModelGraph:
     """Forward and backward operators of one micro-batch, with storages and units.
 
-    Operators stand in the order of execution: all of the forward, then all of the backward.
+    Operators stand in the order of execution: all of the forward, then all of the backward, of
+    which a graph that was traced for inference has none.
     """
 
     model_name: str
@@ -177,6 +178,11 @@ class ModelGraph:
     def __hash__(self) -> int:
         """Hash by content, without reading every operator again."""
         return hash(self.content_hash)
+
+    @property
+    def forward_only(self) -> bool:
+        """Whether it was traced without a backward."""
+        return self.num_forward_ops == len(self.ops)
 
     @property
     def parameter_bytes(self) -> int:

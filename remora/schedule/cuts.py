@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from remora.errors import InvalidInputError
+from remora.schedule.inference import Mode
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import PipelineKind, PipelinePlan
 
@@ -52,8 +53,9 @@ def uniform_cuts(num_units: int, num_stages: int) -> tuple[int, ...]:
 def standard_pipeline(problem: Problem) -> PipelinePlan:
     """The pipeline that ``range`` budgets refer to.
 
-    All ranks in one 1f1b pipeline with balanced cuts and the problem's fixed number of
-    micro-batches, else the largest one from p to 4p for p ranks. One rank has no pipeline.
+    All ranks in one 1f1b pipeline (in inference: gpipe) with balanced cuts and the problem's
+    fixed number of micro-batches, else the largest one from p to 4p for p ranks. One rank has no
+    pipeline.
 
     Raises:
         InvalidInputError: more ranks than units, or no such number of micro-batches.
@@ -76,7 +78,7 @@ def standard_pipeline(problem: Problem) -> PipelinePlan:
             f"{', '.join(map(str, counts))}; allowed for the 1f1b pipeline that a range refers "
             f"to: one from {ranks} to {_MOST_PER_RANK * ranks}"
         )
-    return _one_stage_each(problem, PipelineKind.ONE_F_ONE_B, ranks, max(allowed))
+    return _one_stage_each(problem, _kind(problem), ranks, max(allowed))
 
 
 def default_pipeline(problem: Problem) -> PipelinePlan:
@@ -95,8 +97,12 @@ def default_pipeline(problem: Problem) -> PipelinePlan:
     ranks, count = max(sizes), max(counts)
     if ranks == 1:
         return PipelinePlan(micro_batches=count)
-    kind = PipelineKind.ONE_F_ONE_B if count >= ranks else PipelineKind.GPIPE
+    kind = _kind(problem) if count >= ranks else PipelineKind.GPIPE
     return _one_stage_each(problem, kind, ranks, count)
+
+
+def _kind(problem: Problem) -> PipelineKind:
+    return PipelineKind.GPIPE if problem.mode is Mode.INFERENCE else PipelineKind.ONE_F_ONE_B
 
 
 def _one_stage_each(problem: Problem, kind: PipelineKind, ranks: int, count: int) -> PipelinePlan:

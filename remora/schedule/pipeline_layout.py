@@ -34,7 +34,11 @@ class PipelineLayout:
         self.num_ranks = pipeline.num_ranks
         self.replicas = problem.world_size // self.num_ranks
         self.order: Order = pipeline_order(
-            pipeline.kind, self.num_ranks, pipeline.micro_batches, pipeline.chunks
+            pipeline.kind,
+            self.num_ranks,
+            pipeline.micro_batches,
+            pipeline.chunks,
+            problem.graph.forward_only,
         )
         self.links = Links(problem.hardware, self.replicas)
         self.copies = model_copies(pipeline.kind)

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from remora.errors import InvalidInputError
 from remora.graph.model_graph import ModelGraph
 from remora.hardware.hardware import Hardware
 from remora.schedule.chain import Chain
 from remora.schedule.costs import CostTable
+from remora.schedule.inference import InferenceSpec, Mode
 
 __all__ = ["OPTIMIZERS", "CostTable", "OptimizerSpec", "Problem"]
 
@@ -59,6 +61,11 @@ class Problem:
         micro_batches: fixed number of micro-batches, or None.
         allow_lossy: whether saved tensors may be compressed, which changes gradients a little.
         state_on_device: whether weights, gradients and optimizer state have to stay there whole.
+        inference: tokens and cache of passes of inference, for graphs of a forward alone; None
+            for steps of training.
+
+    Raises:
+        InvalidInputError: a graph is of the other mode, or an optimizer is counted in inference.
     """
 
     graphs: Mapping[int, ModelGraph]
@@ -70,6 +77,27 @@ class Problem:
     micro_batches: int | None = None
     allow_lossy: bool = False
     state_on_device: bool = False
+    inference: InferenceSpec | None = None
+
+    def __post_init__(self) -> None:
+        """Check that graphs and optimizer are of one mode."""
+        forward_only = self.mode is Mode.INFERENCE
+        for count, graph in self.graphs.items():
+            if graph.forward_only != forward_only:
+                traced = "without a backward" if graph.forward_only else "with its backward"
+                raise InvalidInputError(
+                    f"mode is {self.mode.value!r} and the graph of {count} micro-batches was "
+                    f"traced {traced}; allowed: graphs of that mode"
+                )
+        if forward_only and self.optimizer.counted:
+            raise InvalidInputError(
+                f"optimizer is {self.optimizer.name!r} with mode='inference'; allowed: 'none'"
+            )
+
+    @property
+    def mode(self) -> Mode:
+        """Whether steps of training or passes of inference are planned."""
+        return Mode.TRAIN if self.inference is None else Mode.INFERENCE
 
     @property
     def graph(self) -> ModelGraph:

@@ -32,6 +32,7 @@ class InstructionKind(StrEnum):
     SEND = "send"
     RECEIVE = "receive"
     LOAD_WEIGHTS = "load_weights"
+    STORE_CACHE = "store_cache"
     STORE_GRADIENTS = "store_gradients"
     GATHER_WEIGHTS = "gather_weights"
     REDUCE_GRADIENTS = "reduce_gradients"
@@ -42,6 +43,7 @@ class MemoryKind(StrEnum):
     """Kinds of device memory that a breakdown tells apart."""
 
     WEIGHTS = "weights"
+    CACHE = "cache"
     BATCH = "batch"
     OPTIMIZER = "optimizer"
     GRADIENTS = "gradients"

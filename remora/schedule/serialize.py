@@ -114,6 +114,8 @@ def _schedule(content: Mapping[str, Any]) -> Schedule:
             optimizer=_choice("state.optimizer", Placement, state["optimizer"]),
             zero_stage=_integer("state.zero_stage", state["zero_stage"]),
             streamed_units=_integers("state.streamed_units", state.get("streamed_units", ())),
+            # Fields that version 2 did not have.
+            host_caches=_integers("state.host_caches", state.get("host_caches", ())),
         ),
     )
 

@@ -8,6 +8,7 @@ from remora.errors import InvalidInputError
 from remora.graph.model_graph import ModelGraph
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Action, Group, MemoryPlan, Schedule
+from remora.schedule.validate_inference import check_caches, check_pass
 from remora.schedule.validate_pipeline import check_pipeline_plan
 from remora.schedule.validate_state import check_host, check_state_plan
 
@@ -21,6 +22,7 @@ def validate(problem: Problem, schedule: Schedule) -> None:
     validate_for_graph(problem.graph, schedule, problem.allow_lossy)
     check_pipeline_plan(problem, schedule)
     check_state_plan(problem, schedule)
+    check_caches(problem, schedule.state)
     if _offloads(schedule.memory):
         check_host(problem, "memory offloads tensors", "keep, recompute")
 
@@ -41,6 +43,8 @@ def validate_for_graph(graph: ModelGraph, schedule: Schedule, allow_lossy: bool 
             f"graph_hash is {schedule.graph_hash!r}, made for another model or batch; "
             f"allowed: {graph.content_hash!r}"
         )
+    if graph.forward_only:
+        check_pass(schedule)
     _check_memory(graph, schedule.memory, allow_lossy)
 
 

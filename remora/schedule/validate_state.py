@@ -32,8 +32,11 @@ def check_state_plan(problem: Problem, schedule: Schedule) -> None:
         )
     _check_placements(state)
     _check_zero(problem, schedule)
-    _check_with_optimizer(state)
-    _check_optimizer(problem, state)
+    if not problem.graph.forward_only:
+        _check_with_optimizer(state)
+        _check_optimizer(problem, state)
+    elif state.weights is Placement.HOST:
+        check_host(problem, "state.weights is 'host'", "'device'")
     _check_streamed(problem.graph, problem.chain.statics, state)
 
 
@@ -44,7 +47,8 @@ def check_state_of_graph(graph: ModelGraph, state: StatePlan) -> None:
         InvalidInputError: names the field, its value and what is allowed.
     """
     _check_placements(state)
-    _check_with_optimizer(state)
+    if not graph.forward_only:
+        _check_with_optimizer(state)
     _check_streamed(graph, StaticStorages(graph, 1), state)
 
 
