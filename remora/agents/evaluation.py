@@ -204,13 +204,14 @@ def check_one_device(name: str, world_size: int) -> None:
 
 
 def score_of(problem: Problem, schedule: Schedule) -> Score:
-    """Simulate one schedule.
+    """Simulate one schedule of a problem or of its variant.
 
     Raises:
         InvalidInputError: the schedule breaks a rule.
     """
     validate(problem, schedule)
-    return _score(problem, simulator_of(problem).figures(schedule))
+    variant = problem.variant_of(schedule)
+    return _score(variant, simulator_of(variant).figures(schedule))
 
 
 def uses_host(schedule: Schedule) -> bool:

@@ -20,6 +20,11 @@ GRADIENT = "gradient"
 ACTIVATION = "activation"
 STATIC_ROLES = frozenset({PARAMETER, BUFFER, INPUT})
 
+# Operators that ranks run together; their second argument is how many.
+ALL_REDUCE = "remora.all_reduce.default"
+ALL_GATHER = "remora.all_gather.default"
+COLLECTIVES = frozenset({ALL_REDUCE, ALL_GATHER})
+
 Spec = Any
 """An operator argument as JSON: numbers, strings, None, or ``["tensor", index]``,
 ``["list", [...]]``, ``["dtype", name]``, ``["device", name]``, ``["layout", name]``,
@@ -183,6 +188,11 @@ class ModelGraph:
     def forward_only(self) -> bool:
         """Whether it was traced without a backward."""
         return self.num_forward_ops == len(self.ops)
+
+    @cached_property
+    def tensor_degree(self) -> int:
+        """Ranks that share every layer, of one of which this is the graph."""
+        return next((int(op.args[1]) for op in self.ops if op.name in COLLECTIVES), 1)
 
     @property
     def parameter_bytes(self) -> int:

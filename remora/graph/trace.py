@@ -19,6 +19,9 @@ from remora.graph.fake import execute_real_if_small, fake_parameters, real_copy
 from remora.graph.loss import ExampleInputs, LossFunction, call_model, resolve_loss
 from remora.graph.model_graph import BUFFER, GRADIENT, INPUT, PARAMETER, ModelGraph
 from remora.graph.recorder import ALIVE, Recorder, Recording
+from remora.graph.tensor.collectives import TensorGroup
+from remora.graph.tensor.cut import cut_model
+from remora.graph.tensor.plan import check_degree, tensor_plan
 from remora.graph.units import find_markers
 
 _LOG = logging.getLogger(__name__)
@@ -39,6 +42,7 @@ def trace(
     model_name: str = "",
     device: torch.device | None = None,
     forward_only: bool = False,
+    tensor_degree: int = 1,
 ) -> ModelGraph:
     """Trace one training step of ``model`` on one example batch, or one pass of it.
 
@@ -54,17 +58,21 @@ def trace(
         model_name: name kept in the graph.
         device: where the step will run, if the model is elsewhere.
         forward_only: trace the forward without gradients and nothing else; ``loss`` plays no part.
+        tensor_degree: ranks that share every layer of the model's tensor-parallel plan; the graph
+            is that of one of them, collectives included.
 
     Raises:
+        InvalidInputError: the model cannot be cut to that degree.
         TraceError: the step cannot be traced; names the module and the operator.
         ModelRunError: the model's own forward or loss failed on the example batch.
     """
     loss_function = None if forward_only else resolve_loss(loss)
+    check_degree(model, tensor_degree)
     try:
-        recording = _record_fake(model, example_inputs, loss_function, device)
+        recording = _record_fake(model, example_inputs, loss_function, device, tensor_degree)
         return _graph(recording, model, units, model_name, "fake", ())
     except _RETRY_WITH_REAL as reason:
-        if any(p.is_meta for p in model.parameters()):
+        if tensor_degree > 1 or any(p.is_meta for p in model.parameters()):
             raise TraceError("", _op_name(reason), str(reason).split("\n")[0]) from reason
         note = f"traced with real tensors: {type(reason).__name__}: {_first_line(reason)}"
         _LOG.info(note)
@@ -89,6 +97,7 @@ def _record_fake(
     example_inputs: ExampleInputs,
     loss: LossFunction | None,
     device: torch.device | None,
+    tensor_degree: int,
 ) -> Recording:
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     inputs = tree_map(lambda leaf: real_copy(leaf, mode, device), example_inputs)
@@ -100,6 +109,9 @@ def _record_fake(
     ):
         # A real table that a fake result is written into is looked at as if it were a leaf.
         warnings.filterwarnings("ignore", message=r"The \.grad attribute of a Tensor")
+        if tensor_degree > 1:
+            # Undone with the fake parameters, which restore all that hangs on the modules.
+            cut_model(model, tensor_plan(model), TensorGroup(tensor_degree))
         return _record(model, inputs, loss, Recorder(_empty_like, execute_real_if_small))
 
 

@@ -60,6 +60,7 @@ INSTRUCTION_STYLES: Mapping[InstructionKind, Style] = {
     InstructionKind.RECEIVE: Style("#BBBBBB"),
     InstructionKind.GATHER_WEIGHTS: Style("#332288"),
     InstructionKind.REDUCE_GRADIENTS: Style("#9C92C8", hatched=True),
+    InstructionKind.SHARE_LAYERS: Style("#882255"),
 }
 
 MEMORY_COLOURS: Mapping[MemoryKind, str] = {

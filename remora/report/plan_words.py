@@ -32,13 +32,14 @@ def is_plain(schedule: Schedule) -> bool:
     """Tell whether there is nothing to say: no pipeline, one micro-batch, state on the device."""
     pipeline = schedule.pipeline
     alone = pipeline.kind is PipelineKind.NONE and pipeline.micro_batches == 1
+    alone = alone and schedule.tensor.degree == 1
     return alone and schedule.state == StatePlan()
 
 
 def plan_sentences(content: ReportContent) -> list[str]:
     """Say how the model is cut, in which order micro-batches run, and where state lives."""
     schedule = content.schedule
-    sentences = [_pipeline_sentence(schedule), *_replicas(content)]
+    sentences = [_pipeline_sentence(schedule), *_ranks(content)]
     sentences += _state_sentences(schedule.state, len(content.graph.units))
     if _copies(schedule.memory):
         sentences.append(_pace_sentence(schedule.memory))
@@ -80,9 +81,16 @@ def _pipeline_sentence(schedule: Schedule) -> str:
     )
 
 
-def _replicas(content: ReportContent) -> list[str]:
-    replicas = content.world_size // content.schedule.pipeline.num_ranks
-    return [f"{replicas} data-parallel replicas share the batch."] if replicas > 1 else []
+def _ranks(content: ReportContent) -> list[str]:
+    """How the devices are shared out, where some share layers or are replicas."""
+    schedule = content.schedule
+    pipeline, degree = schedule.pipeline.num_ranks, schedule.tensor.degree
+    replicas = content.world_size // schedule.num_devices
+    if degree == replicas == 1:
+        return []
+    words = f"{content.world_size} devices: {pipeline} in a pipeline (p={pipeline})"
+    words += f" x {degree} that share every layer (t={degree})"
+    return [f"{words} x {replicas} data-parallel replicas (d={replicas})."]
 
 
 def _state_sentences(state: StatePlan, num_units: int) -> list[str]:

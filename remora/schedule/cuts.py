@@ -60,7 +60,7 @@ def standard_pipeline(problem: Problem) -> PipelinePlan:
     Raises:
         InvalidInputError: more ranks than units, or no such number of micro-batches.
     """
-    ranks, fixed = problem.world_size, problem.micro_batches
+    ranks, fixed = problem.pipeline_sizes[0], problem.micro_batches
     if ranks == 1:
         return PipelinePlan(micro_batches=1 if fixed is None else fixed)
     units = len(problem.graph.units)
@@ -93,8 +93,8 @@ def default_pipeline(problem: Problem) -> PipelinePlan:
         pass
     counts = sorted(problem.graphs) if problem.micro_batches is None else [problem.micro_batches]
     units = len(problem.graph.units)
-    sizes = [p for p in range(1, units + 1) if problem.world_size % p == 0]
-    ranks, count = max(sizes), max(counts)
+    sizes = [ranks for ranks in problem.pipeline_sizes if ranks <= units]
+    ranks, count = max(sizes, default=1), max(counts)
     if ranks == 1:
         return PipelinePlan(micro_batches=count)
     kind = _kind(problem) if count >= ranks else PipelineKind.GPIPE

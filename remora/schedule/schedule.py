@@ -163,10 +163,30 @@ class StatePlan:
 
 
 @dataclass(frozen=True, slots=True)
+class TensorPlan:
+    """How many ranks share every layer (Shoeybi et al. 2019, arXiv 1909.08053).
+
+    Which layers are cut, and how, is the model's own plan; the graph of the schedule is that of
+    one of these ranks.
+
+    Attributes:
+        degree: ranks that together are one rank of a pipeline.
+    """
+
+    degree: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Schedule:
-    """A complete plan for one graph: memory, pipeline and state."""
+    """A complete plan for one graph: memory, pipeline, state and tensor parallelism."""
 
     graph_hash: str
     memory: MemoryPlan
     pipeline: PipelinePlan = field(default_factory=PipelinePlan)
     state: StatePlan = field(default_factory=StatePlan)
+    tensor: TensorPlan = field(default_factory=TensorPlan)
+
+    @property
+    def num_devices(self) -> int:
+        """Devices of one replica."""
+        return self.pipeline.num_ranks * self.tensor.degree

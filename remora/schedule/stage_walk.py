@@ -82,6 +82,7 @@ class StageWalk:
         releases: Iterable[int] = (),
         upcoming: int | None = None,
         weights_stay: bool = False,
+        collective_s: float = 0.0,
     ) -> None:
         """Append a compute instruction of this micro-batch; its weights go unless they stay."""
         self._rank.before_compute(
@@ -97,4 +98,5 @@ class StageWalk:
             stage=self._number,
             allocates=allocates,
             releases=[*releases, *gone],
+            collective_s=collective_s,
         )

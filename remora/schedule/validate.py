@@ -14,11 +14,12 @@ from remora.schedule.validate_state import check_host, check_state_plan
 
 
 def validate(problem: Problem, schedule: Schedule) -> None:
-    """Check a schedule against the graph, hardware and world size of a problem.
+    """Check a schedule against the graph, hardware and world size of a problem, or of its variant.
 
     Raises:
         InvalidInputError: names the field, its value and what is allowed.
     """
+    problem = problem.variant_of(schedule)
     validate_for_graph(problem.graph, schedule, problem.allow_lossy)
     check_pipeline_plan(problem, schedule)
     check_state_plan(problem, schedule)
@@ -42,6 +43,11 @@ def validate_for_graph(graph: ModelGraph, schedule: Schedule, allow_lossy: bool 
         raise InvalidInputError(
             f"graph_hash is {schedule.graph_hash!r}, made for another model or batch; "
             f"allowed: {graph.content_hash!r}"
+        )
+    if schedule.tensor.degree != graph.tensor_degree:
+        raise InvalidInputError(
+            f"tensor.degree is {schedule.tensor.degree}, and the graph is that of one of "
+            f"{graph.tensor_degree} ranks that share every layer; allowed: {graph.tensor_degree}"
         )
     if graph.forward_only:
         check_pass(schedule)

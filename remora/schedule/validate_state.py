@@ -85,7 +85,7 @@ def check_host(problem: Problem, what: str, allowed: str) -> None:
 
 def _check_zero(problem: Problem, schedule: Schedule) -> None:
     stage = schedule.state.zero_stage
-    replicas = problem.world_size // schedule.pipeline.num_ranks
+    replicas = problem.num_groups // schedule.pipeline.num_ranks
     if stage not in range(_LAST_ZERO_STAGE + 1):
         raise InvalidInputError(f"state.zero_stage is {stage!r}; allowed: 0, 1, 2, 3")
     if stage and replicas == 1:

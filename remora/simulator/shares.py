@@ -40,6 +40,7 @@ COMMUNICATION_KINDS = frozenset(
         InstructionKind.RECEIVE,
         InstructionKind.GATHER_WEIGHTS,
         InstructionKind.REDUCE_GRADIENTS,
+        InstructionKind.SHARE_LAYERS,
     }
 )
 """Messages between ranks, and collectives."""

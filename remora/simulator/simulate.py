@@ -12,13 +12,13 @@ from remora.simulator.timeline import Timeline
 
 
 def simulate(problem: Problem, schedule: Schedule) -> Timeline:
-    """Predict the run of ``schedule`` with the problem's own costs.
+    """Predict the run of ``schedule`` with the costs of the problem or of its variant.
 
     Raises:
         InvalidInputError: the schedule breaks a rule; it is not simulated.
     """
     validate(problem, schedule)
-    return run(lower(problem, schedule))
+    return run(lower(problem.variant_of(schedule), schedule))
 
 
 def estimate(problem: Problem, schedule: Schedule, cost_model: str) -> Estimate:

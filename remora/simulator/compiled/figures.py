@@ -107,7 +107,7 @@ class _Side:
     def __init__(self, problem: Problem, micro_batches: int, num_ranks: int) -> None:
         self._chain = problem.chains[micro_batches]
         self._num_ranks = num_ranks
-        replicas = problem.world_size // num_ranks
+        replicas = problem.num_groups // num_ranks
         rates: HostLinkRates = host_link_rates(problem, self._chain)
         self._rows = OptionRows(self._chain, rates)
         self._fixed = Fixed(

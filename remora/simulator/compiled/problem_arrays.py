@@ -9,6 +9,7 @@ from remora.graph.model_graph import BUFFER, INPUT, PARAMETER
 from remora.hardware.hardware import Link
 from remora.schedule.chain import Chain
 from remora.schedule.host_copies import HostLinkRates
+from remora.schedule.links import groups_per_node
 from remora.schedule.parameters import StaticStorage
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Placement, StatePlan
@@ -68,7 +69,7 @@ def hardware_arrays(
     return HardwareArrays(
         sizes=_ints(
             [
-                hardware.devices_per_node,
+                groups_per_node(hardware, problem.tensor_degree),
                 replicas,
                 int(hardware.copies_overlap),
                 int(hardware.device_type == "cuda"),
