@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from remora.agents.candidates import Candidate, candidate_of, run_member
@@ -62,6 +62,11 @@ _LEFT_TO_POLISH = 0.6
 
 # Of polishing: a race of all starts, then annealing from the winner, then climbing.
 _ANNEAL = 0.9
+
+# Of problems with variants: these choose one, one after the other, then all members plan that.
+_PLAN_VARIANTS = ("megatron", "rank_greedy")
+_SHARE_OF_VARIANTS = 0.3
+_LEAST_S = 1.0
 
 Listener = Callable[[Candidate], None]
 
@@ -142,6 +147,9 @@ class Best:
     def _candidates(
         self, problem: Problem, evaluator: Evaluator, time_limit_s: float
     ) -> Iterator[Candidate]:
+        if problem.variants:
+            yield from self._of_variants(problem, evaluator, time_limit_s)
+            return
         pool: list[Candidate] = []
         for member in self.members_for(problem):
             enough = _LEFT_TO_POLISH * time_limit_s if winner(pool) is not None else 0.0
@@ -154,6 +162,26 @@ class Best:
             yield self._last_resort(problem, evaluator, pool)
         elif evaluator.remaining_s > 0:
             yield self._polish(problem, starts, evaluator.remaining_s)
+
+    def _of_variants(
+        self, problem: Problem, evaluator: Evaluator, time_limit_s: float
+    ) -> Iterator[Candidate]:
+        """Find the best variant, then let the whole pool plan it."""
+        pool = []
+        for member in _PLAN_VARIANTS:
+            share_s = _SHARE_OF_VARIANTS * time_limit_s
+            pool.append(self._run(member, problem, min(share_s, evaluator.remaining_s)))
+            yield pool[-1]
+        best = winner(pool)
+        if best is None or best.schedule is None:
+            # Nothing fits, or too little time: the error of the one that looked at all of them.
+            create(_PLAN_VARIANTS[-1]).propose(problem, max(evaluator.remaining_s, _LEAST_S))
+            return
+        variant = problem.variant_of(best.schedule)
+        alone = replace(variant, variants=()) if variant.variants else variant
+        if evaluator.remaining_s > 0:
+            rest = Evaluator(alone, evaluator.remaining_s)
+            yield from self._candidates(alone, rest, evaluator.remaining_s)
 
     def _run(self, member: str, problem: Problem, time_limit_s: float) -> Candidate:
         seeded = "seed" in settings_of(member)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from remora.agents.heuristics.variants import least_s
 from remora.api.budget import parse_budget
 from remora.api.cost_model_choice import (
     PROFILED,
@@ -17,19 +18,19 @@ from remora.api.cost_model_choice import (
 )
 from remora.api.costs import make_costs
 from remora.api.hardware import find_hardware, is_local
-from remora.api.micro_batches import check_ranks, graphs_at
+from remora.api.micro_batches import check_ranks
 from remora.api.plan import Plan
 from remora.api.problem import find_optimizer, make_problem
 from remora.api.search import Found, search
+from remora.api.variants import TracedVariant, traced_variants, with_variants
 from remora.errors import InfeasibleError
 from remora.graph.batch import batch_of, with_batch
 from remora.graph.loss import ExampleInputs, LossFunction
 from remora.graph.model_graph import ModelGraph
-from remora.graph.trace import trace
 from remora.hardware.hardware import Hardware
 from remora.report.content import CandidateRow
 from remora.report.wording import bytes_text
-from remora.schedule.problem import Problem
+from remora.schedule.problem import CostTable, Problem
 from remora.simulator.bounds import lower_bound_s
 from remora.simulator.records import Estimate
 from remora.zoo import Example
@@ -43,9 +44,11 @@ __all__ = [
     "Progress",
     "Request",
     "check_request",
+    "known_hardware",
     "make_plan",
     "optimize",
     "state_problem",
+    "state_variants",
     "traced_graphs",
 ]
 
@@ -81,6 +84,8 @@ class Request:
     world_size: int = 1
     micro_batches: int | None = None
     move_state: bool | None = None
+    tensor_degree: int | None = None
+    global_batch: bool | None = None
     agent: str = "best"
     agent_settings: Mapping[str, Any] = field(default_factory=dict)
     time_limit_s: float = 10.0
@@ -100,6 +105,8 @@ def optimize(  # noqa: PLR0913 - one call takes what there is to say
     world_size: int = 1,
     micro_batches: int | None = None,
     move_state: bool | None = None,
+    tensor_degree: int | None = None,
+    global_batch: bool | None = None,
     agent: str = "best",
     time_limit_s: float = 10.0,
     units: Sequence[str] | None = None,
@@ -124,6 +131,11 @@ def optimize(  # noqa: PLR0913 - one call takes what there is to say
         micro_batches: number of parts that the batch is cut into; None leaves it open.
         move_state: whether weights, gradients and optimizer state may be sharded or wait on the
             host. None for yes on several devices and no on one.
+        tensor_degree: ranks that share every layer; None tries all within a node that the model's
+            tensor-parallel plan allows (on this machine: 1).
+        global_batch: whether the batch is that of all data-parallel replicas together, so that
+            their number is part of the plan, and not that of one of them. None for yes on several
+            nodes.
         agent: name of the scheduler.
         time_limit_s: seconds of its search.
         units: module paths that begin units, instead of those found.
@@ -149,6 +161,8 @@ def optimize(  # noqa: PLR0913 - one call takes what there is to say
         world_size=world_size,
         micro_batches=micro_batches,
         move_state=move_state,
+        tensor_degree=tensor_degree,
+        global_batch=global_batch,
         agent=agent,
         time_limit_s=time_limit_s,
         cost_model=cost_model,
@@ -156,8 +170,8 @@ def optimize(  # noqa: PLR0913 - one call takes what there is to say
     )
     check_request(request)
     example = Example(model, example_inputs, loss)
-    graphs = traced_graphs(example, request, units)
-    problem = state_problem(graphs, request, example=example)
+    traced = traced_variants(example, request, known_hardware(request), units)
+    problem = state_variants(traced, request, example=example)
     chosen_units = None if units is None else tuple(units)
     return make_plan(problem, request, loss=loss, units=chosen_units)
 
@@ -180,17 +194,45 @@ def traced_graphs(
         InvalidInputError: the number of micro-batches does not divide the batch.
         TraceError, ModelRunError: the model could not be traced, or failed on its batch.
     """
-    model, inputs, loss = example
-    if request.world_size == 1 and request.micro_batches is None:
-        # Also for inputs that have no batch.
-        return {1: trace(model, inputs, loss, units, model_name)}
-    batch = batch_of(inputs)
+    degree = 1 if request.tensor_degree is None else request.tensor_degree
+    request = replace(request, tensor_degree=degree, global_batch=False)
+    return dict(traced_variants(example, request, None, units, model_name)[0].graphs)
 
-    def trace_at(samples: int) -> ModelGraph:
-        part = inputs if samples == batch else with_batch(inputs, samples)
-        return trace(model, part, loss, units, model_name)
 
-    return graphs_at(trace_at, batch, request.world_size, request.micro_batches)
+def known_hardware(request: Request) -> Hardware | None:
+    """The hardware that is planned for; None for this machine, which is not measured here."""
+    local = is_local(request.hardware)
+    return None if local else find_hardware(request.hardware, request.host_pool)
+
+
+def state_variants(
+    traced: Sequence[TracedVariant],
+    request: Request,
+    progress: Progress | None = None,
+    example: Example | None = None,
+) -> Problem:
+    """Measure or predict costs of every variant and resolve the budget, by that of the first.
+
+    Args:
+        traced: what :func:`traced_variants` returned.
+        request: what to plan for.
+        progress: told when pieces of work begin.
+        example: the model for real, if it is at hand; see :func:`make_costs`.
+
+    Raises:
+        UsageError: a value of the request is not allowed.
+    """
+    first, *others = traced
+    problem = state_problem(first.graphs, request, progress, example, first.replicas)
+    if not others:
+        return problem
+    hardware, weights = problem.hardware, request.cost_model_weights
+    choice = cost_choice(request, hardware)
+
+    def price(graph: ModelGraph) -> CostTable:
+        return make_costs(graph, hardware, problem.optimizer, choice.name, None, weights)
+
+    return with_variants(problem, others, price)
 
 
 def state_problem(
@@ -198,6 +240,7 @@ def state_problem(
     request: Request,
     progress: Progress | None = None,
     example: Example | None = None,
+    replicas: int | None = None,
 ) -> Problem:
     """Measure or predict costs and resolve the budget.
 
@@ -206,6 +249,7 @@ def state_problem(
         request: what to plan for.
         progress: told when pieces of work begin.
         example: the model for real, if it is at hand; see :func:`make_costs`.
+        replicas: the only number of data-parallel replicas, or None.
 
     Raises:
         UsageError: a value of the request is not allowed.
@@ -230,7 +274,14 @@ def state_problem(
     progress.stage("finding the smallest peak")
     budget = parse_budget(request.memory)
     problem = make_problem(
-        graphs, costs, hardware, optimizer, budget, request.world_size, request.micro_batches
+        graphs,
+        costs,
+        hardware,
+        optimizer,
+        budget,
+        request.world_size,
+        request.micro_batches,
+        replicas,
     )
     moves = request.world_size > 1 if request.move_state is None else request.move_state
     return replace(problem, allow_lossy=request.allow_lossy, state_on_device=not moves)
@@ -258,11 +309,13 @@ def make_plan(
     progress = progress or Progress()
     progress.stage(f"searching with {request.agent}")
     found, estimate = search_within_bound(problem, request, progress.candidate)
+    variant = problem.variant_of(found.schedule)
+    others = [least_s(other) for other in problem.family if other is not variant]
     return Plan(
-        problem=problem,
+        problem=replace(variant, variants=()) if variant.variants else variant,
         schedule=found.schedule,
         estimate=estimate,
-        lower_bound_s=lower_bound_s(problem),
+        lower_bound_s=min([lower_bound_s(variant), *others]),
         candidates=found.candidates,
         agent=request.agent,
         search_s=found.search_s,
@@ -307,12 +360,12 @@ def search_within_bound(
         found = search(
             lowered, request.agent, request.time_limit_s, request.agent_settings, listener
         )
-        estimate = cost_model.estimate(problem, found.schedule)
+        estimate = cost_model.estimate(problem.variant_of(found.schedule), found.schedule)
         if estimate.peak_bound_bytes <= problem.budget_bytes:
             return found, estimate
         # The same schedule must not be found again.
         excess = estimate.peak_bound_bytes / problem.budget_bytes
-        lowered = replace(problem, budget_bytes=math.floor(lowered.budget_bytes / excess) - 1)
+        lowered = problem.with_budget(math.floor(lowered.budget_bytes / excess) - 1)
     raise InfeasibleError(
         "no schedule was found whose upper bound on the peak is within the budget of "
         f"{bytes_text(problem.budget_bytes)}; that of the last one is "
@@ -328,7 +381,7 @@ def check_request(request: Request) -> None:
 
     parse_budget(request.memory)
     find_optimizer(request.optimizer)
-    check_ranks(request.world_size, request.micro_batches)
+    check_ranks(request.world_size, request.micro_batches, request.tensor_degree)
     check_cost_model(request.cost_model, request.cost_model_weights, is_local(request.hardware))
     create(request.agent, **request.agent_settings)
     if plans_one_device(request.agent):

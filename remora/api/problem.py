@@ -39,23 +39,27 @@ def make_problem(
     budget: Budget,
     world_size: int = 1,
     micro_batches: int | None = None,
+    replicas: int | None = None,
 ) -> Problem:
     """Put a planning problem together and turn its budget into bytes.
 
     Args:
-        graphs: by number of micro-batches, among them 1.
+        graphs: by number of micro-batches.
         costs: of those graphs on ``hardware``.
         hardware: what is planned for.
         optimizer: what it keeps.
         budget: memory per device.
         world_size: number of ranks.
         micro_batches: the only number that schedules may have, or None.
+        replicas: the only number of data-parallel replicas, or None.
 
     Raises:
         InvalidInputError: there is no pipeline that the budget could refer to.
     """
     # The budget of the problem plays no part in the peaks that a budget refers to.
-    problem = Problem(graphs, costs, hardware, optimizer, 0, world_size, micro_batches)
+    problem = Problem(
+        graphs, costs, hardware, optimizer, 0, world_size, micro_batches, replicas=replicas
+    )
     return with_budget(problem, budget)
 
 

@@ -47,6 +47,9 @@ COMMANDS: Mapping[str, Command] = {
             "micro_batches": "parts that the batch is cut into; null leaves the number open",
             "move_state": "whether weights and optimizer state may be sharded or wait on the host; "
             "null: on several devices only",
+            "tensor_degree": "devices that share every layer; null tries all within a node",
+            "global_batch": "whether the replicas share the batch, so that their number is part of "
+            "the plan; null: on several nodes only",
             "agent": "best, or the name of one scheduler",
             "time_limit_s": "seconds of the search",
             "cost_model": _COST_MODEL,

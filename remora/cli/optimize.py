@@ -11,7 +11,14 @@ from rich.console import Console
 from remora.api.closed_loop import LoopResult, check_loop
 from remora.api.placement import build_to_measure, build_to_trace
 from remora.api.plan import Plan
-from remora.api.planning import Progress, check_request, make_plan, state_problem, traced_graphs
+from remora.api.planning import (
+    Progress,
+    check_request,
+    known_hardware,
+    make_plan,
+    state_variants,
+)
+from remora.api.variants import traced_variants
 from remora.cli.console import output, print_files, print_line, progress_shown
 from remora.cli.request import local_device, make_request, model_source, plain, units_of
 from remora.cli.rounds import loop_request, plan_in_rounds, round_cells, write_rounds
@@ -107,9 +114,11 @@ def _plan(config: DictConfig, progress: Progress) -> tuple[Plan, LoopResult | No
     progress.stage(f"tracing {source.name}")
     example = build_to_trace(source, device)
     units = units_of(config)
-    graphs = traced_graphs(example, request, units, source.name)
-    real = build_to_measure(source, graphs[1], device)
-    problem = state_problem(graphs, request, progress, real)
+    hardware = known_hardware(request)
+    traced = traced_variants(example, request, hardware, units, source.name, progress.stage)
+    graph = next(iter(traced[0].graphs.values()))
+    real = build_to_measure(source, graph, device)
+    problem = state_variants(traced, request, progress, real)
     if several:
         return plan_in_rounds(config, problem, request, source, example.loss, progress)
     plan = make_plan(

@@ -79,6 +79,8 @@ class OptimizeConfig:
     world_size: int = MISSING
     micro_batches: int | None = None
     move_state: bool | None = None
+    tensor_degree: int | None = None
+    global_batch: bool | None = None
     time_limit_s: float = MISSING
     units: list[str] | None = None
     verify: bool = MISSING
