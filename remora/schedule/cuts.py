@@ -58,9 +58,10 @@ def standard_pipeline(problem: Problem) -> PipelinePlan:
     pipeline.
 
     Raises:
-        InvalidInputError: more ranks than units, or no such number of micro-batches.
+        InvalidInputError: more ranks than units, a fixed number of replicas, or no such number of
+            micro-batches.
     """
-    ranks, fixed = problem.pipeline_sizes[0], problem.micro_batches
+    ranks, fixed = problem.num_groups, problem.micro_batches
     if ranks == 1:
         return PipelinePlan(micro_batches=1 if fixed is None else fixed)
     units = len(problem.graph.units)
@@ -68,6 +69,10 @@ def standard_pipeline(problem: Problem) -> PipelinePlan:
         raise InvalidInputError(
             f"world_size is {ranks} and the model has {units} units; allowed for a pipeline over "
             f"all ranks: up to {units}"
+        )
+    if ranks not in problem.pipeline_sizes:
+        raise InvalidInputError(
+            f"replicas is {problem.replicas}; allowed for a pipeline over all ranks: 1"
         )
     counts = sorted(problem.graphs) if fixed is None else [fixed]
     most = _MOST_PER_RANK * ranks if fixed is None else fixed
