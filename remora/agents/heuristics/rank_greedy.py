@@ -15,7 +15,7 @@ from remora.agents.heuristics.least_memory import find_fitting
 from remora.agents.heuristics.neighbours import clean_up
 from remora.agents.heuristics.shapes import Shape, shape_of
 from remora.agents.heuristics.space import Space
-from remora.agents.heuristics.variants import search_variants
+from remora.agents.heuristics.variants import Look, search_variants
 from remora.schedule.cuts import balanced_cuts, uniform_cuts
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import PipelineKind, Schedule
@@ -37,8 +37,8 @@ class RankGreedy:
     """All kinds, micro-batches and ways to cut, each with options that just fit every rank.
 
     The fastest few are cleaned up over options, groups and cuts. On one device it is the greedy
-    by simulated marginal cost. Tensor degrees and numbers of replicas are filled one by one, in
-    the order of the seconds that none of their schedules goes below, and the best two searched.
+    by simulated marginal cost. Of tensor degrees and numbers of replicas the best with plain
+    pipelines are filled, and the best of those searched.
     """
 
     @property
@@ -49,21 +49,25 @@ class RankGreedy:
     def propose(self, problem: Problem, time_limit_s: float) -> Schedule:
         """Search; see :class:`remora.agents.scheduler.Scheduler`."""
         if problem.variants:
-            return search_variants(self.name, problem, time_limit_s, _fill_quickly, _search)
+            return search_variants(self.name, problem, time_limit_s, _LOOKS)
         evaluator = Evaluator(problem, time_limit_s)
         with suppress(SearchEnded):
             rank_greedy_search(Space(problem), evaluator)
         return evaluator.answer(self.name)
 
 
-def _fill_quickly(evaluator: Evaluator, below_s: float) -> None:
-    space = Space(evaluator.problem, mixed=False)
-    if not filled_pipelines(space, evaluator, below_s) and evaluator.best is None:
-        find_fitting(space, evaluator)
+def _fill(evaluator: Evaluator) -> None:
+    best = evaluator.best
+    below_s = math.inf if best is None else evaluator.score(best).step_time_s
+    filled_pipelines(Space(evaluator.problem, mixed=False), evaluator, below_s)
 
 
 def _search(evaluator: Evaluator) -> None:
     rank_greedy_search(Space(evaluator.problem), evaluator)
+
+
+_LOOKS = (Look(4, _fill), Look(2, _search))
+"""At variants, after all of them were looked at with plain pipelines."""
 
 
 def rank_greedy_search(space: Space, evaluator: Evaluator) -> Schedule | None:
