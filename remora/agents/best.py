@@ -6,19 +6,30 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from random import Random
+from typing import ClassVar
 
 from remora.agents.candidates import Candidate, candidate_of, run_member
 from remora.agents.evaluation import Evaluator, SearchEnded
 from remora.agents.heuristics.annealing import RACE_SHARE, anneal, first_plans
 from remora.agents.heuristics.least_memory import find_fitting
 from remora.agents.heuristics.local_search import improve
+from remora.agents.heuristics.passes.search import climb
+from remora.agents.heuristics.passes.space import PassSpace
+from remora.agents.heuristics.passes.stream_fewest import least_plans
 from remora.agents.heuristics.race import race
 from remora.agents.heuristics.seeded_search import check_evaluations
 from remora.agents.heuristics.shapes import Shape, shape_of
 from remora.agents.heuristics.space import Space
 from remora.agents.heuristics.stretch import Stretch
-from remora.agents.registry import SCHEDULERS, create, plans_one_device, settings_of
+from remora.agents.registry import (
+    SCHEDULERS,
+    create,
+    plans_mode,
+    plans_one_device,
+    settings_of,
+)
 from remora.errors import Interrupted, InvalidInputError, UnknownNameError
+from remora.schedule.inference import Mode
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Schedule
 
@@ -42,6 +53,10 @@ DEFAULT_MEMBERS = (
     "random",
     "dtr",
     "rotor",
+    "stream_all",
+    "stream_fewest",
+    "pass_milp",
+    "pass_search",
 )
 """Cheap ones first, so that a short time limit still has answers."""
 
@@ -77,7 +92,7 @@ class Best:
 
     Attributes:
         members: schedulers of the pool, in the order in which they run; those that plan one
-            device are left out where there are more.
+            device are left out where there are more, and those of another mode always.
         evaluations: schedules that the final local search simulates, None to use all the time
             there is.
         seed: of every member that draws random numbers, and of the final local search.
@@ -98,15 +113,21 @@ class Best:
         if not self.members:
             raise InvalidInputError(f"members is empty; allowed: some of {', '.join(allowed)}")
 
+    modes: ClassVar = tuple(Mode)
+
     @property
     def name(self) -> str:
         """Name in the registry."""
         return "best"
 
     def members_for(self, problem: Problem) -> tuple[str, ...]:
-        """Members that can plan for the ranks of a problem."""
+        """Members that can plan for the mode and the ranks of a problem."""
         single = problem.world_size == 1
-        return tuple(name for name in self.members if single or not plans_one_device(name))
+        return tuple(
+            name
+            for name in self.members
+            if plans_mode(name, problem.mode) and (single or not plans_one_device(name))
+        )
 
     def propose(self, problem: Problem, time_limit_s: float) -> Schedule:
         """Search; see :class:`remora.agents.scheduler.Scheduler`."""
@@ -132,7 +153,7 @@ class Best:
             InfeasibleError, TimeLimitError, InvalidInputError: as every scheduler.
             Interrupted: interrupted before anything that fits was found.
         """
-        evaluator = Evaluator(problem, time_limit_s)
+        evaluator = Evaluator(problem, time_limit_s, modes=self.modes)
         found: list[Candidate] = []
         with suppress(KeyboardInterrupt):
             for candidate in self._candidates(problem, evaluator, time_limit_s):
@@ -191,23 +212,36 @@ class Best:
     def _polish(
         self, problem: Problem, starts: tuple[Schedule, ...], time_limit_s: float
     ) -> Candidate:
-        """Race from all starts, anneal from what came out best, and climb from there."""
-        evaluator = Evaluator(problem, time_limit_s)
-        space = Space(problem)
+        """Race from all starts, anneal from what came out best, and climb; a pass only climbs."""
+        evaluator = Evaluator(problem, time_limit_s, modes=self.modes)
         rng = Random(self.seed)
         # An interrupt here only ends the polishing: what it found so far still counts.
         with suppress(SearchEnded, KeyboardInterrupt):
             evaluator.score_all(starts)
-            # On one device these are the greedy plan, which the pool has.
-            more = first_plans(space, evaluator) if problem.world_size > 1 else []
-            plans = [*starts, *more]
-            whole = Stretch(evaluator, self.evaluations)
-            race(space, evaluator, leaders(evaluator, plans), whole.part(RACE_SHARE), rng)
-            best = evaluator.best or starts[0]
-            anneal(space, evaluator, best, whole.part(_ANNEAL), rng)
-            improve(space, evaluator, evaluator.best or best, whole, rng)
+            if problem.mode is Mode.INFERENCE:
+                whole = Stretch(evaluator, self.evaluations)
+                climb(PassSpace(problem), evaluator, starts, whole, rng)
+            else:
+                self._polish_step(problem, evaluator, starts, rng)
         schedule = evaluator.best or starts[0]
         return candidate_of(POLISHED, problem, schedule, time_limit_s - evaluator.remaining_s)
+
+    def _polish_step(
+        self,
+        problem: Problem,
+        evaluator: Evaluator,
+        starts: tuple[Schedule, ...],
+        rng: Random,
+    ) -> None:
+        space = Space(problem)
+        # On one device these are the greedy plan, which the pool has.
+        more = first_plans(space, evaluator) if problem.world_size > 1 else []
+        plans = [*starts, *more]
+        whole = Stretch(evaluator, self.evaluations)
+        race(space, evaluator, leaders(evaluator, plans), whole.part(RACE_SHARE), rng)
+        best = evaluator.best or starts[0]
+        anneal(space, evaluator, best, whole.part(_ANNEAL), rng)
+        improve(space, evaluator, evaluator.best or best, whole, rng)
 
     def _last_resort(
         self, problem: Problem, evaluator: Evaluator, pool: Sequence[Candidate]
@@ -218,7 +252,10 @@ class Best:
             for candidate in pool:
                 if candidate.schedule is not None:
                     evaluator.score(candidate.schedule)
-            find_fitting(Space(problem), evaluator)
+            if problem.mode is Mode.INFERENCE:
+                evaluator.score_all(list(least_plans(PassSpace(problem))))
+            else:
+                find_fitting(Space(problem), evaluator)
         schedule = evaluator.answer(self.name)
         return candidate_of(LEAST_MEMORY, problem, schedule, before_s - evaluator.remaining_s)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
 
 from remora.errors import InfeasibleError, InvalidInputError, TimeLimitError
+from remora.schedule.inference import Mode
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Action, Schedule
 from remora.schedule.validate import validate
@@ -15,15 +16,20 @@ from remora.simulator.compiled import Figures, simulator_of
 from remora.simulator.simulate import simulate
 
 __all__ = [
+    "TRAINING",
     "Evaluator",
     "Score",
     "SearchEnded",
+    "check_mode",
     "check_one_device",
     "check_time_limit",
     "infeasible",
     "score_of",
     "uses_host",
 ]
+
+TRAINING = (Mode.TRAIN,)
+"""Modes of most schedulers."""
 
 # Sums of the same durations in another order differ in the last digits.
 _SAME_TIME = 1e-9
@@ -69,6 +75,7 @@ class Evaluator:
         time_limit_s: seconds from now; scoring a new schedule later ends the search.
         max_evaluations: most schedules to simulate, None for no limit.
         clock: seconds from any start, growing.
+        modes: what the search can plan.
 
     Attributes:
         best: fastest feasible schedule scored so far.
@@ -76,7 +83,8 @@ class Evaluator:
         evaluations: schedules simulated so far.
 
     Raises:
-        InvalidInputError: the time limit is not a positive number.
+        InvalidInputError: the time limit is not a positive number, or the problem is of another
+            mode.
     """
 
     def __init__(
@@ -85,8 +93,10 @@ class Evaluator:
         time_limit_s: float,
         max_evaluations: int | None = None,
         clock: Callable[[], float] = time.perf_counter,
+        modes: Collection[Mode] = TRAINING,
     ) -> None:
         check_time_limit(time_limit_s)
+        check_mode(problem, modes)
         self.problem = problem
         self.best: Schedule | None = None
         self.leanest: Schedule | None = None
@@ -184,6 +194,25 @@ def check_time_limit(time_limit_s: float) -> None:
     if not time_limit_s > 0:
         raise InvalidInputError(
             f"time_limit_s is {time_limit_s!r}; allowed: a number of seconds above 0"
+        )
+
+
+def check_mode(problem: Problem, modes: Collection[Mode], name: str = "") -> None:
+    """Refuse a problem of a mode that a scheduler does not plan.
+
+    Args:
+        problem: what it was given.
+        modes: what it plans.
+        name: of the scheduler, where it is at hand.
+
+    Raises:
+        InvalidInputError: the problem is of another mode.
+    """
+    if problem.mode not in modes:
+        who = f"scheduler {name!r}" if name else "this scheduler"
+        raise InvalidInputError(
+            f"mode is {problem.mode.value!r} and {who} does not plan it; allowed: "
+            f"{' or '.join(repr(mode.value) for mode in sorted(modes))}"
         )
 
 
