@@ -24,8 +24,8 @@ def pass_bounds(problem: Problem) -> LowerBounds:
     """
     found = [
         _bounds(problem, ranks, count)
-        for ranks in range(1, problem.world_size + 1)
-        if problem.world_size % ranks == 0 and ranks <= len(problem.graph.units)
+        for ranks in problem.pipeline_sizes
+        if ranks <= len(problem.graph.units)
         for count in problem.graphs
         if problem.micro_batches in (None, count)
     ]

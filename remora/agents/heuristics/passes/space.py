@@ -83,11 +83,7 @@ class PassSpace:
         counts = (
             sorted(problem.graphs) if problem.micro_batches is None else [problem.micro_batches]
         )
-        sizes = [
-            ranks
-            for ranks in range(1, min(problem.world_size, self.num_units) + 1)
-            if problem.world_size % ranks == 0
-        ]
+        sizes = sorted(ranks for ranks in problem.pipeline_sizes if ranks <= self.num_units)
         return tuple(self.balanced(ranks, count) for ranks, count in product(sizes, counts))
 
     def balanced(self, ranks: int, count: int) -> PipelinePlan:
