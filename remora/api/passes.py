@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,13 +11,14 @@ from torch.utils._pytree import tree_leaves
 from remora.errors import InvalidInputError
 from remora.graph.attention_cache import cache_bytes, keeps_cache
 from remora.graph.batch import batch_of
+from remora.graph.evaluating import evaluating
 from remora.graph.loss import ExampleInputs
 from remora.graph.model_graph import ModelGraph
 from remora.graph.trace import trace
 from remora.schedule.inference import InferenceSpec, Mode
 from remora.zoo import Example
 
-__all__ = ["check_mode_values", "evaluating", "inference_spec", "pass_example", "trace_pass"]
+__all__ = ["check_mode_values", "inference_spec", "pass_example", "trace_pass"]
 
 _TOKEN_INPUTS = ("decoder_input_ids", "input_ids")
 
@@ -42,24 +41,6 @@ def check_mode_values(mode: str, prompt_tokens: int | None, generated_tokens: in
                 f"{field} is {value} with mode='train'; allowed: none, since a step keeps no cache"
             )
     return Mode(mode)
-
-
-@contextlib.contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a model into evaluation mode, and let it keep no cache by itself, for a while."""
-    modes = [(module, module.training) for module in model.modules()]
-    config: Any = getattr(model, "config", None)
-    caches = getattr(config, "use_cache", None)
-    try:
-        model.eval()
-        if caches:
-            config.use_cache = False
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-        if caches:
-            config.use_cache = caches
 
 
 def trace_pass(

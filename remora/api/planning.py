@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 from remora.agents.heuristics.variants import least_s
 from remora.api.budget import parse_budget
 from remora.api.cost_model_choice import (
+    AUTO,
+    GNN,
     PROFILED,
+    ROOFLINE,
     CostChoice,
     check_cost_model,
     choose_cost_model,
@@ -19,17 +23,20 @@ from remora.api.cost_model_choice import (
 from remora.api.costs import make_costs
 from remora.api.hardware import find_hardware, is_local
 from remora.api.micro_batches import check_ranks
+from remora.api.passes import check_mode_values
 from remora.api.plan import Plan
 from remora.api.problem import find_optimizer, make_problem
 from remora.api.search import Found, search
 from remora.api.variants import TracedVariant, traced_variants, with_variants
-from remora.errors import InfeasibleError
+from remora.errors import InfeasibleError, InvalidInputError
 from remora.graph.batch import batch_of, with_batch
+from remora.graph.evaluating import evaluating
 from remora.graph.loss import ExampleInputs, LossFunction
 from remora.graph.model_graph import ModelGraph
 from remora.hardware.hardware import Hardware
 from remora.report.content import CandidateRow
 from remora.report.wording import bytes_text
+from remora.schedule.inference import InferenceSpec, Mode
 from remora.schedule.problem import CostTable, Problem
 from remora.simulator.bounds import lower_bound_s
 from remora.simulator.records import Estimate
@@ -92,6 +99,16 @@ class Request:
     cost_model: str = "auto"
     cost_model_weights: str | None = None
     allow_lossy: bool = False
+    mode: str = "train"
+    prompt_tokens: int | None = None
+    generated_tokens: int = 0
+
+    @property
+    def moves_state(self) -> bool:
+        """Whether weights and the like may leave the device; in inference there is little else."""
+        if self.move_state is None:
+            return self.world_size > 1 or self.mode == Mode.INFERENCE
+        return self.move_state
 
 
 def optimize(  # noqa: PLR0913 - one call takes what there is to say
@@ -113,11 +130,15 @@ def optimize(  # noqa: PLR0913 - one call takes what there is to say
     cost_model: str = "auto",
     host_pool: str | None = None,
     cost_model_weights: str | None = None,
+    mode: str = "train",
+    prompt_tokens: int | None = None,
+    generated_tokens: int = 0,
 ) -> Plan:
-    """Find the fastest schedule of a training step within a memory budget.
+    """Find the fastest schedule of a training step, or of a pass of inference, within a budget.
 
     Args:
-        model: the module in the mode in which it will run; it is not run and not changed.
+        model: the module in the mode in which it will run (in inference that is evaluation mode,
+            whatever its mode is now); it is not run and not changed.
         example_inputs: one batch, as a tuple of positional or a mapping of keyword arguments.
         memory: budget per device: bytes, ``"8GiB"``, ``"60%"`` of the keep-all peak, or
             ``"range:0.4"`` between the smallest peak by recomputation (0) and the keep-all
@@ -130,7 +151,7 @@ def optimize(  # noqa: PLR0913 - one call takes what there is to say
         world_size: number of devices; a plan for several runs by ``plan.on_ranks``.
         micro_batches: number of parts that the batch is cut into; None leaves it open.
         move_state: whether weights, gradients and optimizer state may be sharded or wait on the
-            host. None for yes on several devices and no on one.
+            host. None for yes on several devices and in inference, and no on one.
         tensor_degree: ranks that share every layer; None tries all within a node that the model's
             tensor-parallel plan allows (on this machine: 1).
         global_batch: whether the batch is that of all data-parallel replicas together, so that
@@ -143,6 +164,10 @@ def optimize(  # noqa: PLR0913 - one call takes what there is to say
             or ``roofline``.
         host_pool: overrides where offloaded tensors go: ``pinned``, ``emulated`` or ``none``.
         cost_model_weights: folder of a trained ``gnn`` instead of the one in the package.
+        mode: ``train``, or ``inference`` for passes without gradients, loss and optimizer.
+        prompt_tokens: of one sequence, for the keys and values that a decoder keeps; None for
+            those of the example.
+        generated_tokens: of one sequence, likewise.
 
     Returns:
         The plan, with predicted figures, ready to apply.
@@ -167,11 +192,16 @@ def optimize(  # noqa: PLR0913 - one call takes what there is to say
         time_limit_s=time_limit_s,
         cost_model=cost_model,
         cost_model_weights=cost_model_weights,
+        mode=mode,
+        prompt_tokens=prompt_tokens,
+        generated_tokens=generated_tokens,
     )
     check_request(request)
     example = Example(model, example_inputs, loss)
-    traced = traced_variants(example, request, known_hardware(request), units)
-    problem = state_variants(traced, request, example=example)
+    passes = request.mode == Mode.INFERENCE
+    with evaluating(model) if passes else contextlib.nullcontext():
+        traced = traced_variants(example, request, known_hardware(request), units)
+        problem = state_variants(traced, request, example=example)
     chosen_units = None if units is None else tuple(units)
     return make_plan(problem, request, loss=loss, units=chosen_units)
 
@@ -223,7 +253,9 @@ def state_variants(
         UsageError: a value of the request is not allowed.
     """
     first, *others = traced
-    problem = state_problem(first.graphs, request, progress, example, first.replicas)
+    problem = state_problem(
+        first.graphs, request, progress, example, first.replicas, first.inference
+    )
     if not others:
         return problem
     hardware, weights = problem.hardware, request.cost_model_weights
@@ -241,6 +273,7 @@ def state_problem(
     progress: Progress | None = None,
     example: Example | None = None,
     replicas: int | None = None,
+    inference: InferenceSpec | None = None,
 ) -> Problem:
     """Measure or predict costs and resolve the budget.
 
@@ -250,13 +283,14 @@ def state_problem(
         progress: told when pieces of work begin.
         example: the model for real, if it is at hand; see :func:`make_costs`.
         replicas: the only number of data-parallel replicas, or None.
+        inference: tokens and cache, for graphs of passes.
 
     Raises:
         UsageError: a value of the request is not allowed.
     """
     progress = progress or Progress()
     check_request(request)
-    optimizer = find_optimizer(request.optimizer)
+    optimizer = find_optimizer(None if inference is not None else request.optimizer)
     local = is_local(request.hardware)
     if local:
         progress.stage("measuring this machine")
@@ -282,9 +316,11 @@ def state_problem(
         request.world_size,
         request.micro_batches,
         replicas,
+        inference,
     )
-    moves = request.world_size > 1 if request.move_state is None else request.move_state
-    return replace(problem, allow_lossy=request.allow_lossy, state_on_device=not moves)
+    return replace(
+        problem, allow_lossy=request.allow_lossy, state_on_device=not request.moves_state
+    )
 
 
 def make_plan(
@@ -328,10 +364,17 @@ def make_plan(
 
 def cost_choice(request: Request, hardware: Hardware) -> CostChoice:
     """Which cost model the request means for a hardware, and why."""
+    local = is_local(request.hardware)
+    if request.mode == Mode.INFERENCE and request.cost_model == AUTO and not local:
+        return CostChoice(
+            ROOFLINE,
+            f"since {hardware.name} is not at hand to be measured, and the learned cost model has "
+            "seen steps of training only",
+        )
     return choose_cost_model(
         request.cost_model,
         request.cost_model_weights,
-        is_local(request.hardware),
+        local,
         hardware.device_type,
         hardware.name,
     )
@@ -377,13 +420,38 @@ def search_within_bound(
 def check_request(request: Request) -> None:
     """Refuse what can be refused before the model is traced."""
     from remora.agents.evaluation import check_one_device
-    from remora.agents.registry import create, plans_one_device
+    from remora.agents.registry import (
+        create,
+        plans_mode,
+        plans_one_device,
+        scheduler_names,
+    )
 
     parse_budget(request.memory)
     find_optimizer(request.optimizer)
     check_ranks(request.world_size, request.micro_batches, request.tensor_degree)
     check_cost_model(request.cost_model, request.cost_model_weights, is_local(request.hardware))
+    mode = check_mode_values(request.mode, request.prompt_tokens, request.generated_tokens)
+    if mode is Mode.INFERENCE and (request.tensor_degree or 1) > 1:
+        raise InvalidInputError(
+            f"tensor_degree is {request.tensor_degree} with mode='inference'; allowed: 1"
+        )
+    if mode is Mode.INFERENCE and request.cost_model == GNN:
+        raise InvalidInputError(
+            f"cost_model is 'gnn' with mode='inference'; allowed: {AUTO!r}, {PROFILED!r}, "
+            f"{ROOFLINE!r}, since it has learned steps of training"
+        )
+    if mode is Mode.INFERENCE and request.global_batch:
+        raise InvalidInputError(
+            "global_batch is true with mode='inference'; allowed: false, since replicas of a "
+            "model that serves share nothing"
+        )
     create(request.agent, **request.agent_settings)
+    if not plans_mode(request.agent, mode):
+        raise InvalidInputError(
+            f"agent is {request.agent!r} and mode is {mode.value!r}, which it does not plan; "
+            f"allowed: {', '.join(name for name in scheduler_names() if plans_mode(name, mode))}"
+        )
     if plans_one_device(request.agent):
         check_one_device(request.agent, request.world_size)
     if isinstance(request.hardware, str) and not is_local(request.hardware):

@@ -11,12 +11,13 @@ from remora.agents.best import Best
 from remora.agents.candidates import Candidate, candidate_of, run_member
 from remora.agents.registry import create
 from remora.report.content import CandidateRow
+from remora.schedule.inference import Mode
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Schedule
 
 __all__ = ["Found", "search"]
 
-_BASELINES = ("keep_all", "recompute_all")
+_BASELINES = {Mode.TRAIN: ("keep_all", "recompute_all"), Mode.INFERENCE: ("keep_all", "stream_all")}
 
 Listener = Callable[[CandidateRow], None]
 
@@ -69,7 +70,7 @@ def search(
     if isinstance(scheduler, Best):
         schedule, candidates = scheduler.propose_with_candidates(problem, time_limit_s, tell)
     else:
-        rivals = [name for name in _BASELINES if name != agent]
+        rivals = [name for name in _BASELINES[problem.mode] if name != agent]
         before = [run_member(create(name), problem, time_limit_s) for name in rivals]
         asked_s = time.perf_counter()
         schedule = scheduler.propose(problem, time_limit_s)

@@ -8,12 +8,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from remora.api.micro_batches import graphs_at, outline
+from remora.api.passes import inference_spec, trace_pass
 from remora.errors import InvalidInputError
 from remora.graph.batch import batch_of, with_batch
+from remora.graph.loss import ExampleInputs
 from remora.graph.model_graph import ModelGraph
 from remora.graph.tensor.plan import allowed_degrees, check_degree
 from remora.graph.trace import trace
 from remora.hardware.hardware import Hardware
+from remora.schedule.inference import InferenceSpec, Mode
 from remora.schedule.problem import CostTable, Problem
 from remora.schedule.ranks import check_world, divisors
 from remora.zoo import Example
@@ -34,10 +37,12 @@ class TracedVariant:
     Attributes:
         replicas: that share the batch; None where the batch is that of one replica.
         graphs: by number of micro-batches of one replica.
+        inference: tokens and cache of one rank, in inference.
     """
 
     replicas: int | None
     graphs: Mapping[int, ModelGraph]
+    inference: InferenceSpec | None = None
 
 
 def is_global(request: Request, hardware: Hardware | None) -> bool:
@@ -49,6 +54,8 @@ def is_global(request: Request, hardware: Hardware | None) -> bool:
     """
     if request.global_batch is not None:
         return request.global_batch
+    if request.mode == Mode.INFERENCE:
+        return False
     return hardware is not None and request.world_size > hardware.devices_per_node
 
 
@@ -69,7 +76,7 @@ def degrees_of(example: Example, request: Request, hardware: Hardware | None) ->
             check_world(world_size, degree, None, hardware)
         check_degree(example.model, degree)
         return (degree,)
-    if hardware is None or world_size == 1:
+    if hardware is None or world_size == 1 or request.mode == Mode.INFERENCE:
         return (1,)
     node = hardware.devices_per_node
     allowed = allowed_degrees(example.model, node)
@@ -101,8 +108,22 @@ def traced_variants(
         InvalidInputError: a degree, a number of micro-batches or the batch does not fit the ranks.
         TraceError, ModelRunError: the model could not be traced, or failed on its batch.
     """
+    found = _traced(example, request, hardware, units, model_name, progress)
+    if request.mode != Mode.INFERENCE:
+        return found
+    return tuple(replace(one, inference=_spec(example, request, one)) for one in found)
+
+
+def _traced(
+    example: Example,
+    request: Request,
+    hardware: Hardware | None,
+    units: Sequence[str] | None,
+    model_name: str,
+    progress: Callable[[str], None],
+) -> tuple[TracedVariant, ...]:
     degrees = degrees_of(example, request, hardware)
-    tracer = _Tracer(example, units, model_name, progress)
+    tracer = _Tracer(example, units, model_name, progress, request.mode == Mode.INFERENCE)
     if is_global(request, hardware):
         return _of_shared_batch(tracer, request, degrees)
     if request.world_size == 1 and request.micro_batches is None:
@@ -122,6 +143,23 @@ def traced_variants(
     )
 
 
+def _spec(example: Example, request: Request, variant: TracedVariant) -> InferenceSpec:
+    """Tokens and cache of one of the ranks that share layers, in one replica."""
+    graph = next(iter(variant.graphs.values()))
+    spec = inference_spec(
+        example.model,
+        graph,
+        example.example_inputs,
+        request.prompt_tokens,
+        request.generated_tokens,
+    )
+    return replace(
+        spec,
+        sequences=spec.sequences // (variant.replicas or 1),
+        cache_bytes=tuple(-(-size // graph.tensor_degree) for size in spec.cache_bytes),
+    )
+
+
 class _Tracer:
     """Traces an example at sizes of its batch, each once."""
 
@@ -131,8 +169,10 @@ class _Tracer:
         units: Sequence[str] | None,
         model_name: str,
         progress: Callable[[str], None],
+        forward_only: bool = False,
     ) -> None:
         self._example, self._units, self._name = example, units, model_name
+        self._forward_only = forward_only
         self._progress = progress
         self._known: dict[tuple[int, int], ModelGraph] = {}
 
@@ -143,19 +183,23 @@ class _Tracer:
 
     def whole(self) -> ModelGraph:
         """The example as it is."""
-        model, inputs, loss = self._example
-        return trace(model, inputs, loss, self._units, self._name)
+        return self._trace(self._example.example_inputs)
 
     def at(self, degree: int, samples: int) -> ModelGraph:
         """So many samples on one of ``degree`` ranks that share layers."""
         if (degree, samples) not in self._known:
             if degree > 1:
                 self._progress(f"tracing {samples} samples on {degree} ranks that share layers")
-            model, inputs, loss = self._example
+            inputs = self._example.example_inputs
             part = inputs if samples == self.batch else with_batch(inputs, samples)
-            graph = trace(model, part, loss, self._units, self._name, tensor_degree=degree)
-            self._known[degree, samples] = graph
+            self._known[degree, samples] = self._trace(part, degree)
         return self._known[degree, samples]
+
+    def _trace(self, inputs: ExampleInputs, degree: int = 1) -> ModelGraph:
+        model, _, loss = self._example
+        if self._forward_only:
+            return trace_pass(model, inputs, self._units, self._name, tensor_degree=degree)
+        return trace(model, inputs, loss, self._units, self._name, tensor_degree=degree)
 
 
 def _of_shared_batch(
@@ -209,6 +253,7 @@ def with_variants(
                 graphs=variant.graphs,
                 costs={count: costs_of(graph) for count, graph in variant.graphs.items()},
                 replicas=variant.replicas,
+                inference=variant.inference,
                 variants=(),
             )
             for variant in variants

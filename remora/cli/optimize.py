@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from remora.api.closed_loop import LoopResult, check_loop
+from remora.api.passes import pass_example
 from remora.api.placement import build_to_measure, build_to_trace
 from remora.api.plan import Plan
 from remora.api.planning import (
@@ -34,6 +35,7 @@ from remora.report.files import write_bytes
 from remora.report.png import timeline_png
 from remora.report.summary import summary_sentences
 from remora.report.tables import candidates_table, cells_table
+from remora.schedule.inference import Mode
 from remora.tracking.registry import create
 from remora.tracking.tracker import Tracker, tracked
 
@@ -112,12 +114,15 @@ def _plan(config: DictConfig, progress: Progress) -> tuple[Plan, LoopResult | No
     if several:
         check_loop(request, device is not None)
     progress.stage(f"tracing {source.name}")
+    passes = request.mode == Mode.INFERENCE
     example = build_to_trace(source, device)
+    example = pass_example(example) if passes else example
     units = units_of(config)
     hardware = known_hardware(request)
     traced = traced_variants(example, request, hardware, units, source.name, progress.stage)
     graph = next(iter(traced[0].graphs.values()))
     real = build_to_measure(source, graph, device)
+    real = pass_example(real) if passes and real is not None else real
     problem = state_variants(traced, request, progress, real)
     if several:
         return plan_in_rounds(config, problem, request, source, example.loss, progress)

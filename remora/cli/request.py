@@ -84,6 +84,9 @@ def make_request(config: DictConfig, agent: dict[str, Any] | None = None) -> Req
         cost_model=config.cost_model.name,
         cost_model_weights=config.cost_model.weights,
         allow_lossy=config.get("allow_lossy", False),
+        mode=config.get("mode") or defaults.mode,
+        prompt_tokens=config.get("prompt_tokens"),
+        generated_tokens=config.get("generated_tokens") or 0,
     )
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from remora.graph.model_graph import ModelGraph
 
-__all__ = ["attention_layers", "cache_bytes", "keeps_cache"]
+__all__ = ["attention_layers", "cache_bytes", "cache_layer", "keeps_cache"]
 
 _CROSS = ("EncDecAttention", "crossattention", "encoder_attn")
 """Names of attention over the output of an encoder."""
@@ -57,6 +57,12 @@ def attention_layers(
         if unit is not None:
             found.setdefault(unit, []).append((path, layer))
     return {unit: tuple(layers) for unit, layers in found.items()}
+
+
+def cache_layer(path: str, layer: nn.Module) -> tuple[int, bool]:
+    """Number of an attention layer, and whether it reads the output of an encoder."""
+    number: Any = layer.layer_idx
+    return int(number), _is_cross(path, layer)
 
 
 def _decoder_attention(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -29,6 +29,7 @@ COPY_KINDS = frozenset(
         InstructionKind.OFFLOAD,
         InstructionKind.PREFETCH,
         InstructionKind.LOAD_WEIGHTS,
+        InstructionKind.STORE_CACHE,
         InstructionKind.STORE_GRADIENTS,
     }
 )

@@ -8,12 +8,12 @@ from torch import nn
 
 from remora.api.passes import (
     check_mode_values,
-    evaluating,
     inference_spec,
     pass_example,
     trace_pass,
 )
 from remora.errors import InvalidInputError
+from remora.graph.evaluating import evaluating
 from remora.zoo import Example, build_target
 from tests.zoo.model_files import load
 

@@ -15,9 +15,11 @@ from remora.executor.memory.plan import runtime_plan
 from remora.executor.memory.runtime import PlanRuntime
 from remora.executor.memory.uncompiled import check_uncompiled
 from remora.executor.memory.wrapping import Wrapper
+from remora.executor.passes.cache_stream import CacheStream
 from remora.executor.state.host_optimizer import OptimizerFactory
 from remora.executor.state.model_state import ModelState
 from remora.executor.timeline.event_log import SILENT, EventLog
+from remora.graph.attention_cache import attention_layers, cache_layer
 from remora.graph.model_graph import ModelGraph
 from remora.hardware.hardware import Hardware
 from remora.schedule.schedule import Placement, Schedule
@@ -34,6 +36,10 @@ def apply(
     log: EventLog = SILENT,
 ) -> Handle:
     """Make ``model`` run under the memory plan of ``schedule``, with its state where that says.
+
+    A plan of inference wants the model in evaluation mode, and every call without gradients;
+    keys and values that wait on the host are those of the cache that is given to the model, as
+    ``generate`` does.
 
     Train as before; gradients, buffers and random state stay those of the plain model, except
     that compression changes gradients a little. A plan that keeps everything installs nothing.
@@ -58,7 +64,8 @@ def apply(
     check_uncompiled(model)
     device = _device_of(model)
     plan = runtime_plan(graph, schedule, allow_lossy)
-    to_host = plan.offloads or schedule.state.optimizer is Placement.HOST
+    on_host = (schedule.state.optimizer, schedule.state.weights)
+    to_host = plan.offloads or Placement.HOST in on_host or bool(schedule.state.host_caches)
     if to_host and hardware is not None and not hardware.can_offload:
         raise InvalidInputError(
             f"the schedule uses the host, and hardware {hardware.name!r} has host.pool="
@@ -67,11 +74,30 @@ def apply(
         )
     mover = mover_for(device)
     runtime = None if plan.is_empty else PlanRuntime(model, graph, plan, device, mover, log)
-    state = ModelState(model, graph, schedule.state, mover)
+    caches = _caches(model, graph, schedule, mover, device)
+    state = ModelState(model, graph, schedule.state, mover, caches)
     if runtime is None:
         return Handle((), None, state, mover)
     runtime.state = state
     return Handle(tuple(runtime.install()), runtime, state, mover)
+
+
+def _caches(
+    model: nn.Module, graph: ModelGraph, schedule: Schedule, mover: Mover, device: torch.device
+) -> CacheStream | None:
+    units = schedule.state.host_caches
+    if not units:
+        return None
+    layers = attention_layers(model, graph)
+    for unit in units:
+        if unit not in layers:
+            raise InvalidInputError(
+                f"state.host_caches holds {unit}, a unit of this model without attention that "
+                f"keeps a cache; allowed: {', '.join(map(str, sorted(layers))) or 'none'}"
+            )
+    window, _ = schedule.memory.pace_of(0)
+    numbered = {unit: [cache_layer(path, layer) for path, layer in layers[unit]] for unit in units}
+    return CacheStream(numbered, mover, device, window)
 
 
 class Handle:
@@ -146,6 +172,8 @@ class Handle:
         self._wrappers = ()
         if not self._removed:
             self._removed = True
+            if self._state.passes is not None:
+                self._state.passes.close()
             self._state.close()
 
     def __enter__(self) -> Self:
