@@ -19,8 +19,9 @@ def pass_bounds(problem: Problem) -> LowerBounds:
     - work: the forwards of all micro-batches, shared evenly by the ranks;
     - path: one micro-batch runs through all units, and the slowest stage, which takes at least an
       even share and at least its largest unit, runs all others too;
-    - transfer: weights for which the ranks together have no room come over the host link for every
-      micro-batch; caches are taken to wait on the host for nothing.
+    - transfer: what the ranks together have no room for waits on the host; weights come over the
+      link for every micro-batch, and of a cache what is there before a pass. What costs least per
+      byte waits first, parts of it where that is enough.
     """
     found = [
         _bounds(problem, ranks, count)
@@ -43,16 +44,31 @@ def _bounds(problem: Problem, ranks: int, count: int) -> LowerBounds:
     total_s = math.fsum(seconds)
     stage_s = max(total_s / ranks, *seconds)
     path_s = total_s + (count - 1) * stage_s
-    room = ranks * problem.budget_bytes
-    missing = max(0, problem.graph.parameter_bytes - room)
-    rates = host_link_rates(problem, chain)
-    rate = ranks * rates.h2d_bytes_per_s
+    moved = _moved_bytes(problem, ranks, count)
+    rate = ranks * host_link_rates(problem, chain).h2d_bytes_per_s
     transfer_s = 0.0
-    if missing:
-        transfer_s = count * missing / rate if rate > 0 else math.inf
+    if moved:
+        transfer_s = moved / rate if rate > 0 else math.inf
     return LowerBounds(
         work_s=count * total_s / ranks,
         path_s=path_s,
         transfer_s=transfer_s,
         memory_s=max(path_s, transfer_s),
     )
+
+
+def _moved_bytes(problem: Problem, ranks: int, count: int) -> float:
+    """Fewest bytes that come over the host links of all ranks together."""
+    spec = problem.inference
+    assert spec is not None
+    caches = [spec.cache_of(unit, count) for unit in range(len(problem.graph.units))]
+    # Bytes on the device, and how many come over the link for each of them.
+    pieces = [(count * one.held, one.loaded / one.held) for one in caches if one.held]
+    pieces.append((problem.graph.parameter_bytes, float(count)))
+    missing = sum(size for size, _ in pieces) - ranks * problem.budget_bytes
+    moved = 0.0
+    for size, price in sorted(pieces, key=lambda piece: piece[1]):
+        waiting = min(size, max(0, missing))
+        moved += waiting * price
+        missing -= waiting
+    return moved

@@ -15,12 +15,12 @@ import math
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, product
 from typing import ClassVar
 
 from remora.agents.evaluation import Evaluator, SearchEnded
 from remora.agents.exact.passes.program import PassLimits, choose_waiting
-from remora.agents.exact.passes.tables import pass_tables
+from remora.agents.exact.passes.tables import PassTables, pass_tables
 from remora.agents.exact.solved import Solved
 from remora.agents.heuristics.passes.space import DISTANCES, PassSpace, Waiting
 from remora.agents.heuristics.passes.stream_fewest import fewest_plans
@@ -34,6 +34,9 @@ __all__ = ["PassMilp", "solve_pass", "solve_passes"]
 _WINDOWS = (1, 2)
 _MOST_CUTS = 300
 """Up to so many ways of cutting are all tried; of more, those near the balanced one."""
+
+_SHARE_OF_TIME = 0.5
+"""A run of the solver may use this part of the time left, so that others get their turn."""
 
 _MOST_ANSWERS = 5
 """A byte over the budget by rounding is taken off the budget so many times."""
@@ -92,10 +95,10 @@ def solve_passes(space: PassSpace, evaluator: Evaluator, solve_s: float) -> Solv
             bound_s = min(bound_s, plain_s)
             break
         windows = _WINDOWS if space.caching else _WINDOWS[:1]
-        for distance in DISTANCES:
-            for window in windows:
-                solved = solve_pass(space, evaluator, pipeline, (distance, window), solve_s)
-                bound_s = min(bound_s, solved.bound_s)
+        tables = pass_tables(space, pipeline)
+        for pace in product(DISTANCES, windows):
+            solved = solve_pass(space, evaluator, tables, pace, solve_s)
+            bound_s = min(bound_s, solved.bound_s)
     best = evaluator.best
     return Solved(best, _best_s(evaluator), min(bound_s, _best_s(evaluator)))
 
@@ -103,7 +106,7 @@ def solve_passes(space: PassSpace, evaluator: Evaluator, solve_s: float) -> Solv
 def solve_pass(
     space: PassSpace,
     evaluator: Evaluator,
-    pipeline: PipelinePlan,
+    tables: PassTables,
     pace: tuple[int, int],
     solve_s: float,
 ) -> Solved:
@@ -112,24 +115,25 @@ def solve_pass(
     Args:
         space: of the problem.
         evaluator: simulates the choice before it counts.
-        pipeline: stays as it is.
+        tables: of the pipeline, which stays as it is.
         pace: how many units ahead is asked for, and after how many a cache is written back.
         solve_s: most seconds of the integer program.
 
     Raises:
         SearchEnded: a limit of the evaluator is reached.
     """
-    problem, tables = space.problem, pass_tables(space, pipeline)
+    problem = space.problem
     limits = PassLimits(problem.budget_bytes, problem.hardware.host.memory_bytes, *pace)
     bound_s = 0.0
     for _ in range(_MOST_ANSWERS):
         if evaluator.remaining_s <= 0:
             raise SearchEnded
-        choice = choose_waiting(tables, limits, min(solve_s, evaluator.remaining_s))
+        left_s = min(solve_s, evaluator.remaining_s * _SHARE_OF_TIME)
+        choice = choose_waiting(tables, limits, left_s)
         bound_s = max(bound_s, choice.bound_s)
         if choice.waiting is None:
             return Solved(None, math.inf, bound_s)
-        schedule = space.build(pipeline, choice.waiting, *pace)
+        schedule = space.build(tables.pipeline, choice.waiting, *pace)
         score = evaluator.score(schedule)
         if score.feasible:
             return Solved(schedule, score.step_time_s, min(bound_s, score.step_time_s))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
@@ -104,9 +104,27 @@ class PassSpace:
         memory = replace(self._keep.memory, prefetch_distance=distance, offload_window=window)
         return replace(self._keep, memory=memory, pipeline=pipeline, state=state_of(waiting))
 
-    def weights_bytes(self, units: Collection[int]) -> int:
-        """Bytes of the weights of some units, each once."""
-        return sum(entry.num_bytes for entry in self.problem.chain.statics.weights_of(units))
+    def movable(self, of_cache: bool) -> tuple[int, ...]:
+        """Units whose caches, or else weights, may wait on the host."""
+        return self.caching if of_cache else self.streamable
+
+    def sizes(self, of_cache: bool) -> Mapping[int, int]:
+        """Bytes of the caches, or else weights, of these units."""
+        return self._cache_sizes if of_cache else self._weight_sizes
+
+    @cached_property
+    def _cache_sizes(self) -> Mapping[int, int]:
+        spec = self.problem.inference
+        assert spec is not None
+        return {unit: spec.cache_of(unit, 1).held for unit in self.caching}
+
+    @cached_property
+    def _weight_sizes(self) -> Mapping[int, int]:
+        statics = self.problem.chain.statics
+        return {
+            unit: sum(entry.num_bytes for entry in statics.weights_of((unit,)))
+            for unit in self.streamable
+        }
 
     @property
     def _can_wait(self) -> bool:

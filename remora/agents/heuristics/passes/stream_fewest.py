@@ -75,7 +75,7 @@ def _orders(space: PassSpace) -> list[tuple[bool, ...]]:
 
 
 class _Filling:
-    """Moves more and more to the host until every rank fits."""
+    """Finds how much every rank has to move to the host."""
 
     def __init__(
         self,
@@ -89,26 +89,38 @@ class _Filling:
         self._evaluator = evaluator
         self._pipeline = pipeline
         self._distance = distance
-        self._spans = pipeline.spans(space.num_units)
-        self._levels = [list(self._levels_of(span, order)) for span in self._spans]
+        self._ranks = [_RankItems(space, span, order) for span in pipeline.spans(space.num_units)]
 
     def run(self) -> Schedule | None:
-        """Raise the level of every rank that is over the budget; None if the last is not enough."""
-        chosen = [0] * len(self._spans)
-        budget = self._evaluator.problem.budget_bytes
-        while True:
-            schedule = self._schedule(chosen)
-            score = self._evaluator.score(schedule)
-            over = [rank for rank, peak in enumerate(score.peaks_bytes) if peak > budget]
-            if not over:
-                return schedule if score.feasible else None
-            if any(chosen[rank] + 1 >= len(self._levels[rank]) for rank in over):
-                return None
-            for rank in over:
-                chosen[rank] += 1
+        """Halve the levels between nothing and everything of each rank; None if nothing fits.
 
-    def _schedule(self, chosen: Sequence[int]) -> Schedule:
-        parts = [levels[level] for levels, level in zip(self._levels, chosen, strict=True)]
+        What stands evenly apart at one level need not at the next, so a level may need more than
+        the one before: from where the halving ends, ranks over the budget go on one by one.
+        """
+        low = [0] * len(self._ranks)
+        high = [rank.most for rank in self._ranks]
+        while low != high:
+            middle = [(a + b) // 2 for a, b in zip(low, high, strict=True)]
+            over = self._over(middle)
+            low = [
+                m + 1 if o and a < b else a
+                for a, b, m, o in zip(low, high, middle, over, strict=True)
+            ]
+            high = [b if o else m for b, m, o in zip(high, middle, over, strict=True)]
+        while any(over := self._over(low)):
+            if any(o and a >= rank.most for a, o, rank in zip(low, over, self._ranks, strict=True)):
+                return None
+            low = [a + 1 if o else a for a, o in zip(low, over, strict=True)]
+        schedule = self._schedule(low)
+        return schedule if self._evaluator.score(schedule).feasible else None
+
+    def _over(self, levels: Sequence[int]) -> list[bool]:
+        """Which ranks are over the budget."""
+        score = self._evaluator.score(self._schedule(levels))
+        return [peak > self._evaluator.problem.budget_bytes for peak in score.peaks_bytes]
+
+    def _schedule(self, levels: Sequence[int]) -> Schedule:
+        parts = [rank.items(level) for rank, level in zip(self._ranks, levels, strict=True)]
         items = [item for part in parts for item in part]
         waiting = Waiting(
             frozenset(unit for of_cache, unit in items if not of_cache),
@@ -116,32 +128,41 @@ class _Filling:
         )
         return self._space.build(self._pipeline, waiting, self._distance)
 
-    def _levels_of(
-        self, span: tuple[int, int], order: Sequence[bool]
-    ) -> Iterator[tuple[_Item, ...]]:
-        """Nothing, then one item after the other, those of most bytes first."""
-        yield ()
-        before: tuple[_Item, ...] = ()
-        for of_cache in order:
-            units = self._space.caching if of_cache else self._space.streamable
-            inside = [unit for unit in units if span[0] <= unit < span[1]]
-            for count in range(1, len(inside) + 1):
-                yield (*before, *((of_cache, u) for u in self._largest(inside, count, of_cache)))
-            before = (*before, *((of_cache, unit) for unit in inside))
+
+class _RankItems:
+    """What one rank moves to the host at every level, from nothing to everything."""
+
+    def __init__(self, space: PassSpace, span: tuple[int, int], order: Sequence[bool]) -> None:
+        self._space = space
+        self._order = order
+        self._units = {
+            of_cache: [unit for unit in space.movable(of_cache) if span[0] <= unit < span[1]]
+            for of_cache in order
+        }
+
+    @property
+    def most(self) -> int:
+        """The level at which everything is on the host."""
+        return sum(len(units) for units in self._units.values())
+
+    def items(self, level: int) -> list[_Item]:
+        """So many items, those of most bytes of the first kind before any of the second."""
+        found: list[_Item] = []
+        for of_cache in self._order:
+            units = self._units[of_cache]
+            count = min(level - len(found), len(units))
+            found += [(of_cache, unit) for unit in self._largest(units, count, of_cache)]
+        return found
 
     def _largest(self, units: Sequence[int], count: int, of_cache: bool) -> list[int]:
         """The units of most bytes; of those as large as the last one, some evenly apart."""
-        sizes = {unit: self._size(unit, of_cache) for unit in units}
-        ordered = sorted(units, key=lambda unit: -sizes[unit])
-        least = sizes[ordered[count - 1]]
+        if not count:
+            return []
+        sizes = self._space.sizes(of_cache)
+        least = sorted((sizes[unit] for unit in units), reverse=True)[count - 1]
         larger = [unit for unit in units if sizes[unit] > least]
         equal = [unit for unit in units if sizes[unit] == least]
         return [*larger, *spread(equal, count - len(larger))]
-
-    def _size(self, unit: int, of_cache: bool) -> int:
-        spec = self._space.problem.inference
-        assert spec is not None
-        return spec.cache_of(unit, 1).held if of_cache else self._space.weights_bytes((unit,))
 
 
 def with_pace(schedule: Schedule, distance: int, window: int) -> Schedule:
