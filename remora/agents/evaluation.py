@@ -114,6 +114,11 @@ class Evaluator:
         """Seconds until the time limit; negative after it."""
         return self._deadline - self._clock()
 
+    @property
+    def best_s(self) -> float:
+        """Seconds of the best schedule so far; infinite before there is one."""
+        return math.inf if self.best is None else self._known(self.best).step_time_s
+
     def score(self, schedule: Schedule) -> Score:
         """Figures of a valid schedule; simulated once, then remembered.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -9,8 +11,13 @@ import torch
 from torch import nn
 
 import remora
+from remora.api.model_source import ModelSource
 from remora.api.passes import pass_example
 from remora.api.plan import Plan
+from remora.api.plan_files import verification_from_values
+from remora.api.verify_here import VerifyJob
+from remora.api.verify_process import request_values
+from remora.api.verify_worker import answer_request
 from remora.errors import InvalidInputError
 from remora.schedule.inference import Mode
 from remora.schedule.problem import OPTIMIZERS
@@ -114,3 +121,23 @@ def test_what_inference_has_no_use_for_is_refused(values: dict[str, object], mes
             mode="inference",
             **asked,  # type: ignore[arg-type]
         )
+
+
+def test_a_process_of_its_own_is_told_what_to_verify() -> None:
+    values = load("model", "gpt2_tiny")
+    source = ModelSource("gpt2_tiny", values["target"], values["values"])
+    one = example()
+    plan = planned(one.model, one.example_inputs, prompt_tokens=24, generated_tokens=4)
+    job = VerifyJob(
+        source,
+        plan.schedule,
+        plan.budget_bytes,
+        plan.estimate,
+        plan.problem.optimizer.name,
+        inference=plan.problem.inference,
+    )
+    answer = answer_request(json.loads(json.dumps(request_values(job))))
+    verification = verification_from_values(answer["verification"])
+    assert verification.failures == ()
+    several = answer_request(request_values(dataclasses.replace(job, world_size=2)))
+    assert "allowed to run with mode='inference': one device" in several["message"]

@@ -22,7 +22,7 @@ from remora.agents.evaluation import Evaluator, SearchEnded
 from remora.agents.exact.passes.program import PassLimits, choose_waiting
 from remora.agents.exact.passes.tables import PassTables, pass_tables
 from remora.agents.exact.solved import Solved
-from remora.agents.heuristics.passes.space import DISTANCES, PassSpace, Waiting
+from remora.agents.heuristics.passes.space import DISTANCES, PassSpace
 from remora.agents.heuristics.passes.stream_fewest import fewest_plans
 from remora.errors import InvalidInputError
 from remora.schedule.inference import Mode
@@ -89,18 +89,17 @@ def solve_passes(space: PassSpace, evaluator: Evaluator, solve_s: float) -> Solv
         SearchEnded: a limit of the evaluator is reached.
     """
     bound_s = math.inf
-    for pipeline in _by_forwards(space, evaluator):
-        plain_s = evaluator.score(space.build(pipeline, Waiting())).step_time_s
-        if plain_s >= _best_s(evaluator):
-            bound_s = min(bound_s, plain_s)
+    for pipeline in _by_forwards(space):
+        if space.least_s(pipeline) >= evaluator.best_s:
+            bound_s = min(bound_s, space.least_s(pipeline))
             break
         windows = _WINDOWS if space.caching else _WINDOWS[:1]
         tables = pass_tables(space, pipeline)
         for pace in product(DISTANCES, windows):
             solved = solve_pass(space, evaluator, tables, pace, solve_s)
             bound_s = min(bound_s, solved.bound_s)
-    best = evaluator.best
-    return Solved(best, _best_s(evaluator), min(bound_s, _best_s(evaluator)))
+    best_s = evaluator.best_s
+    return Solved(evaluator.best, best_s, min(bound_s, best_s))
 
 
 def solve_pass(
@@ -142,16 +141,10 @@ def solve_pass(
     return Solved(None, math.inf, bound_s)
 
 
-def _best_s(evaluator: Evaluator) -> float:
-    return math.inf if evaluator.best is None else evaluator.score(evaluator.best).step_time_s
-
-
-def _by_forwards(space: PassSpace, evaluator: Evaluator) -> list[PipelinePlan]:
-    """Pipelines by the seconds of their passes with nothing on the host, whatever the budget."""
-    pipelines = [cut for plan in space.pipelines for cut in _all_cuts(space, plan)]
-    scores = evaluator.score_all([space.build(plan, Waiting()) for plan in pipelines])
-    order = sorted(range(len(pipelines)), key=lambda place: scores[place].step_time_s)
-    return [pipelines[place] for place in order]
+def _by_forwards(space: PassSpace) -> list[PipelinePlan]:
+    """Pipelines with all their cuts, by the least seconds of their passes."""
+    found = (cut for plan in space.pipelines for cut in _all_cuts(space, plan))
+    return sorted(found, key=space.least_s)
 
 
 def _all_cuts(space: PassSpace, balanced: PipelinePlan) -> Iterator[PipelinePlan]:

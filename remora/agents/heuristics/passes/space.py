@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -49,6 +50,7 @@ class PassSpace:
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
         self._keep = keep_all_schedule(problem.graph)
+        self._seconds: dict[int, list[float]] = {}
 
     @cached_property
     def streamable(self) -> tuple[int, ...]:
@@ -78,20 +80,39 @@ class PassSpace:
 
     @cached_property
     def pipelines(self) -> tuple[PipelinePlan, ...]:
-        """Balanced pipelines of every number of ranks and micro-batches."""
+        """Balanced pipelines of every number of ranks and micro-batches, least seconds first."""
         problem = self.problem
         counts = (
             sorted(problem.graphs) if problem.micro_batches is None else [problem.micro_batches]
         )
         sizes = sorted(ranks for ranks in problem.pipeline_sizes if ranks <= self.num_units)
-        return tuple(self.balanced(ranks, count) for ranks, count in product(sizes, counts))
+        found = [self.balanced(ranks, count) for ranks, count in product(sizes, counts)]
+        return tuple(sorted(found, key=self.least_s))
+
+    def least_s(self, pipeline: PipelinePlan) -> float:
+        """Seconds that no pass of a pipeline goes below.
+
+        One micro-batch takes one stage after the other, and the slowest stage runs all others too.
+        """
+        seconds = self._unit_seconds(pipeline.micro_batches)
+        spans = pipeline.spans(self.num_units)
+        stages = [math.fsum(seconds[start:end]) for start, end in spans]
+        return math.fsum(stages) + (pipeline.micro_batches - 1) * max(stages)
 
     def balanced(self, ranks: int, count: int) -> PipelinePlan:
         """The pipeline whose stages take much the same time."""
         if ranks == 1:
             return PipelinePlan(micro_batches=count)
-        seconds = [unit.forward_s for unit in self.problem.chains[count].units]
-        return PipelinePlan(PipelineKind.GPIPE, balanced_cuts(seconds, ranks), 1, count)
+        cuts = balanced_cuts(self._unit_seconds(count), ranks)
+        return PipelinePlan(PipelineKind.GPIPE, cuts, 1, count)
+
+    def _unit_seconds(self, count: int) -> list[float]:
+        """Seconds of every unit's forward, without the tables that a simulation makes."""
+        if count not in self._seconds:
+            times = self.problem.costs[count].op_time_s
+            units = self.problem.graphs[count].units
+            self._seconds[count] = [math.fsum(times[slice(*unit.forward)]) for unit in units]
+        return self._seconds[count]
 
     def build(
         self,

@@ -42,11 +42,15 @@ class StreamFewest:
 def fewest_plans(space: PassSpace, evaluator: Evaluator) -> list[Schedule]:
     """The fewest units of every pipeline that fit, for every distance.
 
+    Pipelines that take longer than the best plan so far, whatever waits, are left out.
+
     Raises:
         SearchEnded: a limit of the evaluator is reached.
     """
     found = []
     for pipeline in space.pipelines:
+        if evaluator.best and space.least_s(pipeline) >= evaluator.best_s:
+            break
         for distance in DISTANCES:
             for order in _orders(space):
                 plan = _Filling(space, evaluator, pipeline, distance, order).run()
