@@ -55,6 +55,8 @@ class Model:
     name: str
     values: dict[str, Any]
     ranks: tuple[int, ...] = (1,)
+    tokens: tuple[int, int] | None = None
+    """Of prompt and after it, in inference."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,21 @@ VALIDATION_MANY = (
 TIGHT = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)
 WIDE = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
 
+# Prompts of 512 tokens, of which a pass takes all, or the last one with the others in the cache.
+SERVED_ONE = (
+    replace(_one("llama_7b", 4, sequence=512), tokens=(512, 512)),
+    replace(_one("llama_7b", 64, "llama_7b_next", sequence=1), tokens=(512, 512)),
+    replace(_one("llama_1b", 8, sequence=512), tokens=(512, 512)),
+    replace(_one("qwen3_0_6b", 32, "qwen3_0_6b_next", sequence=1), tokens=(512, 512)),
+    replace(_one("gpt2_medium", 16, sequence=512), tokens=(512, 512)),
+    replace(_one("vit_base", 256), tokens=(0, 0)),
+)
+SERVED_MANY = (
+    replace(_many("llama_7b", 16, (2, 4), sequence=512), tokens=(512, 512)),
+    replace(_many("llama_1b", 32, (4,), sequence=512), tokens=(512, 512)),
+    replace(_many("vit_base", 256, (4,)), tokens=(0, 0)),
+)
+
 SUITES = {
     "train": Plan(
         "What agents learn from: language and vision transformers.",
@@ -158,6 +175,13 @@ SUITES = {
     "single": Plan(
         "One device, mostly on a PCIe host, from tight to wide budgets.",
         (Part(HELD_OUT_ONE, (*PCIE, "gh200"), WIDE, 6),),
+    ),
+    "inference": Plan(
+        "Passes of inference over prompts and single tokens, on one device and in pipelines.",
+        (
+            Part(SERVED_ONE, PCIE, (0.05, 0.2, 0.4, 0.7), 2),
+            Part(SERVED_MANY, CLUSTERS, (0.05, 0.2, 0.4, 0.7), 2),
+        ),
     ),
     "smoke": Plan(
         "Small models, to see in seconds that everything runs.",
@@ -217,6 +241,9 @@ def _drawn(
     open_name = "" if ranks == 1 else f"-m{count or 'free'}"
     name = f"{model.alias}-{hardware}-p{ranks}{open_name}-r{point:g}"
     item = SuiteProblem(name, model.name, model.values, hardware, ranks, count, 1, point)
+    if model.tokens is not None:
+        prompt, generated = model.tokens
+        item = replace(item, mode="inference", prompt_tokens=prompt, generated_tokens=generated)
     problem = build_problem(item)
     budgets = [_budget_bytes(problem, at) for at in (0.0, point, 1.0)]
     if budgets[2] < budgets[0] * (1 + LEAST_RANGE):
@@ -281,6 +308,12 @@ def text_of(suite: str, problems: list[SuiteProblem]) -> str:
             f"  budget_bytes: {item.budget_bytes}",
             f"  range: {item.range:g}",
         ]
+        if item.mode != "train":
+            lines += [
+                f"  mode: {item.mode}",
+                f"  prompt_tokens: {item.prompt_tokens}",
+                f"  generated_tokens: {item.generated_tokens}",
+            ]
     return "\n".join(lines) + "\n"
 
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
+from typing import ClassVar
 
 from remora.agents.candidates import Candidate, candidate_of, run_member
 from remora.agents.evaluation import Evaluator, SearchEnded
 from remora.agents.heuristics.annealing import RACE_SHARE, anneal, first_plans
 from remora.agents.heuristics.least_memory import find_fitting
 from remora.agents.heuristics.local_search import improve
+from remora.agents.heuristics.passes.search import climb
+from remora.agents.heuristics.passes.space import PassSpace
+from remora.agents.heuristics.passes.stream_fewest import least_plans
 from remora.agents.heuristics.race import race
 from remora.agents.heuristics.seeded_search import check_evaluations
 from remora.agents.heuristics.shapes import Shape, shape_of
@@ -21,10 +25,12 @@ from remora.agents.registry import (
     SCHEDULERS,
     create,
     not_ready,
+    plans_mode,
     plans_one_device,
     settings_of,
 )
 from remora.errors import Interrupted, InvalidInputError, UnknownNameError
+from remora.schedule.inference import Mode
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Schedule
 
@@ -48,6 +54,10 @@ DEFAULT_MEMBERS = (
     "random",
     "dtr",
     "rotor",
+    "stream_all",
+    "stream_fewest",
+    "pass_milp",
+    "pass_search",
 )
 """Cheap ones first, so that a short time limit still has answers."""
 
@@ -72,6 +82,11 @@ _LEFT_TO_POLISH = 0.6
 # Of polishing: a race of all starts, then annealing from the winner, then climbing.
 _ANNEAL = 0.9
 
+# Of problems with variants: these choose one, one after the other, then all members plan that.
+_PLAN_VARIANTS = ("megatron", "rank_greedy")
+_SHARE_OF_VARIANTS = 0.3
+_LEAST_S = 1.0
+
 Listener = Callable[[Candidate], None]
 
 
@@ -81,7 +96,7 @@ class Best:
 
     Attributes:
         members: schedulers of the pool, in the order in which they run; those that plan one
-            device are left out where there are more.
+            device are left out where there are more, and those of another mode always.
         evaluations: schedules that the final local search simulates, None to use all the time
             there is.
         seed: of every member that draws random numbers, and of the final local search.
@@ -102,15 +117,21 @@ class Best:
         if not self.members:
             raise InvalidInputError(f"members is empty; allowed: some of {', '.join(allowed)}")
 
+    modes: ClassVar = tuple(Mode)
+
     @property
     def name(self) -> str:
         """Name in the registry."""
         return "best"
 
     def members_for(self, problem: Problem) -> tuple[str, ...]:
-        """Members that can plan for the ranks of a problem."""
+        """Members that can plan for the mode and the ranks of a problem."""
         single = problem.world_size == 1
-        return tuple(name for name in self.members if single or not plans_one_device(name))
+        return tuple(
+            name
+            for name in self.members
+            if plans_mode(name, problem.mode) and (single or not plans_one_device(name))
+        )
 
     def propose(self, problem: Problem, time_limit_s: float) -> Schedule:
         """Search; see :class:`remora.agents.scheduler.Scheduler`."""
@@ -136,7 +157,7 @@ class Best:
             InfeasibleError, TimeLimitError, InvalidInputError: as every scheduler.
             Interrupted: interrupted before anything that fits was found.
         """
-        evaluator = Evaluator(problem, time_limit_s)
+        evaluator = Evaluator(problem, time_limit_s, modes=self.modes)
         found: list[Candidate] = []
         with suppress(KeyboardInterrupt):
             for candidate in self._candidates(problem, evaluator, time_limit_s):
@@ -151,6 +172,9 @@ class Best:
     def _candidates(
         self, problem: Problem, evaluator: Evaluator, time_limit_s: float
     ) -> Iterator[Candidate]:
+        if problem.variants:
+            yield from self._of_variants(problem, evaluator, time_limit_s)
+            return
         pool: list[Candidate] = []
         for member in self.members_for(problem):
             enough = _LEFT_TO_POLISH * time_limit_s if winner(pool) is not None else 0.0
@@ -164,6 +188,26 @@ class Best:
         elif evaluator.remaining_s > 0:
             yield self._polish(problem, starts, evaluator.remaining_s)
 
+    def _of_variants(
+        self, problem: Problem, evaluator: Evaluator, time_limit_s: float
+    ) -> Iterator[Candidate]:
+        """Find the best variant, then let the whole pool plan it."""
+        pool = []
+        for member in _PLAN_VARIANTS:
+            share_s = _SHARE_OF_VARIANTS * time_limit_s
+            pool.append(self._run(member, problem, min(share_s, evaluator.remaining_s)))
+            yield pool[-1]
+        best = winner(pool)
+        if best is None or best.schedule is None:
+            # Nothing fits, or too little time: the error of the one that looked at all of them.
+            create(_PLAN_VARIANTS[-1]).propose(problem, max(evaluator.remaining_s, _LEAST_S))
+            return
+        variant = problem.variant_of(best.schedule)
+        alone = replace(variant, variants=()) if variant.variants else variant
+        if evaluator.remaining_s > 0:
+            rest = Evaluator(alone, evaluator.remaining_s)
+            yield from self._candidates(alone, rest, evaluator.remaining_s)
+
     def _run(self, member: str, problem: Problem, time_limit_s: float) -> Candidate:
         if reason := not_ready(member):
             return Candidate(member, None, None, None, False, search_s=0.0, note=reason)
@@ -174,28 +218,43 @@ class Best:
     def _polish(
         self, problem: Problem, starts: Mapping[Schedule, str], time_limit_s: float
     ) -> Candidate:
-        """Race from all starts, anneal from what came out best, and climb from there."""
-        evaluator = Evaluator(problem, time_limit_s)
-        space = Space(problem)
+        """Race from all starts, anneal from what came out best, and climb; a pass only climbs."""
+        evaluator = Evaluator(problem, time_limit_s, modes=self.modes)
         rng = Random(self.seed)
         fastest = next(iter(starts))
         winning: Schedule | None = fastest
         # An interrupt here only ends the polishing: what it found so far still counts.
         with suppress(SearchEnded, KeyboardInterrupt):
             evaluator.score_all(list(starts))
-            # On one device these are the greedy plan, which the pool has.
-            more = first_plans(space, evaluator) if problem.world_size > 1 else []
-            plans = [*starts, *more]
-            whole = Stretch(evaluator, self.evaluations)
-            racing = leaders(evaluator, plans)
-            winning = race(space, evaluator, racing, whole.part(RACE_SHARE), rng)
-            best = evaluator.best or fastest
-            anneal(space, evaluator, best, whole.part(_ANNEAL), rng)
-            improve(space, evaluator, evaluator.best or best, whole, rng)
+            if problem.mode is Mode.INFERENCE:
+                whole = Stretch(evaluator, self.evaluations)
+                climb(PassSpace(problem), evaluator, list(starts), whole, rng)
+            else:
+                winning = self._polish_step(problem, evaluator, list(starts), rng)
         schedule = evaluator.best or fastest
         origin = starts.get(winning or fastest, FIRST_PLANS)
         search_s = time_limit_s - evaluator.remaining_s
         return candidate_of(POLISHED, problem, schedule, search_s, origin)
+
+    def _polish_step(
+        self, problem: Problem, evaluator: Evaluator, starts: Sequence[Schedule], rng: Random
+    ) -> Schedule | None:
+        """Search from the starts; returns the one that won the race.
+
+        Raises:
+            SearchEnded: the time is over.
+        """
+        space = Space(problem)
+        # On one device these are the greedy plan, which the pool has.
+        more = first_plans(space, evaluator) if problem.world_size > 1 else []
+        whole = Stretch(evaluator, self.evaluations)
+        racing = leaders(evaluator, [*starts, *more])
+        winning = race(space, evaluator, racing, whole.part(RACE_SHARE), rng)
+        best = evaluator.best or starts[0]
+        with suppress(SearchEnded, KeyboardInterrupt):
+            anneal(space, evaluator, best, whole.part(_ANNEAL), rng)
+            improve(space, evaluator, evaluator.best or best, whole, rng)
+        return winning
 
     def _last_resort(
         self, problem: Problem, evaluator: Evaluator, pool: Sequence[Candidate]
@@ -206,7 +265,10 @@ class Best:
             for candidate in pool:
                 if candidate.schedule is not None:
                     evaluator.score(candidate.schedule)
-            find_fitting(Space(problem), evaluator)
+            if problem.mode is Mode.INFERENCE:
+                evaluator.score_all(list(least_plans(PassSpace(problem))))
+            else:
+                find_fitting(Space(problem), evaluator)
         schedule = evaluator.answer(self.name)
         return candidate_of(LEAST_MEMORY, problem, schedule, before_s - evaluator.remaining_s)
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from remora.agents.evaluation import Score, score_of
+from remora.agents.evaluation import Score, check_mode, score_of
 from remora.agents.fixed_plan import FixedPlan
 from remora.agents.scheduler import Scheduler
 from remora.errors import InfeasibleError, MissingExtraError, TimeLimitError
@@ -85,6 +85,7 @@ def run_member(
     """
     start = clock()
     if isinstance(scheduler, FixedPlan):
+        check_mode(problem, scheduler.modes, scheduler.name)
         schedule = scheduler.plan(problem)
         return candidate_of(scheduler.name, problem, schedule, clock() - start)
     try:

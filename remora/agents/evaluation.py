@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
 
 from remora.errors import InfeasibleError, InvalidInputError, TimeLimitError
+from remora.schedule.inference import Mode
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Action, Schedule
 from remora.schedule.validate import validate
@@ -15,15 +16,20 @@ from remora.simulator.compiled import Figures, simulator_of
 from remora.simulator.simulate import simulate
 
 __all__ = [
+    "TRAINING",
     "Evaluator",
     "Score",
     "SearchEnded",
+    "check_mode",
     "check_one_device",
     "check_time_limit",
     "infeasible",
     "score_of",
     "uses_host",
 ]
+
+TRAINING = (Mode.TRAIN,)
+"""Modes of most schedulers."""
 
 # Sums of the same durations in another order differ in the last digits.
 _SAME_TIME = 1e-9
@@ -69,6 +75,7 @@ class Evaluator:
         time_limit_s: seconds from now; scoring a new schedule later ends the search.
         max_evaluations: most schedules to simulate, None for no limit.
         clock: seconds from any start, growing.
+        modes: what the search can plan.
 
     Attributes:
         best: fastest feasible schedule scored so far.
@@ -76,7 +83,8 @@ class Evaluator:
         evaluations: schedules simulated so far.
 
     Raises:
-        InvalidInputError: the time limit is not a positive number.
+        InvalidInputError: the time limit is not a positive number, or the problem is of another
+            mode.
     """
 
     def __init__(
@@ -85,8 +93,10 @@ class Evaluator:
         time_limit_s: float,
         max_evaluations: int | None = None,
         clock: Callable[[], float] = time.perf_counter,
+        modes: Collection[Mode] = TRAINING,
     ) -> None:
         check_time_limit(time_limit_s)
+        check_mode(problem, modes)
         self.problem = problem
         self.best: Schedule | None = None
         self.leanest: Schedule | None = None
@@ -103,6 +113,11 @@ class Evaluator:
     def remaining_s(self) -> float:
         """Seconds until the time limit; negative after it."""
         return self._deadline - self._clock()
+
+    @property
+    def best_s(self) -> float:
+        """Seconds of the best schedule so far; infinite before there is one."""
+        return math.inf if self.best is None else self._known(self.best).step_time_s
 
     def score(self, schedule: Schedule) -> Score:
         """Figures of a valid schedule; simulated once, then remembered.
@@ -187,6 +202,25 @@ def check_time_limit(time_limit_s: float) -> None:
         )
 
 
+def check_mode(problem: Problem, modes: Collection[Mode], name: str = "") -> None:
+    """Refuse a problem of a mode that a scheduler does not plan.
+
+    Args:
+        problem: what it was given.
+        modes: what it plans.
+        name: of the scheduler, where it is at hand.
+
+    Raises:
+        InvalidInputError: the problem is of another mode.
+    """
+    if problem.mode not in modes:
+        who = f"scheduler {name!r}" if name else "this scheduler"
+        raise InvalidInputError(
+            f"mode is {problem.mode.value!r} and {who} does not plan it; allowed: "
+            f"{' or '.join(repr(mode.value) for mode in sorted(modes))}"
+        )
+
+
 def check_one_device(name: str, world_size: int) -> None:
     """Refuse several ranks.
 
@@ -204,13 +238,14 @@ def check_one_device(name: str, world_size: int) -> None:
 
 
 def score_of(problem: Problem, schedule: Schedule) -> Score:
-    """Simulate one schedule.
+    """Simulate one schedule of a problem or of its variant.
 
     Raises:
         InvalidInputError: the schedule breaks a rule.
     """
     validate(problem, schedule)
-    return _score(problem, simulator_of(problem).figures(schedule))
+    variant = problem.variant_of(schedule)
+    return _score(variant, simulator_of(variant).figures(schedule))
 
 
 def uses_host(schedule: Schedule) -> bool:

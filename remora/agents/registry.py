@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import cast
 
 from remora.agents.scheduler import Scheduler
 from remora.errors import UnknownNameError
+from remora.schedule.inference import Mode
 
 __all__ = [
     "SCHEDULERS",
     "create",
     "not_ready",
+    "plans_mode",
     "plans_one_device",
     "scheduler_names",
     "settings_of",
@@ -39,6 +41,8 @@ SCHEDULERS: Mapping[str, str] = MappingProxyType(
         "offload_all": "remora.agents.heuristics.offload_all:OffloadAll",
         "offload_only": "remora.agents.heuristics.single_lever:OffloadOnly",
         "partition": "remora.agents.exact.partition.scheduler:PartitionPlanner",
+        "pass_milp": "remora.agents.exact.passes.scheduler:PassMilp",
+        "pass_search": "remora.agents.heuristics.passes.search:PassSearch",
         "pipeline_only": "remora.agents.heuristics.single_lever:PipelineOnly",
         "random": "remora.agents.heuristics.random_plans:RandomPlans",
         "rank_greedy": "remora.agents.heuristics.rank_greedy:RankGreedy",
@@ -47,6 +51,8 @@ SCHEDULERS: Mapping[str, str] = MappingProxyType(
         "recompute_only": "remora.agents.heuristics.single_lever:RecomputeOnly",
         "rotor": "remora.agents.exact.chains.rotor_scheduler:Rotor",
         "selective": "remora.agents.heuristics.selective:Selective",
+        "stream_all": "remora.agents.heuristics.passes.stream_all:StreamAll",
+        "stream_fewest": "remora.agents.heuristics.passes.stream_fewest:StreamFewest",
         "weight_streaming": "remora.agents.exact.weights.scheduler:WeightStreaming",
     }
 )
@@ -102,6 +108,16 @@ def not_ready(name: str) -> str:
     """
     reason: Callable[[], str] = getattr(_factory(name), "not_ready", lambda: "")
     return reason()
+
+
+def plans_mode(name: str, mode: Mode) -> bool:
+    """Whether a scheduler plans problems of a mode: its class names others than training.
+
+    Raises:
+        UnknownNameError: no such scheduler.
+    """
+    modes: Collection[Mode] = getattr(_factory(name), "modes", (Mode.TRAIN,))
+    return mode in modes
 
 
 def _factory(name: str) -> Callable[..., object]:

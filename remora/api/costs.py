@@ -34,6 +34,7 @@ def make_costs(
             own Python code is measured too.
         weights: folder of a trained ``gnn``; None for the one that ships with the package.
     """
+    from remora.cost_models.collectives import with_collectives
     from remora.cost_models.measurement_cache import collect_measurements
     from remora.cost_models.profiled import profiled_costs
     from remora.cost_models.roofline import roofline_costs
@@ -45,7 +46,7 @@ def make_costs(
         learned = learned_cost_model(weights)
         for note in learned.notes(graph, hardware):
             _LOG.warning(note)
-        return learned.costs(graph, hardware, optimizer.name)
+        return with_collectives(learned.costs(graph, hardware, optimizer.name), graph, hardware)
     replayer = Replayer()
     if example is not None:
         replayer = Replayer(
@@ -54,4 +55,4 @@ def make_costs(
     measurements = collect_measurements(graph, hardware, optimizer.name, replayer)
     for note in measurements.notes:
         _LOG.info(note)
-    return profiled_costs(graph, hardware, measurements)
+    return with_collectives(profiled_costs(graph, hardware, measurements), graph, hardware)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from remora.errors import InvalidInputError
 from remora.graph.model_graph import ModelGraph
 
-__all__ = ["check_ranks", "graphs_at", "micro_batch_counts"]
+__all__ = ["check_ranks", "graphs_at", "micro_batch_counts", "outline"]
 
 _MOST_PER_RANK = 4
 _MOST_COUNTS = 6
@@ -74,7 +74,7 @@ def graphs_at(
     graphs = {1: whole}
     for count in counts[1:]:
         graph = trace_at(batch // count)
-        if _outline(graph) == _outline(whole):
+        if outline(graph) == outline(whole):
             graphs[count] = graph
     if fixed is not None and fixed not in graphs:
         raise InvalidInputError(
@@ -84,15 +84,22 @@ def graphs_at(
     return graphs
 
 
-def check_ranks(world_size: int, micro_batches: int | None) -> None:
-    """Refuse numbers of ranks and micro-batches that no model allows.
+def check_ranks(
+    world_size: int, micro_batches: int | None, tensor_degree: int | None = None
+) -> None:
+    """Refuse numbers of ranks, micro-batches and ranks that share layers that no model allows.
 
     Raises:
         InvalidInputError: one of them is below 1.
     """
-    for name, value in (("world_size", world_size), ("micro_batches", micro_batches)):
+    numbers = {
+        "world_size": world_size,
+        "micro_batches": micro_batches,
+        "tensor_degree": tensor_degree,
+    }
+    for name, value in numbers.items():
         if value is not None and value < 1:
-            none = ", or none to leave it open" if name == "micro_batches" else ""
+            none = "" if name == "world_size" else ", or none to leave it open"
             raise InvalidInputError(f"{name} is {value}; allowed: 1 or more{none}")
 
 
@@ -104,7 +111,7 @@ def _spread(values: Sequence[int], most: int) -> list[int]:
     return [values[round(step * last / (most - 1))] for step in range(most)]
 
 
-def _outline(graph: ModelGraph) -> list[tuple[object, ...]]:
+def outline(graph: ModelGraph) -> list[tuple[object, ...]]:
     """What a schedule names: units and their saved tensors."""
     return [
         (unit.name, bool(unit.fixed_reason), *(saved.name for saved in unit.saved))

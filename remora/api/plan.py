@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from remora.api.cost_model_choice import GNN
+from remora.api.passes import trace_pass
 from remora.errors import FileFormatError, InvalidInputError
 from remora.graph.loss import ExampleInputs, LossFunction
+from remora.graph.model_graph import ModelGraph
 from remora.graph.trace import trace
 from remora.report.content import CandidateRow, ReportContent
 from remora.report.hardware_words import state_sentence
 from remora.schedule.cuts import default_pipeline
+from remora.schedule.inference import Mode
 from remora.schedule.menu import keep_all_schedule
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Schedule
@@ -97,6 +100,11 @@ class Plan:
 
         check_runs_here(self.schedule, self.problem.world_size)
         problem = self.problem
+        if problem.mode is Mode.INFERENCE and model.training:
+            raise InvalidInputError(
+                "the model is in training mode; allowed for a plan of mode='inference': one in "
+                "evaluation mode, see model.eval()"
+            )
         return apply(
             model,
             problem.graph,
@@ -163,9 +171,22 @@ class Plan:
             FileFormatError: the schedule belongs to another model or batch.
             InvalidInputError: the schedule is for several devices or micro-batches.
         """
+        from remora.executor.passes.verify import verify_pass
         from remora.executor.verify import verify
 
         check_runs_here(self.schedule, self.problem.world_size)
+        spec = self.problem.inference
+        if spec is not None:
+            check_pass_graph(self.schedule, model, example_inputs, self.units)
+            return verify_pass(
+                model,
+                example_inputs,
+                self.problem.graph,
+                self.schedule,
+                spec,
+                budget_bytes=self.budget_bytes,
+                estimate=self.estimate,
+            )
         loss = loss or self.loss
         check_graph(self.schedule, model, example_inputs, loss, self.units)
         return verify(
@@ -222,6 +243,7 @@ class Plan:
             cost_reason=self.cost_reason,
             world_size=self.problem.world_size,
             hardware_state=state_sentence(self.problem.hardware, self.problem.world_size),
+            mode=self.problem.mode,
         )
 
     def _correction(self) -> float:
@@ -275,7 +297,24 @@ def check_graph(
     import torch
 
     device = None if device_type is None else torch.device(device_type)
-    graph = trace(model, example_inputs, loss, units, device=device)
+    _check_hash(schedule, trace(model, example_inputs, loss, units, device=device))
+
+
+def check_pass_graph(
+    schedule: Schedule,
+    model: nn.Module,
+    example_inputs: ExampleInputs,
+    units: tuple[str, ...] | None,
+) -> None:
+    """Trace a pass of the model and refuse a schedule that was made for another one.
+
+    Raises:
+        FileFormatError: the hashes of the graphs differ.
+    """
+    _check_hash(schedule, trace_pass(model, example_inputs, units))
+
+
+def _check_hash(schedule: Schedule, graph: ModelGraph) -> None:
     if graph.content_hash != schedule.graph_hash:
         raise FileFormatError(
             f"the schedule belongs to another model or batch: its graph is "

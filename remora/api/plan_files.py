@@ -10,13 +10,19 @@ from typing import Any, TypeVar
 import remora
 from remora.api.model_source import ModelSource
 from remora.api.plan import Plan
-from remora.api.problem_file import problem_from_values, problem_to_values
+from remora.api.problem_file import (
+    inference_from_values,
+    inference_values,
+    problem_from_values,
+    problem_to_values,
+)
 from remora.api.saved_model import SavedModel, saved_model
 from remora.api.timeline_values import timeline_from_values
 from remora.api.uncollected import uncollected
 from remora.errors import FileFormatError, InvalidInputError, UsageError
 from remora.report.content import CandidateRow
 from remora.report.files import read_json, read_text, write_json, write_text
+from remora.schedule.inference import InferenceSpec
 from remora.schedule.schedule import Schedule
 from remora.schedule.serialize import schedule_from_json, schedule_to_json
 from remora.simulator.records import Estimate, Measurement, Verification
@@ -55,6 +61,7 @@ class SavedEstimate:
         estimate: predicted figures.
         lower_bound_s, agent, search_s, candidates, units, cost_reason: as in :class:`Plan`.
         model: how to build the model again; None if that is not known.
+        inference: tokens and cache; None for a schedule of training.
     """
 
     graph_hash: str
@@ -69,6 +76,7 @@ class SavedEstimate:
     units: tuple[str, ...] | None
     model: SavedModel | None
     cost_reason: str
+    inference: InferenceSpec | None = None
 
 
 def save_plan(plan: Plan, folder: Path) -> tuple[Path, ...]:
@@ -171,6 +179,7 @@ def _estimate_values(plan: Plan) -> dict[str, Any]:
         "cost_reason": plan.cost_reason,
         "candidates": [dataclasses.asdict(row) for row in plan.candidates],
         "units": plan.units,
+        "inference": inference_values(plan.problem.inference),
         "model": saved_model(plan.source),
     }
 
@@ -193,6 +202,7 @@ def _saved_estimate(values: Mapping[str, Any]) -> SavedEstimate:
         model=None if model is None else SavedModel(**model),
         # Files of earlier versions do not have it.
         cost_reason=str(values.get("cost_reason", "")),
+        inference=inference_from_values(values.get("inference")),
     )
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from remora.agents.heuristics.variants import least_s
 from remora.api.budget import parse_budget
 from remora.api.cost_model_choice import (
+    AUTO,
+    GNN,
     PROFILED,
+    ROOFLINE,
     CostChoice,
     check_cost_model,
     choose_cost_model,
@@ -17,17 +22,21 @@ from remora.api.cost_model_choice import (
 from remora.api.costs import make_costs
 from remora.api.hardware import find_hardware, is_local
 from remora.api.hardware_state import StateLike, find_state, given_state
-from remora.api.micro_batches import check_ranks, graphs_at
+from remora.api.micro_batches import check_ranks
+from remora.api.passes import check_mode_values
 from remora.api.plan import Plan
 from remora.api.problem import find_optimizer, make_problem
 from remora.api.search import Found, found_within_bound, search
+from remora.api.variants import TracedVariant, traced_variants, with_variants
+from remora.errors import InvalidInputError
 from remora.graph.batch import batch_of, with_batch
+from remora.graph.evaluating import evaluating
 from remora.graph.loss import ExampleInputs, LossFunction
 from remora.graph.model_graph import ModelGraph
-from remora.graph.trace import trace
 from remora.hardware.hardware import Hardware
 from remora.report.content import CandidateRow
-from remora.schedule.problem import Problem
+from remora.schedule.inference import InferenceSpec, Mode
+from remora.schedule.problem import CostTable, Problem
 from remora.simulator.bounds import lower_bound_s
 from remora.simulator.records import Estimate
 from remora.zoo import Example
@@ -41,9 +50,11 @@ __all__ = [
     "Progress",
     "Request",
     "check_request",
+    "known_hardware",
     "make_plan",
     "optimize",
     "state_problem",
+    "state_variants",
     "traced_graphs",
 ]
 
@@ -75,6 +86,8 @@ class Request:
     world_size: int = 1
     micro_batches: int | None = None
     move_state: bool | None = None
+    tensor_degree: int | None = None
+    global_batch: bool | None = None
     agent: str = "best"
     agent_settings: Mapping[str, Any] = field(default_factory=dict)
     time_limit_s: float = 10.0
@@ -82,6 +95,16 @@ class Request:
     cost_model_weights: str | None = None
     allow_lossy: bool = False
     state: StateLike = None
+    mode: str = "train"
+    prompt_tokens: int | None = None
+    generated_tokens: int = 0
+
+    @property
+    def moves_state(self) -> bool:
+        """Whether weights and the like may leave the device; in inference there is little else."""
+        if self.move_state is None:
+            return self.world_size > 1 or self.mode == Mode.INFERENCE
+        return self.move_state
 
 
 def optimize(  # noqa: PLR0913 - one call takes what there is to say
@@ -95,6 +118,8 @@ def optimize(  # noqa: PLR0913 - one call takes what there is to say
     world_size: int = 1,
     micro_batches: int | None = None,
     move_state: bool | None = None,
+    tensor_degree: int | None = None,
+    global_batch: bool | None = None,
     agent: str = "best",
     time_limit_s: float = 10.0,
     units: Sequence[str] | None = None,
@@ -102,11 +127,15 @@ def optimize(  # noqa: PLR0913 - one call takes what there is to say
     host_pool: str | None = None,
     cost_model_weights: str | None = None,
     state: StateLike = None,
+    mode: str = "train",
+    prompt_tokens: int | None = None,
+    generated_tokens: int = 0,
 ) -> Plan:
-    """Find the fastest schedule of a training step within a memory budget.
+    """Find the fastest schedule of a training step, or of a pass of inference, within a budget.
 
     Args:
-        model: the module in the mode in which it will run; it is not run and not changed.
+        model: the module in the mode in which it will run (in inference that is evaluation mode,
+            whatever its mode is now); it is not run and not changed.
         example_inputs: one batch, as a tuple of positional or a mapping of keyword arguments.
         memory: budget per device: bytes, ``"8GiB"``, ``"60%"`` of the keep-all peak, or
             ``"range:0.4"`` between the smallest peak by recomputation (0) and the keep-all
@@ -119,7 +148,12 @@ def optimize(  # noqa: PLR0913 - one call takes what there is to say
         world_size: number of devices; a plan for several runs by ``plan.on_ranks``.
         micro_batches: number of parts that the batch is cut into; None leaves it open.
         move_state: whether weights, gradients and optimizer state may be sharded or wait on the
-            host. None for yes on several devices and no on one.
+            host. None for yes on several devices and in inference, and no on one.
+        tensor_degree: ranks that share every layer; None tries all within a node that the model's
+            tensor-parallel plan allows (on this machine: 1).
+        global_batch: whether the batch is that of all data-parallel replicas together, so that
+            their number is part of the plan, and not that of one of them. None for yes on several
+            nodes.
         agent: name of the scheduler.
         time_limit_s: seconds of its search.
         units: module paths that begin units, instead of those found.
@@ -130,6 +164,10 @@ def optimize(  # noqa: PLR0913 - one call takes what there is to say
         state: state of the hardware instead of the one that is read (``"local"``) or as new: some
             of ``free_memory`` (``"6GiB"``, ``"75%"``), ``host_link_share`` and ``link_share``
             (above 0, up to 1).
+        mode: ``train``, or ``inference`` for passes without gradients, loss and optimizer.
+        prompt_tokens: of one sequence, for the keys and values that a decoder keeps; None for
+            those of the example.
+        generated_tokens: of one sequence, likewise.
 
     Returns:
         The plan, with predicted figures, ready to apply.
@@ -148,16 +186,23 @@ def optimize(  # noqa: PLR0913 - one call takes what there is to say
         world_size=world_size,
         micro_batches=micro_batches,
         move_state=move_state,
+        tensor_degree=tensor_degree,
+        global_batch=global_batch,
         agent=agent,
         time_limit_s=time_limit_s,
         cost_model=cost_model,
         cost_model_weights=cost_model_weights,
         state=state,
+        mode=mode,
+        prompt_tokens=prompt_tokens,
+        generated_tokens=generated_tokens,
     )
     check_request(request)
     example = Example(model, example_inputs, loss)
-    graphs = traced_graphs(example, request, units)
-    problem = state_problem(graphs, request, example=example)
+    passes = request.mode == Mode.INFERENCE
+    with evaluating(model) if passes else contextlib.nullcontext():
+        traced = traced_variants(example, request, known_hardware(request), units)
+        problem = state_variants(traced, request, example=example)
     chosen_units = None if units is None else tuple(units)
     return make_plan(problem, request, loss=loss, units=chosen_units)
 
@@ -180,17 +225,47 @@ def traced_graphs(
         InvalidInputError: the number of micro-batches does not divide the batch.
         TraceError, ModelRunError: the model could not be traced, or failed on its batch.
     """
-    model, inputs, loss = example
-    if request.world_size == 1 and request.micro_batches is None:
-        # Also for inputs that have no batch.
-        return {1: trace(model, inputs, loss, units, model_name)}
-    batch = batch_of(inputs)
+    degree = 1 if request.tensor_degree is None else request.tensor_degree
+    request = replace(request, tensor_degree=degree, global_batch=False)
+    return dict(traced_variants(example, request, None, units, model_name)[0].graphs)
 
-    def trace_at(samples: int) -> ModelGraph:
-        part = inputs if samples == batch else with_batch(inputs, samples)
-        return trace(model, part, loss, units, model_name)
 
-    return graphs_at(trace_at, batch, request.world_size, request.micro_batches)
+def known_hardware(request: Request) -> Hardware | None:
+    """The hardware that is planned for; None for this machine, which is not measured here."""
+    local = is_local(request.hardware)
+    return None if local else find_hardware(request.hardware, request.host_pool)
+
+
+def state_variants(
+    traced: Sequence[TracedVariant],
+    request: Request,
+    progress: Progress | None = None,
+    example: Example | None = None,
+) -> Problem:
+    """Measure or predict costs of every variant and resolve the budget, by that of the first.
+
+    Args:
+        traced: what :func:`traced_variants` returned.
+        request: what to plan for.
+        progress: told when pieces of work begin.
+        example: the model for real, if it is at hand; see :func:`make_costs`.
+
+    Raises:
+        UsageError: a value of the request is not allowed.
+    """
+    first, *others = traced
+    problem = state_problem(
+        first.graphs, request, progress, example, first.replicas, first.inference
+    )
+    if not others:
+        return problem
+    hardware, weights = problem.hardware, request.cost_model_weights
+    choice = cost_choice(request, hardware)
+
+    def price(graph: ModelGraph) -> CostTable:
+        return make_costs(graph, hardware, problem.optimizer, choice.name, None, weights)
+
+    return with_variants(problem, others, price)
 
 
 def state_problem(
@@ -198,6 +273,8 @@ def state_problem(
     request: Request,
     progress: Progress | None = None,
     example: Example | None = None,
+    replicas: int | None = None,
+    inference: InferenceSpec | None = None,
 ) -> Problem:
     """Measure or predict costs and resolve the budget.
 
@@ -206,13 +283,15 @@ def state_problem(
         request: what to plan for.
         progress: told when pieces of work begin.
         example: the model for real, if it is at hand; see :func:`make_costs`.
+        replicas: the only number of data-parallel replicas, or None.
+        inference: tokens and cache, for graphs of passes.
 
     Raises:
         UsageError: a value of the request is not allowed.
     """
     progress = progress or Progress()
     check_request(request)
-    optimizer = find_optimizer(request.optimizer)
+    optimizer = find_optimizer(None if inference is not None else request.optimizer)
     local = is_local(request.hardware)
     if local:
         progress.stage("measuring this machine")
@@ -233,10 +312,19 @@ def state_problem(
     progress.stage("finding the smallest peak")
     budget = parse_budget(request.memory)
     problem = make_problem(
-        graphs, costs, hardware, optimizer, budget, request.world_size, request.micro_batches
+        graphs,
+        costs,
+        hardware,
+        optimizer,
+        budget,
+        request.world_size,
+        request.micro_batches,
+        replicas,
+        inference,
     )
-    moves = request.world_size > 1 if request.move_state is None else request.move_state
-    return replace(problem, allow_lossy=request.allow_lossy, state_on_device=not moves)
+    return replace(
+        problem, allow_lossy=request.allow_lossy, state_on_device=not request.moves_state
+    )
 
 
 def make_plan(
@@ -261,11 +349,13 @@ def make_plan(
     progress = progress or Progress()
     progress.stage(f"searching with {request.agent}")
     found, estimate = search_within_bound(problem, request, progress.candidate)
+    variant = problem.variant_of(found.schedule)
+    others = [least_s(other) for other in problem.family if other is not variant]
     return Plan(
-        problem=problem,
+        problem=replace(variant, variants=()) if variant.variants else variant,
         schedule=found.schedule,
         estimate=estimate,
-        lower_bound_s=lower_bound_s(problem),
+        lower_bound_s=min([lower_bound_s(variant), *others]),
         candidates=found.candidates,
         agent=request.agent,
         search_s=found.search_s,
@@ -278,10 +368,17 @@ def make_plan(
 
 def cost_choice(request: Request, hardware: Hardware) -> CostChoice:
     """Which cost model the request means for a hardware, and why."""
+    local = is_local(request.hardware)
+    if request.mode == Mode.INFERENCE and request.cost_model == AUTO and not local:
+        return CostChoice(
+            ROOFLINE,
+            f"since {hardware.name} is not at hand to be measured, and the learned cost model has "
+            "seen steps of training only",
+        )
     return choose_cost_model(
         request.cost_model,
         request.cost_model_weights,
-        is_local(request.hardware),
+        local,
         hardware.device_type,
         hardware.name,
     )
@@ -314,14 +411,39 @@ def search_within_bound(
 def check_request(request: Request) -> None:
     """Refuse what can be refused before the model is traced."""
     from remora.agents.evaluation import check_one_device
-    from remora.agents.registry import create, plans_one_device
+    from remora.agents.registry import (
+        create,
+        plans_mode,
+        plans_one_device,
+        scheduler_names,
+    )
 
     parse_budget(request.memory)
     given_state(request.state)
     find_optimizer(request.optimizer)
-    check_ranks(request.world_size, request.micro_batches)
+    check_ranks(request.world_size, request.micro_batches, request.tensor_degree)
     check_cost_model(request.cost_model, request.cost_model_weights, is_local(request.hardware))
+    mode = check_mode_values(request.mode, request.prompt_tokens, request.generated_tokens)
+    if mode is Mode.INFERENCE and (request.tensor_degree or 1) > 1:
+        raise InvalidInputError(
+            f"tensor_degree is {request.tensor_degree} with mode='inference'; allowed: 1"
+        )
+    if mode is Mode.INFERENCE and request.cost_model == GNN:
+        raise InvalidInputError(
+            f"cost_model is 'gnn' with mode='inference'; allowed: {AUTO!r}, {PROFILED!r}, "
+            f"{ROOFLINE!r}, since it has learned steps of training"
+        )
+    if mode is Mode.INFERENCE and request.global_batch:
+        raise InvalidInputError(
+            "global_batch is true with mode='inference'; allowed: false, since replicas of a "
+            "model that serves share nothing"
+        )
     create(request.agent, **request.agent_settings)
+    if not plans_mode(request.agent, mode):
+        raise InvalidInputError(
+            f"agent is {request.agent!r} and mode is {mode.value!r}, which it does not plan; "
+            f"allowed: {', '.join(name for name in scheduler_names() if plans_mode(name, mode))}"
+        )
     if plans_one_device(request.agent):
         check_one_device(request.agent, request.world_size)
     if isinstance(request.hardware, str) and not is_local(request.hardware):

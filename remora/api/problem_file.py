@@ -9,9 +9,15 @@ from typing import Any
 from remora.graph.serialize import graph_from_values, graph_to_values
 from remora.hardware.hardware import Hardware, HardwareState
 from remora.hardware.load import hardware_from_mapping
+from remora.schedule.inference import InferenceSpec
 from remora.schedule.problem import OPTIMIZERS, CostTable, Problem
 
-__all__ = ["problem_from_values", "problem_to_values"]
+__all__ = [
+    "inference_from_values",
+    "inference_values",
+    "problem_from_values",
+    "problem_to_values",
+]
 
 
 def problem_to_values(problem: Problem) -> dict[str, Any]:
@@ -22,6 +28,7 @@ def problem_to_values(problem: Problem) -> dict[str, Any]:
         "micro_batches": problem.micro_batches,
         "allow_lossy": problem.allow_lossy,
         "state_on_device": problem.state_on_device,
+        "inference": inference_values(problem.inference),
         "optimizer": problem.optimizer.name,
         "hardware": _hardware_values(problem.hardware),
         "parts": [
@@ -53,7 +60,20 @@ def problem_from_values(values: Mapping[str, Any]) -> Problem:
         # Files of earlier versions do not have these.
         allow_lossy=bool(values.get("allow_lossy", False)),
         state_on_device=bool(values.get("state_on_device", False)),
+        inference=inference_from_values(values.get("inference")),
     )
+
+
+def inference_values(spec: InferenceSpec | None) -> dict[str, Any] | None:
+    """Return the values of tokens and cache; None for training."""
+    return None if spec is None else asdict(spec)
+
+
+def inference_from_values(values: Mapping[str, Any] | None) -> InferenceSpec | None:
+    """Read what :func:`inference_values` wrote."""
+    if values is None:
+        return None
+    return InferenceSpec(**{**values, "cache_bytes": tuple(values["cache_bytes"])})
 
 
 def _hardware_values(hardware: Hardware) -> dict[str, Any]:

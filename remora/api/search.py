@@ -14,13 +14,14 @@ from remora.agents.registry import create
 from remora.errors import InfeasibleError
 from remora.report.content import CandidateRow
 from remora.report.wording import bytes_text
+from remora.schedule.inference import Mode
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Schedule
 from remora.simulator.records import CostModel, Estimate
 
 __all__ = ["Found", "candidate_row", "found_within_bound", "search"]
 
-_BASELINES = ("keep_all", "recompute_all")
+_BASELINES = {Mode.TRAIN: ("keep_all", "recompute_all"), Mode.INFERENCE: ("keep_all", "stream_all")}
 
 _BOUND_ATTEMPTS = 4
 """Bounds stand above peaks by much the same share for all schedules of a problem."""
@@ -76,7 +77,7 @@ def search(
     if isinstance(scheduler, Best):
         schedule, candidates = scheduler.propose_with_candidates(problem, time_limit_s, tell)
     else:
-        rivals = [name for name in _BASELINES if name != agent]
+        rivals = [name for name in _BASELINES[problem.mode] if name != agent]
         before = [run_member(create(name), problem, time_limit_s) for name in rivals]
         asked_s = time.perf_counter()
         schedule = scheduler.propose(problem, time_limit_s)
@@ -112,12 +113,12 @@ def found_within_bound(
     lowered = problem
     for _ in range(_BOUND_ATTEMPTS):
         found = propose(lowered)
-        estimate = cost_model.estimate(problem, found.schedule)
+        estimate = cost_model.estimate(problem.variant_of(found.schedule), found.schedule)
         if estimate.peak_bound_bytes <= problem.budget_bytes:
             return found, estimate
         # The same schedule must not be found again.
         excess = estimate.peak_bound_bytes / problem.budget_bytes
-        lowered = replace(problem, budget_bytes=math.floor(lowered.budget_bytes / excess) - 1)
+        lowered = problem.with_budget(math.floor(lowered.budget_bytes / excess) - 1)
     raise InfeasibleError(
         "no schedule was found whose upper bound on the peak is within the budget of "
         f"{bytes_text(problem.budget_bytes)}; that of the last one is "

@@ -9,11 +9,13 @@ from dataclasses import dataclass, replace
 import torch
 
 from remora.api.model_source import ModelSource
+from remora.api.passes import pass_example, trace_pass
 from remora.api.placement import build_on
 from remora.errors import FileFormatError, InvalidInputError
 from remora.graph.batch import batch_of, with_batch
 from remora.graph.model_graph import ModelGraph
 from remora.graph.trace import trace
+from remora.schedule.inference import InferenceSpec
 from remora.schedule.schedule import Schedule
 from remora.schedule.validate import validate_for_graph
 from remora.simulator.records import Estimate, Verification
@@ -41,6 +43,7 @@ class VerifyJob:
         units: module paths that begin units, if they were given.
         allow_lossy: whether the schedule may compress saved tensors.
         world_size: number of ranks, each a process of its own.
+        inference: tokens and cache, for a schedule of passes.
         time_limit_s: seconds that ranks wait for each other.
     """
 
@@ -53,6 +56,7 @@ class VerifyJob:
     units: tuple[str, ...] | None = None
     allow_lossy: bool = False
     world_size: int = 1
+    inference: InferenceSpec | None = None
     time_limit_s: float = 600.0
 
 
@@ -79,11 +83,20 @@ def verify_here(job: VerifyJob) -> Verification | None:
         UsageError: it cannot be run.
         ModelRunError: the model's own function failed.
     """
-    if needs_ranks(job.schedule, job.world_size):
+    several = needs_ranks(job.schedule, job.world_size)
+    if several and job.inference is not None:
+        raise InvalidInputError(
+            f"the schedule of passes is for {job.world_size} devices and "
+            f"{job.schedule.pipeline.micro_batches} micro-batches; allowed to run with "
+            "mode='inference': one device and the whole batch"
+        )
+    if several:
         return _verify_as_rank(job)
     from remora.executor.verify import verify
 
     example = build_on(job.source, job.device_type)
+    if job.inference is not None:
+        return _verify_pass(job, pass_example(example), job.inference)
     graph = _graph(job, example)
     verification = verify(
         example.model,
@@ -100,6 +113,23 @@ def verify_here(job: VerifyJob) -> Verification | None:
     if verification.run_failed:
         return verification
     return replace(verification, timeline=_timeline(job, example, graph))
+
+
+def _verify_pass(job: VerifyJob, example: Example, spec: InferenceSpec) -> Verification:
+    from remora.executor.passes.verify import verify_pass
+
+    graph = trace_pass(example.model, example.example_inputs, job.units)
+    _check_hash(job, graph)
+    return verify_pass(
+        example.model,
+        example.example_inputs,
+        graph,
+        job.schedule,
+        spec,
+        budget_bytes=job.budget_bytes,
+        estimate=job.estimate,
+        repetitions=_REPETITIONS,
+    )
 
 
 def _timeline(job: VerifyJob, example: Example, graph: ModelGraph) -> Timeline | None:
@@ -157,12 +187,16 @@ def _verify_as_rank(job: VerifyJob) -> Verification | None:
 def _graph(job: VerifyJob, example: Example, device: torch.device | None = None) -> ModelGraph:
     inputs = example.example_inputs
     graph = trace(example.model, inputs, example.loss, job.units, device=device)
+    _check_hash(job, graph)
+    return graph
+
+
+def _check_hash(job: VerifyJob, graph: ModelGraph) -> None:
     if job.schedule.graph_hash != graph.content_hash:
         raise FileFormatError(
             f"the schedule belongs to another model or batch: its graph is "
             f"{job.schedule.graph_hash}, that of this model is {graph.content_hash}"
         )
-    return graph
 
 
 def _micro_batch_graph(

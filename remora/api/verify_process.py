@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from remora.api.plan_files import verification_from_values
+from remora.api.problem_file import inference_values
 from remora.api.rank_processes import Ended, run_ranks
 from remora.api.verify_here import VerifyJob
 from remora.errors import ModelRunError, RemoraError, UsageError
@@ -64,6 +65,7 @@ def request_values(job: VerifyJob) -> dict[str, Any]:
         "units": job.units,
         "allow_lossy": job.allow_lossy,
         "world_size": job.world_size,
+        "inference": inference_values(job.inference),
         "time_limit_s": job.time_limit_s,
     }
 

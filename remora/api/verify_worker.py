@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from remora.api.model_source import ModelSource, own_error_lines
+from remora.api.problem_file import inference_from_values
 from remora.api.run_member import join_run
 from remora.api.timeline_values import timeline_to_values
 from remora.api.verify_here import VerifyJob, verify_here
@@ -76,6 +77,7 @@ def _job(request: dict[str, Any]) -> VerifyJob:
             "schedule": schedule_from_json(request["schedule"]),
             "estimate": Estimate(**estimate),
             "units": None if units is None else tuple(units),
+            "inference": inference_from_values(request["inference"]),
         }
     )
 

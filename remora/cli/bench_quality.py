@@ -28,11 +28,14 @@ from remora.cli.console import output, print_files, print_line
 from remora.cli.request import plain
 from remora.report.tables import cells_table
 from remora.report.wording import duration_text
+from remora.schedule.inference import Mode
 
 __all__ = ["quality_request", "run"]
 
 _METHODS, _SEEDS = ("greedy", "best"), (0,)
 _UPDATE_METHODS, _UPDATE_SEEDS = ("best", "annealing"), (0, 1)
+_PASS_METHODS = ("stream_all", "stream_fewest", "pass_milp", "best")
+"""Of suites of inference, which others do not plan."""
 
 
 def run(config: DictConfig) -> None:
@@ -69,12 +72,15 @@ def quality_request(config: DictConfig) -> QualityRequest:
     values = plain(config)
     methods = values["methods"]
     seeds = values["seeds"]
+    suite = suite_from_values(values["suite"])
     if methods is None:
         methods = _UPDATE_METHODS if update else _METHODS
+        if all(problem.mode == Mode.INFERENCE for problem in suite.problems):
+            methods = _PASS_METHODS
     if seeds is None:
         seeds = _UPDATE_SEEDS if update else _SEEDS
     return QualityRequest(
-        suite=suite_from_values(values["suite"]),
+        suite=suite,
         methods=read_methods(methods),
         seeds=tuple(seeds),
         time_limit_s=config.time_limit_s,

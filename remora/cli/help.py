@@ -36,11 +36,13 @@ _HARDWARE = (
 _COST_MODEL = "auto, profiled, gnn (learned; cost_model.weights= takes your own) or roofline"
 _UNITS = "module paths that begin units, as [a,b]; default: found"
 _OUT = "folder of the files; default: outputs/COMMAND/DATE"
+_MODE = "train, or inference: passes without gradients, loss and optimizer"
+_PROMPT = "tokens of one sequence that the cache of a decoder begins with"
 _TRACKER = "none, csv, tensorboard or wandb (offline; online by tracker.mode=online)"
 
 COMMANDS: Mapping[str, Command] = {
     "optimize": Command(
-        "find the fastest schedule of a training step within a memory budget",
+        "find the fastest schedule of a training step, or of a pass, within a memory budget",
         {
             "model": _MODEL,
             "memory": _MEMORY + "; sweep draws the Pareto front",
@@ -49,9 +51,15 @@ COMMANDS: Mapping[str, Command] = {
             "world_size": "number of devices",
             "micro_batches": "parts that the batch is cut into; null leaves the number open",
             "move_state": "whether weights and optimizer state may be sharded or wait on the host; "
-            "null: on several devices only",
+            "null: on several devices and in inference",
+            "tensor_degree": "devices that share every layer; null tries all within a node",
+            "global_batch": "whether the replicas share the batch, so that their number is part of "
+            "the plan; null: on several nodes only",
             "agent": "best, or the name of one scheduler",
             "time_limit_s": "seconds of the search",
+            "mode": _MODE,
+            "prompt_tokens": _PROMPT + "; null: those of the example",
+            "generated_tokens": "tokens of one sequence after the prompt, in inference",
             "cost_model": _COST_MODEL,
             "units": _UNITS,
             "verify": "true runs the schedule here and compares it with the plain model",
@@ -88,6 +96,9 @@ COMMANDS: Mapping[str, Command] = {
             "hardware": "local",
             "optimizer": _OPTIMIZER + "; default: the one in estimate.json",
             "world_size": "number of ranks, each a process; default: one pipeline of the schedule",
+            "mode": _MODE + "; default: the one in estimate.json",
+            "prompt_tokens": _PROMPT + "; default: those in estimate.json",
+            "generated_tokens": "tokens after them; default: those in estimate.json",
             "cost_model": _COST_MODEL,
             "units": _UNITS,
             "allow_lossy": "true runs a schedule that compresses saved tensors",

@@ -9,9 +9,17 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from remora.api.closed_loop import LoopResult, check_loop
+from remora.api.passes import pass_example
 from remora.api.placement import build_to_measure, build_to_trace
 from remora.api.plan import Plan
-from remora.api.planning import Progress, check_request, make_plan, state_problem, traced_graphs
+from remora.api.planning import (
+    Progress,
+    check_request,
+    known_hardware,
+    make_plan,
+    state_variants,
+)
+from remora.api.variants import traced_variants
 from remora.cli.console import output, print_files, print_line, progress_shown
 from remora.cli.request import local_device, make_request, model_source, plain, units_of
 from remora.cli.rounds import loop_request, plan_in_rounds, round_cells, write_rounds
@@ -27,6 +35,7 @@ from remora.report.files import write_bytes
 from remora.report.png import timeline_png
 from remora.report.summary import summary_sentences
 from remora.report.tables import candidates_table, cells_table
+from remora.schedule.inference import Mode
 from remora.tracking.registry import create
 from remora.tracking.tracker import Tracker, tracked
 
@@ -105,11 +114,16 @@ def _plan(config: DictConfig, progress: Progress) -> tuple[Plan, LoopResult | No
     if several:
         check_loop(request, device is not None)
     progress.stage(f"tracing {source.name}")
+    passes = request.mode == Mode.INFERENCE
     example = build_to_trace(source, device)
+    example = pass_example(example) if passes else example
     units = units_of(config)
-    graphs = traced_graphs(example, request, units, source.name)
-    real = build_to_measure(source, graphs[1], device)
-    problem = state_problem(graphs, request, progress, real)
+    hardware = known_hardware(request)
+    traced = traced_variants(example, request, hardware, units, source.name, progress.stage)
+    graph = next(iter(traced[0].graphs.values()))
+    real = build_to_measure(source, graph, device)
+    real = pass_example(real) if passes and real is not None else real
+    problem = state_variants(traced, request, progress, real)
     if several:
         return plan_in_rounds(config, problem, request, source, example.loss, progress)
     plan = make_plan(

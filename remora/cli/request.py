@@ -77,12 +77,17 @@ def make_request(config: DictConfig, agent: dict[str, Any] | None = None) -> Req
         world_size=config.get("world_size", 1),
         micro_batches=config.get("micro_batches"),
         move_state=config.get("move_state"),
+        tensor_degree=config.get("tensor_degree"),
+        global_batch=config.get("global_batch"),
         agent=settings.pop("name", defaults.agent),
         agent_settings=settings,
         time_limit_s=time_limit_s,
         cost_model=config.cost_model.name,
         cost_model_weights=config.cost_model.weights,
         allow_lossy=config.get("allow_lossy", False),
+        mode=config.get("mode") or defaults.mode,
+        prompt_tokens=config.get("prompt_tokens"),
+        generated_tokens=config.get("generated_tokens") or 0,
     )
 
 

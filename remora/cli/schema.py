@@ -95,7 +95,12 @@ class OptimizeConfig:
     world_size: int = MISSING
     micro_batches: int | None = None
     move_state: bool | None = None
+    tensor_degree: int | None = None
+    global_batch: bool | None = None
     time_limit_s: float = MISSING
+    mode: str = MISSING
+    prompt_tokens: int | None = None
+    generated_tokens: int = MISSING
     units: list[str] | None = None
     verify: bool = MISSING
     verify_time_limit_s: float = MISSING
@@ -130,6 +135,9 @@ class VerifyConfig:
     memory: Any = None
     optimizer: str | None = None
     world_size: int | None = None
+    mode: str | None = None
+    prompt_tokens: int | None = None
+    generated_tokens: int | None = None
     units: list[str] | None = None
     allow_lossy: bool = MISSING
     time_limit_s: float = MISSING

@@ -8,10 +8,12 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from remora.api.budget import Budget, BudgetKind
+from remora.api.passes import pass_example
 from remora.api.placement import build_to_trace
 from remora.api.plan import Plan
-from remora.api.planning import Progress, check_request, make_plan, state_problem, traced_graphs
+from remora.api.planning import Progress, check_request, make_plan, state_variants
 from remora.api.problem import with_budget
+from remora.api.variants import traced_variants
 from remora.cli.console import output, print_files, print_line, progress_shown
 from remora.cli.request import local_device, make_request, model_source, plain, units_of
 from remora.errors import InvalidInputError
@@ -19,6 +21,7 @@ from remora.report.files import write_bytes, write_json
 from remora.report.png import pareto_png
 from remora.report.tables import cells_table
 from remora.report.wording import bytes_text, duration_text, overhead_text
+from remora.schedule.inference import Mode
 
 __all__ = ["run_sweep"]
 
@@ -36,7 +39,8 @@ def run_sweep(config: DictConfig) -> None:
     console, folder = output(), Path(config.out)
     with progress_shown() as progress:
         plans = _plans(config, progress)
-    header = ("range", "budget", "step time", "over keep all", "peak", "lower bound")
+    run_name = "step" if config.mode == Mode.TRAIN else "pass"
+    header = ("range", "budget", f"{run_name} time", "over keep all", "peak", "lower bound")
     console.print(cells_table(header, [_cells(x, p) for x, p in zip(_POINTS, plans, strict=True)]))
     points = [(plan.budget_bytes, plan.estimate.step_time_s) for plan in plans]
     picture, values = folder / "pareto.png", folder / "pareto.json"
@@ -52,8 +56,10 @@ def _plans(config: DictConfig, progress: Progress) -> list[Plan]:
     check_request(request)
     progress.stage(f"tracing {source.name}")
     example = build_to_trace(source, local_device(request))
-    graphs = traced_graphs(example, request, units_of(config), source.name)
-    problem = state_problem(graphs, request, progress)
+    example = pass_example(example) if request.mode == Mode.INFERENCE else example
+    alone = replace(request, tensor_degree=request.tensor_degree or 1, global_batch=False)
+    traced = traced_variants(example, alone, None, units_of(config), source.name)
+    problem = state_variants(traced[:1], request, progress)
     plans: list[Plan] = []
     for point in _POINTS:
         progress.stage(f"planning for range:{point:.2f}")

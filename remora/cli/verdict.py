@@ -63,6 +63,7 @@ def run_verification(
         units=plan.units,
         allow_lossy=plan.problem.allow_lossy,
         world_size=plan.problem.world_size,
+        inference=plan.problem.inference,
         time_limit_s=time_limit_s,
     )
     verification = _verified(job)
@@ -108,7 +109,7 @@ def print_verdict(console: Console, content: ReportContent, verification: Verifi
     if not verification.run_failed:
         console.print(verdict_table(content, verification))
         print_line(console)
-    print_line(console, verdict_sentence(verification))
+    print_line(console, verdict_sentence(verification, content.mode))
 
 
 def raise_if_failed(verification: Verification) -> None:

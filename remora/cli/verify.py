@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from remora.api.cost_model_choice import cost_model_of
 from remora.api.model_source import ModelSource
+from remora.api.passes import pass_example
 from remora.api.placement import build_to_trace
 from remora.api.plan import Plan
 from remora.api.plan_files import (
@@ -18,13 +19,15 @@ from remora.api.plan_files import (
     read_estimate,
     read_schedule,
 )
-from remora.api.planning import Request, check_request, state_problem, traced_graphs
+from remora.api.planning import Request, check_request, state_variants
+from remora.api.variants import traced_variants
 from remora.api.verify_here import started_ranks
 from remora.cli.console import output, print_files, print_line, progress_shown
 from remora.cli.request import local_device, make_request, model_source, optimizer_name, units_of
 from remora.cli.verdict import print_verdict, raise_if_failed, run_verification, write_timeline
 from remora.errors import FileFormatError, InvalidInputError
 from remora.hardware.local import local_device_type
+from remora.schedule.inference import Mode
 from remora.schedule.schedule import Schedule
 from remora.simulator.bounds import lower_bound_s
 
@@ -92,18 +95,20 @@ def _plan(
     if config.optimizer is None:
         name = saved.optimizer if saved is not None else "adamw"
         request = replace(request, optimizer=optimizer_name(name))
-    request = _with_ranks(request, config, schedule)
+    request = _with_tokens(_with_ranks(request, config, schedule), config, saved)
     check_request(request)
     units = units_of(config) or (saved.units if saved is not None else None)
     example = build_to_trace(source, local_device_type())
-    graphs = traced_graphs(example, request, units, source.name)
-    graph = graphs[1]
+    example = pass_example(example) if request.mode == Mode.INFERENCE else example
+    alone = replace(request, tensor_degree=request.tensor_degree or 1, global_batch=False)
+    traced = traced_variants(example, alone, None, units, source.name)[:1]
+    graph = traced[0].graphs[1]
     if graph.content_hash != schedule.graph_hash:
         raise FileFormatError(
             f"{config.schedule} was made for another model or batch: its graph is "
             f"{schedule.graph_hash}, that of {source.name} is {graph.content_hash}"
         )
-    problem = replace(state_problem(graphs, request), state_on_device=False)
+    problem = replace(state_variants(traced, request), state_on_device=False)
     cost_model = cost_model_of(problem.cost.source, request.cost_model_weights)
     predicted = cost_model.estimate(problem, schedule)
     if saved is not None and saved.hardware == problem.hardware.name:
@@ -118,6 +123,20 @@ def _plan(
         units=units,
         loss=example.loss,
         source=source,
+    )
+
+
+def _with_tokens(request: Request, config: DictConfig, saved: SavedEstimate | None) -> Request:
+    """Add the mode and the tokens that the schedule was planned for, unless others are given."""
+    spec = None if saved is None else saved.inference
+    if spec is None or config.mode not in (None, Mode.INFERENCE.value):
+        return request
+    prompt, generated = config.prompt_tokens, config.generated_tokens
+    return replace(
+        request,
+        mode=Mode.INFERENCE,
+        prompt_tokens=spec.prompt_tokens if prompt is None else prompt,
+        generated_tokens=spec.generated_tokens if generated is None else generated,
     )
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from remora.graph.model_graph import GRADIENT, PARAMETER, ModelGraph, Op
+from remora.cost_models.collectives import collective_time_s
+from remora.graph.model_graph import COLLECTIVES, GRADIENT, PARAMETER, ModelGraph, Op
 from remora.graph.signature import op_signature
 from remora.hardware.hardware import Hardware
 from remora.schedule.problem import CostTable
@@ -97,9 +98,11 @@ def roofline_costs(
 
 
 def roofline_op_time_s(graph: ModelGraph, op: Op, hardware: Hardware) -> float:
-    """Return seconds of one operator; views take none."""
+    """Return seconds of one operator; views take none, collectives those of the links."""
     if op.view:
         return 0.0
+    if op.name in COLLECTIVES:
+        return collective_time_s(graph, op, hardware)
     arithmetic_s = op.flops / (MATRIX_EFFICIENCY * _flops_per_s(graph, op, hardware))
     num_bytes = op.bytes_read + op.bytes_written
     traffic_s = num_bytes / (BANDWIDTH_EFFICIENCY * hardware.memory_bandwidth_bytes_per_s)

@@ -7,6 +7,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -17,9 +18,21 @@ from remora.executor.step import TrainingStep, model_device
 from remora.graph.loss import ExampleInputs, LossFunction
 from remora.simulator.records import Measurement
 
-__all__ = ["failed_measurement", "measure_step"]
+__all__ = ["Measured", "failed_measurement", "measure", "measure_step"]
 
 _STABLE_SHARE = 0.02
+
+
+class Measured(Protocol):
+    """A piece of work with its own memory."""
+
+    def run(self) -> None:
+        """Do it once."""
+        ...
+
+    def resident_bytes(self) -> int:
+        """Bytes on the device that exist before and after it."""
+        ...
 
 
 def measure_step(
@@ -55,8 +68,24 @@ def measure_step(
         MissingExtraError: the plan wants one of a package that is not installed.
         UnknownNameError: no such optimizer.
     """
-    device = model_device(model)
     step = TrainingStep(model, example_inputs, loss, optimizer_name, handle)
+    try:
+        return measure(step, model_device(model), repetitions, least_repetitions)
+    finally:
+        model.zero_grad(set_to_none=True)
+
+
+def measure(
+    step: Measured, device: torch.device, repetitions: int = 10, least_repetitions: int = 3
+) -> Measurement:
+    """Measure anything that runs again and again; see :func:`measure_step`.
+
+    Args:
+        step: what is run.
+        device: where it runs.
+        repetitions: most timed runs; fewer if their median is stable.
+        least_repetitions: so many are timed in any case.
+    """
     try:
         gc.collect()
         if device.type == "cuda":
@@ -64,8 +93,6 @@ def measure_step(
         return _measure_cpu(step, least_repetitions, repetitions)
     except Exception as error:
         return failed_measurement(error, _device_name(device))
-    finally:
-        model.zero_grad(set_to_none=True)
 
 
 def failed_measurement(error: Exception, device: str) -> Measurement:
@@ -78,14 +105,14 @@ def failed_measurement(error: Exception, device: str) -> Measurement:
     return Measurement(0.0, (), 0, device, status=status, detail=text)
 
 
-def _measure_cpu(step: TrainingStep, least: int, most: int) -> Measurement:
+def _measure_cpu(step: Measured, least: int, most: int) -> Measurement:
     step.run()
     times_s = _repeat(lambda: _wall_time_s(step.run), least, most)
     peak_bytes = step.resident_bytes() + cpu_peak_bytes(step.run)
     return Measurement(statistics.median(times_s), times_s, peak_bytes, platform.machine())
 
 
-def _measure_cuda(step: TrainingStep, device: torch.device, least: int, most: int) -> Measurement:
+def _measure_cuda(step: Measured, device: torch.device, least: int, most: int) -> Measurement:
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
     step.run()

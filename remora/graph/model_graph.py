@@ -1,4 +1,4 @@
-"""The traced operators of one training step, cut into units: frozen records with a content hash."""
+"""The traced operators of one step or pass, cut into units: frozen records with a content hash."""
 
 from __future__ import annotations
 
@@ -19,6 +19,11 @@ INPUT = "input"
 GRADIENT = "gradient"
 ACTIVATION = "activation"
 STATIC_ROLES = frozenset({PARAMETER, BUFFER, INPUT})
+
+# Operators that ranks run together; their second argument is how many.
+ALL_REDUCE = "remora.all_reduce.default"
+ALL_GATHER = "remora.all_gather.default"
+COLLECTIVES = frozenset({ALL_REDUCE, ALL_GATHER})
 
 Spec = Any
 """An operator argument as JSON: numbers, strings, None, or ``["tensor", index]``,
@@ -156,7 +161,8 @@ class Unit:
 class ModelGraph:
     """Forward and backward operators of one micro-batch, with storages and units.
 
-    Operators stand in the order of execution: all of the forward, then all of the backward.
+    Operators stand in the order of execution: all of the forward, then all of the backward, of
+    which a graph that was traced for inference has none.
     """
 
     model_name: str
@@ -177,6 +183,16 @@ class ModelGraph:
     def __hash__(self) -> int:
         """Hash by content, without reading every operator again."""
         return hash(self.content_hash)
+
+    @property
+    def forward_only(self) -> bool:
+        """Whether it was traced without a backward."""
+        return self.num_forward_ops == len(self.ops)
+
+    @cached_property
+    def tensor_degree(self) -> int:
+        """Ranks that share every layer, of one of which this is the graph."""
+        return next((int(op.args[1]) for op in self.ops if op.name in COLLECTIVES), 1)
 
     @property
     def parameter_bytes(self) -> int:

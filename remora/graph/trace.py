@@ -1,11 +1,11 @@
-"""Trace one forward, loss and backward of a PyTorch module into a ModelGraph."""
+"""Trace one forward, loss and backward of a PyTorch module, or a forward alone, as a ModelGraph."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +19,9 @@ from remora.graph.fake import execute_real_if_small, fake_parameters, real_copy
 from remora.graph.loss import ExampleInputs, LossFunction, call_model, resolve_loss
 from remora.graph.model_graph import BUFFER, GRADIENT, INPUT, PARAMETER, ModelGraph
 from remora.graph.recorder import ALIVE, Recorder, Recording
+from remora.graph.tensor.collectives import TensorGroup
+from remora.graph.tensor.cut import cut_model
+from remora.graph.tensor.plan import check_degree, tensor_plan
 from remora.graph.units import find_markers
 
 _LOG = logging.getLogger(__name__)
@@ -38,8 +41,10 @@ def trace(
     units: Sequence[str] | None = None,
     model_name: str = "",
     device: torch.device | None = None,
+    forward_only: bool = False,
+    tensor_degree: int = 1,
 ) -> ModelGraph:
-    """Trace one training step of ``model`` on one example batch.
+    """Trace one training step of ``model`` on one example batch, or one pass of it.
 
     Runs under fake tensors, which takes no memory for parameters or activations (parameters may be
     on the meta device). A forward that reads a value falls back to real tensors, with the
@@ -52,17 +57,22 @@ def trace(
         units: module paths that begin units, instead of those found.
         model_name: name kept in the graph.
         device: where the step will run, if the model is elsewhere.
+        forward_only: trace the forward without gradients and nothing else; ``loss`` plays no part.
+        tensor_degree: ranks that share every layer of the model's tensor-parallel plan; the graph
+            is that of one of them, collectives included.
 
     Raises:
+        InvalidInputError: the model cannot be cut to that degree.
         TraceError: the step cannot be traced; names the module and the operator.
         ModelRunError: the model's own forward or loss failed on the example batch.
     """
-    loss_function = resolve_loss(loss)
+    loss_function = None if forward_only else resolve_loss(loss)
+    check_degree(model, tensor_degree)
     try:
-        recording = _record_fake(model, example_inputs, loss_function, device)
+        recording = _record_fake(model, example_inputs, loss_function, device, tensor_degree)
         return _graph(recording, model, units, model_name, "fake", ())
     except _RETRY_WITH_REAL as reason:
-        if any(p.is_meta for p in model.parameters()):
+        if tensor_degree > 1 or any(p.is_meta for p in model.parameters()):
             raise TraceError("", _op_name(reason), str(reason).split("\n")[0]) from reason
         note = f"traced with real tensors: {type(reason).__name__}: {_first_line(reason)}"
         _LOG.info(note)
@@ -85,8 +95,9 @@ def _graph(
 def _record_fake(
     model: nn.Module,
     example_inputs: ExampleInputs,
-    loss: LossFunction,
+    loss: LossFunction | None,
     device: torch.device | None,
+    tensor_degree: int,
 ) -> Recording:
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     inputs = tree_map(lambda leaf: real_copy(leaf, mode, device), example_inputs)
@@ -98,10 +109,15 @@ def _record_fake(
     ):
         # A real table that a fake result is written into is looked at as if it were a leaf.
         warnings.filterwarnings("ignore", message=r"The \.grad attribute of a Tensor")
+        if tensor_degree > 1:
+            # Undone with the fake parameters, which restore all that hangs on the modules.
+            cut_model(model, tensor_plan(model), TensorGroup(tensor_degree))
         return _record(model, inputs, loss, Recorder(_empty_like, execute_real_if_small))
 
 
-def _record_real(model: nn.Module, example_inputs: ExampleInputs, loss: LossFunction) -> Recording:
+def _record_real(
+    model: nn.Module, example_inputs: ExampleInputs, loss: LossFunction | None
+) -> Recording:
     gradients = {p: p.grad for p in model.parameters()}
     buffers = {b: b.detach().clone() for b in model.buffers()}
     try:
@@ -118,9 +134,9 @@ def _record_real(model: nn.Module, example_inputs: ExampleInputs, loss: LossFunc
 
 
 def _record(
-    model: nn.Module, inputs: ExampleInputs, loss: LossFunction, recorder: Recorder
+    model: nn.Module, inputs: ExampleInputs, loss: LossFunction | None, recorder: Recorder
 ) -> Recording:
-    """Run forward, loss and backward under a recorder and name the parameters' gradients."""
+    """Run forward, loss and backward (without a loss: the forward alone) under a recorder."""
     for name, parameter in model.named_parameters():
         recorder.register(parameter, PARAMETER, name)
     for name, buffer in model.named_buffers():
@@ -128,9 +144,34 @@ def _record(
     for position, leaf in enumerate(tree_leaves(inputs)):
         if isinstance(leaf, Tensor):
             recorder.register(leaf, INPUT, f"input.{position}")
+    if loss is None:
+        _run_pass(model, inputs, recorder)
+    else:
+        _run_step(model, inputs, loss, recorder)
+    recording = recorder.recording
+    for storage in recording.storages:
+        if storage.created < 0:
+            storage.dropped = ALIVE
+    return recording
+
+
+def _run_pass(model: nn.Module, inputs: ExampleInputs, recorder: Recorder) -> None:
+    """Run the forward; its output lives to the end, since it belongs to the caller."""
+    with recorder, _call_hooks(model, recorder), torch.no_grad():
+        output = _guarded(lambda: call_model(model, inputs), recorder)
+        recorder.start_backward()
+        del output
+
+
+def _run_step(
+    model: nn.Module, inputs: ExampleInputs, loss: LossFunction, recorder: Recorder
+) -> None:
+    """Run forward, loss and backward, and name the parameters' gradients."""
     hooks = torch.autograd.graph.saved_tensors_hooks(recorder.pack, recorder.unpack)
     with recorder, hooks, _call_hooks(model, recorder), torch.enable_grad():
-        value = _run_forward(model, inputs, loss, recorder)
+        value = _guarded(lambda: loss(call_model(model, inputs)), recorder)
+        if not isinstance(value, Tensor) or value.numel() != 1:
+            raise ModelRunError("the loss is not a tensor with one element; allowed: a scalar")
         recorder.start_backward()
         _run_backward(value, recorder)
         del value
@@ -139,17 +180,12 @@ def _record(
         if parameter.grad is not None:
             record = recording.storages[recorder.storage_index(parameter.grad)]
             record.role, record.name, record.dropped = GRADIENT, name, ALIVE
-    for storage in recording.storages:
-        if storage.created < 0:
-            storage.dropped = ALIVE
-    return recording
 
 
-def _run_forward(
-    model: nn.Module, inputs: ExampleInputs, loss: LossFunction, recorder: Recorder
-) -> Tensor:
+def _guarded(forward: Callable[[], Any], recorder: Recorder) -> Any:
+    """Run the model's own code; a fault of it names the module."""
     try:
-        value = loss(call_model(model, inputs))
+        return forward()
     except (*_RETRY_WITH_REAL, RemoraError):
         raise
     except Exception as error:
@@ -157,9 +193,6 @@ def _run_forward(
             f"the model failed on the example batch in module {recorder.module_path!r}: "
             f"{type(error).__name__}: {error}"
         ) from error
-    if not isinstance(value, Tensor) or value.numel() != 1:
-        raise ModelRunError("the loss is not a tensor with one element; allowed: a scalar")
-    return value
 
 
 def _run_backward(value: Tensor, recorder: Recorder) -> None:

@@ -31,6 +31,7 @@ _GREY = "#999999"
 _DARK_GREEN = "#00563F"
 _PURPLE = "#5B2A86"
 _INK = "#222222"
+_MINT = "#88FFEE"
 
 BUDGET_COLOUR = "#000000"
 IDLE_COLOUR = "#F2F2F2"
@@ -38,7 +39,7 @@ IDLE_COLOUR = "#F2F2F2"
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How a kind of instruction is filled; hatched ones move weights or gradients."""
+    """How a kind of instruction is filled; hatched ones move weights, gradients or caches."""
 
     colour: str
     hatched: bool = False
@@ -56,14 +57,17 @@ INSTRUCTION_STYLES: Mapping[InstructionKind, Style] = {
     InstructionKind.STORE_GRADIENTS: Style("#DDA0D3", hatched=True),
     InstructionKind.PREFETCH: Style("#117733"),
     InstructionKind.LOAD_WEIGHTS: Style("#8CC69B", hatched=True),
+    InstructionKind.STORE_CACHE: Style(_MINT, hatched=True),
     InstructionKind.SEND: Style("#000000"),
     InstructionKind.RECEIVE: Style("#BBBBBB"),
     InstructionKind.GATHER_WEIGHTS: Style("#332288"),
     InstructionKind.REDUCE_GRADIENTS: Style("#9C92C8", hatched=True),
+    InstructionKind.SHARE_LAYERS: Style("#882255"),
 }
 
 MEMORY_COLOURS: Mapping[MemoryKind, str] = {
     MemoryKind.WEIGHTS: _GREY,
+    MemoryKind.CACHE: _MINT,
     MemoryKind.BATCH: _YELLOW,
     MemoryKind.OPTIMIZER: _PURPLE,
     MemoryKind.GRADIENTS: _BLUE,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from remora.graph.model_graph import ModelGraph
 from remora.report.unit_actions import actions_text
+from remora.schedule.inference import Mode
 from remora.schedule.schedule import Group, Schedule
 from remora.simulator.records import Estimate, Verification
 from remora.simulator.timeline import Timeline
@@ -58,6 +59,7 @@ class ReportContent:
         world_size: ranks of all data-parallel replicas together.
         cost_reason: why the cost model of the estimate was taken; empty if that is not known.
         hardware_state: a sentence on the state of the hardware; empty if it was as new.
+        mode: what was planned.
     """
 
     graph: ModelGraph
@@ -75,6 +77,12 @@ class ReportContent:
     world_size: int = 1
     cost_reason: str = ""
     hardware_state: str = ""
+    mode: Mode = Mode.TRAIN
+
+    @property
+    def run_name(self) -> str:
+        """What is run again and again: a step of training, or a pass."""
+        return "pass" if self.mode is Mode.INFERENCE else "step"
 
     @property
     def measured(self) -> Timeline | None:

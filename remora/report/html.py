@@ -50,7 +50,9 @@ def report_html(content: ReportContent) -> str:
     if content.verification is not None:
         body += _section("Measured", _table(*verdict_cells(content, content.verification)))
     body += _section(
-        "Timeline of one step", _timeline_note(content, figures["timeline"]), _place("timeline")
+        f"Timeline of one {content.run_name}",
+        _timeline_note(content, figures["timeline"]),
+        _place("timeline"),
     )
     body += _section("Memory", _memory_places(content))
     body += _section("Time by kind of work", _table(*busy_cells(content)))
@@ -65,10 +67,11 @@ def report_html(content: ReportContent) -> str:
 
 def _beside_measured(content: ReportContent, measured: Timeline) -> list[str]:
     names = [unit.name for unit in content.graph.units]
-    note = "<p>Each cell has the predicted time first, then that of one measured step.</p>"
+    what = f"that of one measured {content.run_name}"
+    note = f"<p>Each cell has the predicted time first, then {what}.</p>"
     table = _table(*unit_time_cells(content.timeline, measured, names))
     return [
-        *_section("Measured timeline of one step", _place("measured-timeline")),
+        *_section(f"Measured timeline of one {content.run_name}", _place("measured-timeline")),
         *_section("Predicted and measured time of each unit", note, table),
     ]
 

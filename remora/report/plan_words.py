@@ -6,6 +6,7 @@ from collections import defaultdict
 
 from remora.report.content import ReportContent
 from remora.report.wording import ranges_text
+from remora.schedule.inference import Mode
 from remora.schedule.schedule import (
     Action,
     MemoryPlan,
@@ -32,14 +33,18 @@ def is_plain(schedule: Schedule) -> bool:
     """Tell whether there is nothing to say: no pipeline, one micro-batch, state on the device."""
     pipeline = schedule.pipeline
     alone = pipeline.kind is PipelineKind.NONE and pipeline.micro_batches == 1
+    alone = alone and schedule.tensor.degree == 1
     return alone and schedule.state == StatePlan()
 
 
 def plan_sentences(content: ReportContent) -> list[str]:
     """Say how the model is cut, in which order micro-batches run, and where state lives."""
     schedule = content.schedule
-    sentences = [_pipeline_sentence(schedule), *_replicas(content)]
-    sentences += _state_sentences(schedule.state, len(content.graph.units))
+    sentences = [_pipeline_sentence(schedule, content.run_name), *_ranks(content)]
+    if content.mode is Mode.INFERENCE:
+        sentences += _waiting_sentences(schedule, len(content.graph.units))
+    else:
+        sentences += _state_sentences(schedule.state, len(content.graph.units))
     if _copies(schedule.memory):
         sentences.append(_pace_sentence(schedule.memory))
     return sentences
@@ -62,12 +67,12 @@ def stage_cells(content: ReportContent) -> tuple[tuple[str, ...], list[tuple[str
     return ("stage", "rank", "units", "number of units", "names"), rows
 
 
-def _pipeline_sentence(schedule: Schedule) -> str:
+def _pipeline_sentence(schedule: Schedule, run: str) -> str:
     pipeline = schedule.pipeline
     count = pipeline.micro_batches
     batches = f"{count} micro-batches" if count > 1 else "one micro-batch"
     if pipeline.kind is PipelineKind.NONE:
-        return f"No pipeline: every step runs {batches} through the whole model."
+        return f"No pipeline: every {run} runs {batches} through the whole model."
     per_rank = f", {pipeline.chunks} on each rank" if pipeline.chunks > 1 else ""
     copies = (
         "; a second copy of the model runs through the ranks the other way"
@@ -76,13 +81,43 @@ def _pipeline_sentence(schedule: Schedule) -> str:
     )
     return (
         f"Pipeline {_PIPELINES[pipeline.kind]}: {pipeline.num_ranks} ranks, "
-        f"{pipeline.num_stages} stages{per_rank}, {batches} in every step{copies}."
+        f"{pipeline.num_stages} stages{per_rank}, {batches} in every {run}{copies}."
     )
 
 
-def _replicas(content: ReportContent) -> list[str]:
-    replicas = content.world_size // content.schedule.pipeline.num_ranks
-    return [f"{replicas} data-parallel replicas share the batch."] if replicas > 1 else []
+def _ranks(content: ReportContent) -> list[str]:
+    """How the devices are shared out, where some share layers or are replicas."""
+    schedule = content.schedule
+    pipeline, degree = schedule.pipeline.num_ranks, schedule.tensor.degree
+    replicas = content.world_size // schedule.num_devices
+    if degree == replicas == 1:
+        return []
+    words = f"{content.world_size} devices: {pipeline} in a pipeline (p={pipeline})"
+    words += f" x {degree} that share every layer (t={degree})"
+    return [f"{words} x {replicas} data-parallel replicas (d={replicas})."]
+
+
+def _waiting_sentences(schedule: Schedule, num_units: int) -> list[str]:
+    """What waits on the host between passes."""
+    state = schedule.state
+    sentences = [f"{_weights(state, num_units)}."]
+    if state.host_caches:
+        count, which = len(state.host_caches), ranges_text(state.host_caches)
+        sentences.append(
+            f"Keys and values of {_units(count)} ({which}) wait on the host and are copied in "
+            "for every use."
+        )
+    if state.streamed_units or state.host_caches:
+        memory = schedule.memory
+        sentences.append(
+            f"Weights and caches are asked for {_units(memory.prefetch_distance)} ahead; what is "
+            f"added to a cache is written back within {_units(memory.offload_window)}."
+        )
+    return sentences
+
+
+def _units(count: int) -> str:
+    return "one unit" if count == 1 else f"{count} units"
 
 
 def _state_sentences(state: StatePlan, num_units: int) -> list[str]:

@@ -20,6 +20,7 @@ _WORDS = {
     Stream.SEND: "send",
     Stream.RECV: "receive",
     Stream.COLLECTIVE: "collective",
+    Stream.TENSOR: "shared layers",
 }
 
 

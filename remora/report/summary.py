@@ -16,6 +16,7 @@ from remora.report.wording import (
     overhead_text,
     percent_text,
 )
+from remora.schedule.inference import Mode
 from remora.simulator.records import Verification
 from remora.simulator.shares import (
     bubble_share,
@@ -51,23 +52,36 @@ def summary_sentences(content: ReportContent, with_plan: bool = True) -> list[st
         f"memory budget {bytes_text(content.budget_bytes)} per device.",
         *([content.hardware_state] if content.hardware_state else []),
         f"The schedule of {content.agent} is predicted to take "
-        f"{duration_text(estimate.step_time_s)} per step "
+        f"{duration_text(estimate.step_time_s)} per {content.run_name} "
         f"({overhead_text(estimate.step_time_s, content.keep_all_step_time_s)} over keeping all) "
         f"with a peak of {bytes_text(estimate.peak_memory_bytes)} "
         f"({bytes_text(saved)} less than keeping all).",
+        *_pass_sentences(content),
         _cost_model_sentence(content),
         _bound_sentence(content.lower_bound_s),
         *contribution_sentences(content.candidates),
         *(plan_sentences(content) if with_plan and not is_plain(content.schedule) else []),
-        _actions_sentence(content),
+        *([_actions_sentence(content)] if content.mode is Mode.TRAIN else []),
         *_shares_sentences(content),
     ]
     kinds = sorted(estimate.breakdown_bytes.items(), key=lambda item: -item[1])
     shares = ", ".join(f"{kind} {bytes_text(size)}" for kind, size in kinds if size)
     sentences.append(f"At the peak the memory holds {shares}.")
     if content.verification is not None:
-        sentences.append(verdict_sentence(content.verification))
+        sentences.append(verdict_sentence(content.verification, content.mode))
     return sentences
+
+
+def _pass_sentences(content: ReportContent) -> list[str]:
+    """Latency and throughput of inference."""
+    estimate, count = content.estimate, content.schedule.pipeline.micro_batches
+    if estimate.latency_s is None or estimate.sequences_per_s is None:
+        return []
+    first = "The batch" if count == 1 else f"The first of {count} micro-batches"
+    return [
+        f"{first} is through after {duration_text(estimate.latency_s)}; all devices together "
+        f"finish {estimate.sequences_per_s:.4g} sequences per second."
+    ]
 
 
 def _cost_model_sentence(content: ReportContent) -> str:
@@ -91,7 +105,7 @@ def _bound_sentence(lower_bound_s: float) -> str:
 
 def candidate_cells(content: ReportContent) -> Cells:
     """Return header and rows of the table of candidates; the lower bound is the last row."""
-    header = ("candidate", "step time", "over keep all", "peak", "search", "fits")
+    header = ("candidate", f"{content.run_name} time", "over keep all", "peak", "search", "fits")
     bound_s = content.lower_bound_s
     overhead = overhead_text(bound_s, content.keep_all_step_time_s)
     bound = ("lower bound", duration_text(bound_s), overhead, "-", "-", "-")
@@ -104,7 +118,7 @@ def verdict_cells(content: ReportContent, verification: Verification) -> Cells:
     estimate = content.estimate
     rows: list[tuple[str, ...]] = [
         (
-            "step time",
+            f"{content.run_name} time",
             duration_text(estimate.step_time_s),
             duration_text(measured.step_time_s),
             overhead_text(measured.step_time_s, estimate.step_time_s),
@@ -130,16 +144,19 @@ def busy_cells(content: ReportContent) -> Cells:
     return ("work", "time, all ranks together"), rows
 
 
-def verdict_sentence(verification: Verification) -> str:
+def verdict_sentence(verification: Verification, mode: Mode = Mode.TRAIN) -> str:
     """Return the verdict in one sentence."""
     if verification.passed:
-        same = (
-            "verified: loss, gradients, buffers, random state, and the parameters after optimizer "
-            "steps equal the plain model's"
+        what = (
+            "loss, gradients, buffers, random state, and the parameters after optimizer steps"
+            if mode is Mode.TRAIN
+            else "outputs, generated tokens, buffers and random state"
         )
+        same = f"verified: {what} equal the plain model's"
         if verification.max_gradient_difference:
             same += f" (largest relative difference {verification.max_gradient_difference:.1e})"
-        late = "; the step time is outside the tolerance" if verification.time_off else ""
+        run = "step" if mode is Mode.TRAIN else "pass"
+        late = f"; the {run} time is outside the tolerance" if verification.time_off else ""
         remark = f" Note: {verification.detail}." if verification.detail else ""
         return f"{same}, and the peak is within the budget{late}.{remark}"
     names = ", ".join(flag.replace("_", " ") for flag in verification.failures)
@@ -176,7 +193,7 @@ def _plain_rows(content: ReportContent, verification: Verification) -> list[tupl
     time_s, peak = content.keep_all_step_time_s, content.keep_all_peak_bytes
     return [
         (
-            "step time, plain model",
+            f"{content.run_name} time, plain model",
             duration_text(time_s),
             duration_text(plain.step_time_s),
             overhead_text(plain.step_time_s, time_s),
@@ -225,7 +242,8 @@ def _shares_sentences(content: ReportContent) -> list[str]:
             )
         )
         sentences.append(
-            f"The ranks' compute is idle for {percent_text(bubble_share(timeline))} of the step "
+            f"The ranks' compute is idle for {percent_text(bubble_share(timeline))} of the "
+            f"{content.run_name} "
             f"(bubble{ranks})."
         )
     for what, share in (

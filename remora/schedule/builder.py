@@ -145,6 +145,7 @@ class RankBuilder:
         stage: int = 0,
         allocates: Iterable[int] = (),
         releases: Iterable[int] = (),
+        collective_s: float = 0.0,
     ) -> int:
         """Append a compute instruction with all pending waits and early changes."""
         self.last_compute = self._ledger.add(
@@ -162,6 +163,7 @@ class RankBuilder:
                 releases=tuple(releases),
                 transient_bytes=transient_bytes,
                 stage=stage,
+                collective_s=collective_s,
             )
         )
         self._waits, self._early_releases, self._early_allocates = [], [], []

@@ -8,12 +8,13 @@ per unit kind and remembered.
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from remora.graph.model_graph import GRADIENT, ModelGraph, Unit
+from remora.graph.model_graph import COLLECTIVES, GRADIENT, ModelGraph, Unit
 from remora.schedule.backward_split import BackwardSplit, Half, split_backward
 from remora.schedule.costs import CostTable
 from remora.schedule.gradient_flow import differentiable_activations, partial_gradients
@@ -121,6 +122,9 @@ class Chain:
         self._dropped = dropped_at(graph)
         self._added = added_at(graph)
         self._handed = handed_gradients(graph)
+        self._collectives = frozenset(
+            index for index, op in enumerate(graph.ops) if op.name in COLLECTIVES
+        )
         self.units = tuple(self._unit(unit) for unit in graph.units)
         self._peaks: dict[tuple[object, ...], int] = {}
         self._splits: dict[int, BackwardSplit] = {}
@@ -211,6 +215,19 @@ class Chain:
             self.memo[key] = rerun_ends(self.graph, self.graph.units[index])
         found: Mapping[int, int] = self.memo[key]
         return found
+
+    def collective_s(self, ops: Sequence[int], shares: Sequence[float] | None = None) -> float:
+        """Seconds that the ranks that share layers talk to each other.
+
+        Args:
+            ops: operators that run.
+            shares: part of the time of each that counts; all of it if not given.
+        """
+        if not self._collectives:
+            return 0.0
+        times = self.costs.op_time_s
+        parts = zip(ops, shares or itertools.repeat(1.0), strict=False)
+        return sum(times[op] * share for op, share in parts if op in self._collectives)
 
     def half_time_s(self, half: Half) -> float:
         """Seconds of one half of a backward."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from remora.errors import InvalidInputError
+from remora.schedule.inference import Mode
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import PipelineKind, PipelinePlan
 
@@ -52,13 +53,15 @@ def uniform_cuts(num_units: int, num_stages: int) -> tuple[int, ...]:
 def standard_pipeline(problem: Problem) -> PipelinePlan:
     """The pipeline that ``range`` budgets refer to.
 
-    All ranks in one 1f1b pipeline with balanced cuts and the problem's fixed number of
-    micro-batches, else the largest one from p to 4p for p ranks. One rank has no pipeline.
+    All ranks in one 1f1b pipeline (in inference: gpipe) with balanced cuts and the problem's
+    fixed number of micro-batches, else the largest one from p to 4p for p ranks. One rank has no
+    pipeline.
 
     Raises:
-        InvalidInputError: more ranks than units, or no such number of micro-batches.
+        InvalidInputError: more ranks than units, a fixed number of replicas, or no such number of
+            micro-batches.
     """
-    ranks, fixed = problem.world_size, problem.micro_batches
+    ranks, fixed = problem.num_groups, problem.micro_batches
     if ranks == 1:
         return PipelinePlan(micro_batches=1 if fixed is None else fixed)
     units = len(problem.graph.units)
@@ -66,6 +69,10 @@ def standard_pipeline(problem: Problem) -> PipelinePlan:
         raise InvalidInputError(
             f"world_size is {ranks} and the model has {units} units; allowed for a pipeline over "
             f"all ranks: up to {units}"
+        )
+    if ranks not in problem.pipeline_sizes:
+        raise InvalidInputError(
+            f"replicas is {problem.replicas}; allowed for a pipeline over all ranks: 1"
         )
     counts = sorted(problem.graphs) if fixed is None else [fixed]
     most = _MOST_PER_RANK * ranks if fixed is None else fixed
@@ -76,7 +83,7 @@ def standard_pipeline(problem: Problem) -> PipelinePlan:
             f"{', '.join(map(str, counts))}; allowed for the 1f1b pipeline that a range refers "
             f"to: one from {ranks} to {_MOST_PER_RANK * ranks}"
         )
-    return _one_stage_each(problem, PipelineKind.ONE_F_ONE_B, ranks, max(allowed))
+    return _one_stage_each(problem, _kind(problem), ranks, max(allowed))
 
 
 def default_pipeline(problem: Problem) -> PipelinePlan:
@@ -91,12 +98,16 @@ def default_pipeline(problem: Problem) -> PipelinePlan:
         pass
     counts = sorted(problem.graphs) if problem.micro_batches is None else [problem.micro_batches]
     units = len(problem.graph.units)
-    sizes = [p for p in range(1, units + 1) if problem.world_size % p == 0]
-    ranks, count = max(sizes), max(counts)
+    sizes = [ranks for ranks in problem.pipeline_sizes if ranks <= units]
+    ranks, count = max(sizes, default=1), max(counts)
     if ranks == 1:
         return PipelinePlan(micro_batches=count)
-    kind = PipelineKind.ONE_F_ONE_B if count >= ranks else PipelineKind.GPIPE
+    kind = _kind(problem) if count >= ranks else PipelineKind.GPIPE
     return _one_stage_each(problem, kind, ranks, count)
+
+
+def _kind(problem: Problem) -> PipelineKind:
+    return PipelineKind.GPIPE if problem.mode is Mode.INFERENCE else PipelineKind.ONE_F_ONE_B
 
 
 def _one_stage_each(problem: Problem, kind: PipelineKind, ranks: int, count: int) -> PipelinePlan:

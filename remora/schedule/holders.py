@@ -15,9 +15,9 @@ class Holder(NamedTuple):
 
     Attributes:
         what: ``program`` (Python and running nodes), ``save`` (a unit's backward), ``region`` (the
-            inputs of a recompute region), ``copy`` and ``region_copy`` (on the way to the host),
-            ``weights`` (the second half of a unit's backward), ``export`` (a result for another
-            stage) or ``import`` (a receive buffer, which lasts the whole step).
+            inputs of a recompute region), ``copy``, ``region_copy`` and ``cache`` (on the way to
+            the host), ``weights`` (the second half of a unit's backward), ``export`` (a result for
+            another stage) or ``import`` (a receive buffer, which lasts the whole step).
         start, end: units it concerns.
     """
 

@@ -115,6 +115,7 @@ class HostCopies:
         self._micro_batch = micro_batch
         self._on_host: dict[Holder, Sequence[int]] = {}
         self._loads: dict[Holder, tuple[int, list[Key]]] = {}
+        self._caches: dict[Holder, int] = {}
         self._flushed: tuple[int, ...] = ()
         self._generation = 0
 
@@ -139,9 +140,22 @@ class HostCopies:
         )
         self._pending.add(self, holder, instruction, self._stage.window)
 
+    def store_cache(self, unit: int, buffer: int, duration_s: float) -> None:
+        """Issue the copy of what a unit added to its cache; its buffer goes when it has gone."""
+        holder = Holder("cache", unit, unit + 1)
+        self._caches[holder] = buffer
+        kind, stage = InstructionKind.STORE_CACHE, self._stage
+        instruction = self._builder.issue(
+            kind, Stream.D2H, unit, self._micro_batch, duration_s, stage=stage.index
+        )
+        self._pending.add(self, holder, instruction, stage.window)
+
     def stored(self, holder: Holder, instruction: int) -> None:
         """Wait for a copy and release its source."""
         self._builder.wait(instruction)
+        if holder in self._caches:
+            self._builder.release_early([self._caches.pop(holder)])
+            return
         self._builder.release_early(self._live.drop(self._live.held_by(holder), holder))
 
     def wait_before_backward(self) -> None:

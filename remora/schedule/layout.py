@@ -9,6 +9,7 @@ from functools import cached_property
 from remora.schedule.chain import Chain
 from remora.schedule.gradients import GradientRules
 from remora.schedule.host_copies import HostLinkRates
+from remora.schedule.inference import NO_CACHE, UnitCache
 from remora.schedule.parameters import StaticStorage
 from remora.schedule.pipeline_layout import PipelineLayout
 from remora.schedule.problem import Problem
@@ -92,9 +93,10 @@ class Layout(PipelineLayout):
         """Weights of a rank that are brought in: by unit, from the host or not, once or always."""
         found: list[tuple[Mapping[int, Fetch], bool, bool]] = []
         streamed = self._streamed
-        if streamed:
+        if streamed or self.state.host_caches:
             sizes = self._unit_bytes(rank, lambda entry: entry.storage in streamed)
-            load = {u: Fetch(self.host_rates.load_s([n]), n) for u, n in sizes.items()}
+            on_host = set(self.state.host_caches) & set(self._units_of(rank))
+            load = {u: self._load(u, sizes.get(u, 0), u in on_host) for u in {*sizes, *on_host}}
             found.append((load, True, False))
         if self.state.zero_stage >= 2:
             whole = self.state.zero_stage == 3
@@ -104,6 +106,15 @@ class Layout(PipelineLayout):
             }
             found.append((gather, False, not whole))
         return found
+
+    def cache_bytes(self, rank: int, on_host: bool) -> int:
+        """Keys and values of a rank's units, of all micro-batches, on the host or not."""
+        count = self.schedule.pipeline.micro_batches
+        return count * sum(
+            self._cache_of(unit).held
+            for unit in self._units_of(rank)
+            if (unit in self.state.host_caches) == on_host
+        )
 
     def shared_gradients(self) -> Mapping[tuple[int, ...], int]:
         """Gradient bytes that groups of ranks have to sum: tied weights, and chimera's copies.
@@ -174,6 +185,25 @@ class Layout(PipelineLayout):
         if self.problem.hardware.device_type == "cuda":
             return -(-state.gradient_bytes // self._step_shards)
         return spec.step_temporaries * state.temporary_bytes
+
+    def _units_of(self, rank: int) -> list[int]:
+        return [unit.index for number in self.stages_of(rank) for unit in self.stage(number).units]
+
+    def _cache_of(self, unit: int) -> UnitCache:
+        spec = self.problem.inference
+        count = self.schedule.pipeline.micro_batches
+        return NO_CACHE if spec is None else spec.cache_of(unit, count)
+
+    def _load(self, unit: int, weights_bytes: int, cache_on_host: bool) -> Fetch:
+        """Weights, if they wait on the host, and the cache, if it does."""
+        cache = self._cache_of(unit) if cache_on_host else NO_CACHE
+        loaded = [size for size in (weights_bytes, cache.loaded) if size]
+        return Fetch(
+            duration_s=self.host_rates.load_s(loaded),
+            num_bytes=weights_bytes,
+            cache_bytes=cache.held,
+            store_s=self.host_rates.store_s([cache.stored]) if cache_on_host else 0.0,
+        )
 
     def _unit_bytes(self, rank: int, wanted: _Wanted) -> dict[int, int]:
         """Bytes of the wanted weights of every unit of a rank."""

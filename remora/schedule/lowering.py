@@ -26,13 +26,15 @@ def lower(problem: Problem, schedule: Schedule) -> Program:
     The step is: every micro-batch forward and backward through its stages, the sums of gradients
     over replicas and shared weights, the optimizer step, and the release of all gradients.
     Optimizer state exists before it begins. One replica is lowered: all run alike.
+
+    In inference it is a pass: every micro-batch forward through its stages.
     """
     layout = Layout(problem, schedule)
     return _Lowering(layout).run()
 
 
 def resident_bytes(layout: Layout, rank: int) -> Mapping[MemoryKind, int]:
-    """Bytes of one rank that last the whole step: weights, batch, receive buffers, state."""
+    """Bytes of one rank that last the whole step: weights, batch, receive buffers, state, cache."""
     state = layout.state_of(rank)
     resident = {
         MemoryKind.WEIGHTS: state.weights_bytes,
@@ -40,7 +42,12 @@ def resident_bytes(layout: Layout, rank: int) -> Mapping[MemoryKind, int]:
         MemoryKind.OPTIMIZER: state.optimizer_bytes,
     }
     received = layout.receive_bytes(rank)
-    return resident | ({MemoryKind.RECEIVE: received} if received else {})
+    cache = layout.cache_bytes(rank, on_host=False)
+    return (
+        resident
+        | ({MemoryKind.RECEIVE: received} if received else {})
+        | ({MemoryKind.CACHE: cache} if cache else {})
+    )
 
 
 class _Lowering:
@@ -67,7 +74,10 @@ class _Lowering:
             lower_optimizer(layout, number, rank, shared.get(number, []))
         return self._ledger.program(
             [resident_bytes(layout, rank) for rank in range(layout.num_ranks)],
-            [layout.state_of(rank).host_bytes for rank in range(layout.num_ranks)],
+            [
+                layout.state_of(rank).host_bytes + layout.cache_bytes(rank, on_host=True)
+                for rank in range(layout.num_ranks)
+            ],
         )
 
     def _context(self, rank: int) -> RankContext:

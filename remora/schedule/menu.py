@@ -11,7 +11,14 @@ from remora.schedule.chain import Chain
 from remora.schedule.closure import ClosureFinder
 from remora.schedule.option_prices import PricedOption, cover_prices, price_option
 from remora.schedule.recompute import can_compress, is_recompute, unit_steps
-from remora.schedule.schedule import Action, MemoryPlan, PipelinePlan, Schedule, UnitOption
+from remora.schedule.schedule import (
+    Action,
+    MemoryPlan,
+    PipelinePlan,
+    Schedule,
+    TensorPlan,
+    UnitOption,
+)
 
 if TYPE_CHECKING:
     from remora.schedule.problem import Problem
@@ -66,7 +73,12 @@ def offload_option(graph: ModelGraph, unit: Unit) -> UnitOption:
 def keep_all_schedule(graph: ModelGraph, pipeline: PipelinePlan | None = None) -> Schedule:
     """The schedule that keeps every saved tensor; without a pipeline it changes nothing."""
     memory = MemoryPlan(tuple(keep_option(u) for u in graph.units))
-    return Schedule(graph.content_hash, memory, pipeline or PipelinePlan())
+    return Schedule(
+        graph.content_hash,
+        memory,
+        pipeline or PipelinePlan(),
+        tensor=TensorPlan(graph.tensor_degree),
+    )
 
 
 def plain_menu(problem: Problem, unit: Unit) -> tuple[UnitOption, ...]:

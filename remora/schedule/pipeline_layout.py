@@ -32,11 +32,15 @@ class PipelineLayout:
         self.state = schedule.state
         self.chain: Chain = problem.chains[pipeline.micro_batches]
         self.num_ranks = pipeline.num_ranks
-        self.replicas = problem.world_size // self.num_ranks
+        self.replicas = problem.num_groups // self.num_ranks
         self.order: Order = pipeline_order(
-            pipeline.kind, self.num_ranks, pipeline.micro_batches, pipeline.chunks
+            pipeline.kind,
+            self.num_ranks,
+            pipeline.micro_batches,
+            pipeline.chunks,
+            problem.graph.forward_only,
         )
-        self.links = Links(problem.hardware, self.replicas)
+        self.links = Links(problem.hardware, self.replicas, problem.tensor_degree)
         self.copies = model_copies(pipeline.kind)
         spans = pipeline.spans(len(self.chain.units))
         unit_stage = tuple(s for s, span in enumerate(spans) for _ in range(*span))

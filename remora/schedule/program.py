@@ -8,7 +8,11 @@ from enum import StrEnum
 
 
 class Stream(StrEnum):
-    """In-order queues of one rank."""
+    """In-order queues of one rank.
+
+    Ranks that share layers and replicas are process groups of their own, each with its queue, so
+    their collectives do not wait for each other.
+    """
 
     COMPUTE = "compute"
     D2H = "d2h"
@@ -16,6 +20,7 @@ class Stream(StrEnum):
     SEND = "send"
     RECV = "recv"
     COLLECTIVE = "collective"
+    TENSOR = "tensor"
 
 
 class InstructionKind(StrEnum):
@@ -32,9 +37,11 @@ class InstructionKind(StrEnum):
     SEND = "send"
     RECEIVE = "receive"
     LOAD_WEIGHTS = "load_weights"
+    STORE_CACHE = "store_cache"
     STORE_GRADIENTS = "store_gradients"
     GATHER_WEIGHTS = "gather_weights"
     REDUCE_GRADIENTS = "reduce_gradients"
+    SHARE_LAYERS = "share_layers"
     OPTIMIZER = "optimizer"
 
 
@@ -42,6 +49,7 @@ class MemoryKind(StrEnum):
     """Kinds of device memory that a breakdown tells apart."""
 
     WEIGHTS = "weights"
+    CACHE = "cache"
     BATCH = "batch"
     OPTIMIZER = "optimizer"
     GRADIENTS = "gradients"
@@ -80,6 +88,8 @@ class Instruction:
         early_releases, early_allocates, allocates, releases: indices of buffers.
         transient_bytes: see above.
         host_bytes: pinned host bytes taken (positive) or given back (negative) when it ends.
+        collective_s: the part of a compute instruction's seconds in which the ranks that share
+            layers talk to each other; its next operator needs the answer, so they do not overlap.
     """
 
     kind: InstructionKind
@@ -96,6 +106,7 @@ class Instruction:
     transient_bytes: int = 0
     host_bytes: int = 0
     stage: int = 0
+    collective_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from remora.schedule.builder import RankBuilder
@@ -32,12 +33,19 @@ class RankContext:
     pending: PendingStores = field(default_factory=PendingStores)
     optimizer_waits: list[int] = field(default_factory=list)
 
-    def before_compute(self, unit: int, upcoming: int | None, micro_batch: int, stage: int) -> None:
+    def before_compute(
+        self, unit: int, following: Sequence[int], micro_batch: int, stage: int
+    ) -> None:
         """Prepare the next compute instruction: gradients that left, weights that it needs."""
         self.gradients.before_compute()
         for fetch in self.fetches:
-            fetch.use(unit, upcoming, micro_batch, stage)
+            fetch.use(unit, following, micro_batch, stage)
 
     def weights_done(self, unit: int) -> list[int]:
         """Buffers of a unit's weights that can be released after its use."""
         return [buffer for fetch in self.fetches for buffer in fetch.done(unit)]
+
+    def take_cache(self, unit: int) -> tuple[int, float] | None:
+        """The buffer of a unit's cache that came from the host, and the seconds back."""
+        caches = (fetch.take_cache(unit) for fetch in self.fetches)
+        return next((cache for cache in caches if cache is not None), None)

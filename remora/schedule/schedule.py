@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-SCHEDULE_VERSION = 2
+SCHEDULE_VERSION = 3
 
 
 class Action(StrEnum):
@@ -86,8 +86,10 @@ class MemoryPlan:
         groups: outermost groups, in order, disjoint; none crosses a cut of the pipeline.
         offload_window: a copy to the host is waited for before the rank's ``window``-th next
             forward of a unit starts, and at the latest where its own backward begins.
+            In inference the same holds for what a pass adds to a cache on the host.
         prefetch_distance: the copy back for unit i is issued with the backward of unit
-            i + distance of its stage, or where the stage's backward begins.
+            i + distance of its stage, or where the stage's backward begins. In inference the
+            weights and the cache of unit i are asked for with the forward of unit i - distance.
         paces: (window, distance) of every stage; empty if all stages have the above.
     """
 
@@ -144,6 +146,7 @@ class StatePlan:
         optimizer: ``host`` keeps its state there and steps there; ``8bit`` quantises the state.
         zero_stage: sharding over data-parallel replicas, 0 to 3.
         streamed_units: units whose weights wait on the host, ascending.
+        host_caches: units whose keys and values wait on the host, ascending; in inference only.
     """
 
     weights: Placement = Placement.DEVICE
@@ -151,6 +154,7 @@ class StatePlan:
     optimizer: Placement = Placement.DEVICE
     zero_stage: int = 0
     streamed_units: tuple[int, ...] = ()
+    host_caches: tuple[int, ...] = ()
 
     @property
     def moves_with_units(self) -> bool:
@@ -159,10 +163,30 @@ class StatePlan:
 
 
 @dataclass(frozen=True, slots=True)
+class TensorPlan:
+    """How many ranks share every layer (Shoeybi et al. 2019, arXiv 1909.08053).
+
+    Which layers are cut, and how, is the model's own plan; the graph of the schedule is that of
+    one of these ranks.
+
+    Attributes:
+        degree: ranks that together are one rank of a pipeline.
+    """
+
+    degree: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Schedule:
-    """A complete plan for one graph: memory, pipeline and state."""
+    """A complete plan for one graph: memory, pipeline, state and tensor parallelism."""
 
     graph_hash: str
     memory: MemoryPlan
     pipeline: PipelinePlan = field(default_factory=PipelinePlan)
     state: StatePlan = field(default_factory=StatePlan)
+    tensor: TensorPlan = field(default_factory=TensorPlan)
+
+    @property
+    def num_devices(self) -> int:
+        """Devices of one replica."""
+        return self.pipeline.num_ranks * self.tensor.degree

@@ -19,11 +19,17 @@ from remora.schedule.schedule import (
     Placement,
     Schedule,
     StatePlan,
+    TensorPlan,
     UnitOption,
 )
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
-_PARTS: Mapping[str, type] = {"memory": MemoryPlan, "pipeline": PipelinePlan, "state": StatePlan}
+_PARTS: Mapping[str, type] = {
+    "memory": MemoryPlan,
+    "pipeline": PipelinePlan,
+    "state": StatePlan,
+    "tensor": TensorPlan,
+}
 
 
 def schedule_to_json(schedule: Schedule) -> str:
@@ -41,6 +47,7 @@ def schedule_to_json(schedule: Schedule) -> str:
         },
         "pipeline": dataclasses.asdict(schedule.pipeline),
         "state": dataclasses.asdict(schedule.state),
+        "tensor": dataclasses.asdict(schedule.tensor),
     }
     return json.dumps(content, indent=1)
 
@@ -89,7 +96,9 @@ def _check_version(version: Any) -> None:
 
 def _schedule(content: Mapping[str, Any]) -> Schedule:
     _check_fields("the schedule", content, ("version", "graph_hash", *_PARTS))
-    memory, pipeline, state = (content[part] for part in _PARTS)
+    # A part that version 2 did not have.
+    content = {"tensor": {}, **content}
+    memory, pipeline, state, tensor = (content[part] for part in _PARTS)
     for part, record in _PARTS.items():
         _check_fields(part, content[part], [f.name for f in dataclasses.fields(record)])
     return Schedule(
@@ -114,7 +123,10 @@ def _schedule(content: Mapping[str, Any]) -> Schedule:
             optimizer=_choice("state.optimizer", Placement, state["optimizer"]),
             zero_stage=_integer("state.zero_stage", state["zero_stage"]),
             streamed_units=_integers("state.streamed_units", state.get("streamed_units", ())),
+            # Fields that version 2 did not have.
+            host_caches=_integers("state.host_caches", state.get("host_caches", ())),
         ),
+        tensor=TensorPlan(degree=_integer("tensor.degree", tensor.get("degree", 1))),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from remora.schedule.chain import ChainUnit
-from remora.schedule.holders import PROGRAM, Holder
+from remora.schedule.holders import EXPORT, PROGRAM, Holder
 from remora.schedule.program import InstructionKind
 from remora.schedule.stage import UnitPlan
 from remora.schedule.unit_halves import UnitHalves
@@ -37,10 +37,16 @@ class StageRun(UnitHalves):
         duration_s = unit.forward_s + plan.record_overhead_s + plan.compress_s
         self._run(unit, unit.forward, 0, holders, InstructionKind.FORWARD, duration_s, plan)
         self._copies.store(copy, plan.offload)
+        cache = self._rank.take_cache(unit.index)
+        if cache is not None:
+            self._copies.store_cache(unit.index, *cache)
 
     def _end_forward(self) -> None:
         """Let go of what the program holds in the forward of later stages only."""
         chain = self._chain
+        if chain.graph.forward_only:
+            self._end_pass()
+            return
         end, forward_ops = self._stage.units[-1].forward[1], chain.graph.num_forward_ops
         passing = [
             (storage, 0)
@@ -50,6 +56,13 @@ class StageRun(UnitHalves):
             and self._stage.end < len(chain.units)
         ]
         self._builder.release_at_end(self._live.drop(passing, PROGRAM))
+
+    def _end_pass(self) -> None:
+        """Keep results for later stages until they are sent, and let go of everything else."""
+        sent = self._live.held_by(EXPORT)
+        self._live.drop(sent, PROGRAM)
+        self._builder.hold_for_send(self._live.drop(sent, EXPORT))
+        self._builder.release_at_end(self._live.drop_all())
 
     def backward(self, last: bool, halves: bool = False) -> None:
         """Lower the backward task, or its first half.

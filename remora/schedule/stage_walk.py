@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from remora.schedule.holders import IMPORT, Holder, Key, LiveStorages
 from remora.schedule.host_copies import HostCopies
@@ -64,6 +64,14 @@ class StageWalk:
     def _drop_times(self, keys: Iterable[Key]) -> list[tuple[int, int]]:
         return [(key[0], self._chain.graph.storages[key[0]].dropped) for key in keys]
 
+    def _following(self, unit: int, upcoming: int | None) -> Sequence[int]:
+        """Units of the stage whose weights are asked for where ``unit`` starts."""
+        stage = self._stage
+        if self._chain.graph.forward_only:
+            return range(unit + 1, min(unit + 1 + stage.distance, stage.end))
+        inside = upcoming is not None and stage.start <= upcoming < stage.end
+        return (upcoming,) if upcoming is not None and inside else ()
+
     def _compute(
         self,
         kind: InstructionKind,
@@ -74,11 +82,11 @@ class StageWalk:
         releases: Iterable[int] = (),
         upcoming: int | None = None,
         weights_stay: bool = False,
+        collective_s: float = 0.0,
     ) -> None:
         """Append a compute instruction of this micro-batch; its weights go unless they stay."""
-        inside = upcoming is not None and self._stage.start <= upcoming < self._stage.end
         self._rank.before_compute(
-            unit, upcoming if inside else None, self._micro_batch, self._number
+            unit, self._following(unit, upcoming), self._micro_batch, self._number
         )
         gone = [] if weights_stay else self._rank.weights_done(unit)
         self._builder.compute(
@@ -90,4 +98,5 @@ class StageWalk:
             stage=self._number,
             allocates=allocates,
             releases=[*releases, *gone],
+            collective_s=collective_s,
         )

@@ -55,6 +55,7 @@ class UnitBackward(RegionReruns):
             releases=self._live.drop(inputs, Holder("region", *span)),
             upcoming=unit.index,
             weights_stay=True,
+            collective_s=self._chain.collective_s(plan.rerun.ops),
         )
 
     def _make_saved(self, unit: ChainUnit, storages: Sequence[int]) -> list[int]:
@@ -90,6 +91,7 @@ class UnitBackward(RegionReruns):
             allocates=[*gradients, *self._add_backward(survivors)],
             releases=releases,
             upcoming=self._next_to_run(unit.index - 1),
+            collective_s=self._chain.collective_s(range(*unit.backward)),
         )
         self._after_backward(unit, gradients, last)
 

@@ -77,6 +77,7 @@ class UnitForward(StageWalk):
             releases=self._live.drop(dropped, PROGRAM),
             upcoming=following,
             weights_stay=following == unit.index,
+            collective_s=self._chain.collective_s(range(*span)),
         )
 
     def _survivors(

@@ -50,6 +50,7 @@ class UnitHalves(UnitBackward):
             allocates=buffers,
             releases=releases,
             upcoming=self._next_to_run(unit.index - 1),
+            collective_s=self._chain.collective_s(split.inputs.ops, split.inputs.shares),
         )
 
     def _free_carried(self, survivors: Sequence[int], unit: ChainUnit) -> None:
@@ -91,5 +92,6 @@ class UnitHalves(UnitBackward):
             allocates=[*gradients, *self._add_backward(survivors)],
             releases=releases,
             upcoming=unit.index - 1,
+            collective_s=self._chain.collective_s(split.weights.ops, split.weights.shares),
         )
         self._after_backward(unit, gradients, last)

@@ -8,19 +8,22 @@ from remora.errors import InvalidInputError
 from remora.graph.model_graph import ModelGraph
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Action, Group, MemoryPlan, Schedule
+from remora.schedule.validate_inference import check_caches, check_pass
 from remora.schedule.validate_pipeline import check_pipeline_plan
 from remora.schedule.validate_state import check_host, check_state_plan
 
 
 def validate(problem: Problem, schedule: Schedule) -> None:
-    """Check a schedule against the graph, hardware and world size of a problem.
+    """Check a schedule against the graph, hardware and world size of a problem, or of its variant.
 
     Raises:
         InvalidInputError: names the field, its value and what is allowed.
     """
+    problem = problem.variant_of(schedule)
     validate_for_graph(problem.graph, schedule, problem.allow_lossy)
     check_pipeline_plan(problem, schedule)
     check_state_plan(problem, schedule)
+    check_caches(problem, schedule.state)
     if _offloads(schedule.memory):
         check_host(problem, "memory offloads tensors", "keep, recompute")
 
@@ -41,6 +44,13 @@ def validate_for_graph(graph: ModelGraph, schedule: Schedule, allow_lossy: bool 
             f"graph_hash is {schedule.graph_hash!r}, made for another model or batch; "
             f"allowed: {graph.content_hash!r}"
         )
+    if schedule.tensor.degree != graph.tensor_degree:
+        raise InvalidInputError(
+            f"tensor.degree is {schedule.tensor.degree}, and the graph is that of one of "
+            f"{graph.tensor_degree} ranks that share every layer; allowed: {graph.tensor_degree}"
+        )
+    if graph.forward_only:
+        check_pass(schedule)
     _check_memory(graph, schedule.memory, allow_lossy)
 
 

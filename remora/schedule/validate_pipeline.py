@@ -73,10 +73,21 @@ def _check_ranks(problem: Problem, pipeline: PipelinePlan) -> None:
             f"pipeline.kind is {kind!r} on {pipeline.num_ranks} rank; allowed: 2 ranks or more, "
             "or pipeline.kind='none'"
         )
-    if problem.world_size % pipeline.num_ranks:
+    if problem.num_groups % pipeline.num_ranks:
+        degree = problem.tensor_degree
+        product = f"world_size={problem.world_size}" + (
+            f" by tensor.degree={degree}" if degree > 1 else ""
+        )
         raise InvalidInputError(
             f"pipeline.cuts makes a pipeline of {pipeline.num_ranks} ranks, which does not divide "
-            f"world_size={problem.world_size}; allowed: its divisors"
+            f"{product}; allowed: its divisors"
+        )
+    if pipeline.num_ranks not in problem.pipeline_sizes:
+        raise InvalidInputError(
+            f"pipeline.cuts makes a pipeline of {pipeline.num_ranks} ranks with "
+            f"world_size={problem.world_size}, tensor.degree={problem.tensor_degree} and "
+            f"replicas={problem.replicas}; allowed: {problem.pipeline_sizes[0]}, since ranks of "
+            "a pipeline x degree x replicas = world size"
         )
 
 

@@ -32,8 +32,11 @@ def check_state_plan(problem: Problem, schedule: Schedule) -> None:
         )
     _check_placements(state)
     _check_zero(problem, schedule)
-    _check_with_optimizer(state)
-    _check_optimizer(problem, state)
+    if not problem.graph.forward_only:
+        _check_with_optimizer(state)
+        _check_optimizer(problem, state)
+    elif state.weights is Placement.HOST:
+        check_host(problem, "state.weights is 'host'", "'device'")
     _check_streamed(problem.graph, problem.chain.statics, state)
 
 
@@ -44,7 +47,8 @@ def check_state_of_graph(graph: ModelGraph, state: StatePlan) -> None:
         InvalidInputError: names the field, its value and what is allowed.
     """
     _check_placements(state)
-    _check_with_optimizer(state)
+    if not graph.forward_only:
+        _check_with_optimizer(state)
     _check_streamed(graph, StaticStorages(graph, 1), state)
 
 
@@ -81,7 +85,7 @@ def check_host(problem: Problem, what: str, allowed: str) -> None:
 
 def _check_zero(problem: Problem, schedule: Schedule) -> None:
     stage = schedule.state.zero_stage
-    replicas = problem.world_size // schedule.pipeline.num_ranks
+    replicas = problem.num_groups // schedule.pipeline.num_ranks
     if stage not in range(_LAST_ZERO_STAGE + 1):
         raise InvalidInputError(f"state.zero_stage is {stage!r}; allowed: 0, 1, 2, 3")
     if stage and replicas == 1:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from remora.errors import InvalidInputError
-from remora.schedule.program import Instruction, MemoryKind, Program, Stream
+from remora.schedule.program import Instruction, InstructionKind, MemoryKind, Program, Stream
 from remora.schedule.waits import check_waits
 from remora.simulator.timeline import MemorySample, TimedInstruction, Timeline
 
@@ -33,17 +33,22 @@ def run(program: Program) -> Timeline:
     ]
     for index, instruction in enumerate(program.instructions):
         ranks[instruction.rank].apply(program, index, *times[index])
-    events = tuple(
-        TimedInstruction(instruction, *times[index])
-        for index, instruction in enumerate(program.instructions)
-    )
+    events = [
+        TimedInstruction(instruction, start, end - instruction.collective_s)
+        for instruction, (start, end) in zip(program.instructions, times, strict=True)
+    ]
+    events += [
+        _collectives(event.instruction, end)
+        for event, (_, end) in zip(events, times, strict=True)
+        if event.instruction.collective_s
+    ]
     fullest = max(ranks, key=lambda rank: rank.peak_bytes)
     return Timeline(
         step_time_s=max((end for _, end in times), default=0.0),
         peak_bytes=tuple(rank.peak_bytes for rank in ranks),
         host_peak_bytes=tuple(rank.host_peak_bytes for rank in ranks),
         peak_breakdown=fullest.peak_breakdown,
-        events=events,
+        events=tuple(events),
         memory=tuple(tuple(rank.samples) for rank in ranks),
     )
 
@@ -72,6 +77,20 @@ def _times(instructions: Iterable[Instruction]) -> list[tuple[float, float]]:
         free_at[queue] = end
         times.append((start, end))
     return times
+
+
+def _collectives(instruction: Instruction, end_s: float) -> TimedInstruction:
+    """What ranks that share layers send within a compute instruction, shown at its end."""
+    shown = Instruction(
+        kind=InstructionKind.SHARE_LAYERS,
+        rank=instruction.rank,
+        stream=Stream.TENSOR,
+        unit=instruction.unit,
+        micro_batch=instruction.micro_batch,
+        duration_s=instruction.collective_s,
+        stage=instruction.stage,
+    )
+    return TimedInstruction(shown, end_s - instruction.collective_s, end_s)
 
 
 @dataclass

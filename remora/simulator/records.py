@@ -16,7 +16,7 @@ class Estimate:
     """Predicted figures of one schedule.
 
     Attributes:
-        step_time_s: seconds of one step.
+        step_time_s: seconds of one step, or of one pass of the whole batch.
         peak_memory_bytes: peak of the fullest rank.
         peak_by_rank_bytes: peak of every rank.  # [num_ranks]
         peak_bound_bytes: upper bound compared with the budget; the peak itself if uncalibrated.
@@ -24,6 +24,9 @@ class Estimate:
         breakdown_bytes: bytes by kind of memory on the fullest rank at its peak.
         host_bytes: largest number of pinned host bytes.
         cost_model: who predicted.
+        latency_s: in inference, seconds from the start until the first micro-batch has left the
+            last stage; None in training.
+        sequences_per_s: in inference, sequences that all replicas finish per second in a pass.
     """
 
     step_time_s: float
@@ -34,6 +37,8 @@ class Estimate:
     breakdown_bytes: Mapping[str, int]
     host_bytes: int
     cost_model: str
+    latency_s: float | None = None
+    sequences_per_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +86,8 @@ class Verification:
         worst_parameter: name of the parameter that differs most then; empty if none differs.
         max_parameter_difference: its largest absolute difference, relative to its largest entry.
         timeline: what a measured step did and when; None if it was not recorded.
+        outputs_differ: in inference, what the model returns differs from the plain model's.
+        tokens_differ: in inference, the tokens that it generates do.
     """
 
     loss_differs: bool
@@ -100,11 +107,15 @@ class Verification:
     worst_parameter: str = ""
     max_parameter_difference: float = 0.0
     timeline: Timeline | None = None
+    outputs_differ: bool = False
+    tokens_differ: bool = False
 
     @property
     def failures(self) -> tuple[str, ...]:
         """Names of the flags that are set and make the verdict negative."""
         flags = (
+            "outputs_differ",
+            "tokens_differ",
             "loss_differs",
             "gradients_differ",
             "parameters_differ",

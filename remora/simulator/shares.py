@@ -29,6 +29,7 @@ COPY_KINDS = frozenset(
         InstructionKind.OFFLOAD,
         InstructionKind.PREFETCH,
         InstructionKind.LOAD_WEIGHTS,
+        InstructionKind.STORE_CACHE,
         InstructionKind.STORE_GRADIENTS,
     }
 )
@@ -40,6 +41,7 @@ COMMUNICATION_KINDS = frozenset(
         InstructionKind.RECEIVE,
         InstructionKind.GATHER_WEIGHTS,
         InstructionKind.REDUCE_GRADIENTS,
+        InstructionKind.SHARE_LAYERS,
     }
 )
 """Messages between ranks, and collectives."""

@@ -43,7 +43,7 @@ class Timeline:
         peak_bytes: largest level of every rank.  # [num_ranks]
         host_peak_bytes: largest number of pinned host bytes of every rank.  # [num_ranks]
         peak_breakdown: bytes by kind at the peak of the fullest rank.
-        events: timed instructions, in program order.
+        events: timed instructions, in program order; after them what ranks that share layers send.
         memory: samples of every rank, in order of time.  # [num_ranks][num_samples]
     """
 

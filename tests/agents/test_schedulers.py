@@ -8,8 +8,9 @@ import functools
 import pytest
 
 from remora.agents.fixed_plan import FixedPlan
-from remora.agents.registry import create, scheduler_names
+from remora.agents.registry import create, plans_mode, scheduler_names
 from remora.errors import InfeasibleError, InvalidInputError
+from remora.schedule.inference import Mode
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Schedule
 from remora.schedule.serialize import schedule_from_json, schedule_to_json
@@ -18,7 +19,9 @@ from tests.agents.budgets import at_range, uneven_problem, with_fixed_unit
 from tests.problems import cpu_hardware, problem_of, toy_graph, zoo_graph
 
 # A policy is read from files, so it has tests of its own.
-NAMES = tuple(name for name in scheduler_names() if name != "learned")
+NAMES = tuple(
+    name for name in scheduler_names() if name != "learned" and plans_mode(name, Mode.TRAIN)
+)
 FEW = {"evaluations": 60}
 SEARCHES = ("annealing", "best", "local_search", "offload_only", "pipeline_only", "recompute_only")
 SMALL = {"random": {"samples": 3}, **dict.fromkeys(SEARCHES, FEW)}

@@ -11,8 +11,9 @@ import pytest
 from remora.agents.evaluation import Evaluator, score_of
 from remora.agents.heuristics.shapes import shapes_of
 from remora.agents.heuristics.space import Space
-from remora.agents.registry import create, plans_one_device, scheduler_names
+from remora.agents.registry import create, plans_mode, plans_one_device, scheduler_names
 from remora.errors import InfeasibleError, InvalidInputError, TimeLimitError
+from remora.schedule.inference import Mode
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Schedule
 from remora.simulator.simulate import simulate
@@ -20,8 +21,9 @@ from tests.agents.several_ranks import ranks_problem
 from tests.agents.test_schedulers import PARTIAL, SMALL
 
 LONG_S = 120.0
-SINGLE = tuple(n for n in scheduler_names() if plans_one_device(n))
-SEVERAL = tuple(n for n in scheduler_names() if n not in (*SINGLE, "cp_sat"))
+NAMES = tuple(n for n in scheduler_names() if plans_mode(n, Mode.TRAIN))
+SINGLE = tuple(n for n in NAMES if plans_one_device(n))
+SEVERAL = tuple(n for n in NAMES if n not in (*SINGLE, "cp_sat"))
 
 
 @functools.cache

@@ -63,6 +63,16 @@ def test_optimize_writes_its_files_and_nothing_else(
     assert trace["traceEvents"]
 
 
+def test_optimize_plans_passes_of_inference(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["mode=inference", "generated_tokens=16", "hardware=rtx3090", "memory=range:0.3"]
+    assert main(["optimize", "model=gpt2_tiny", "agent=stream_fewest", *words, "out=run"]) == 0
+    text = capsys.readouterr().out
+    assert "pass time" in text
+    assert "sequences per second" in text
+    assert "wait on the host" in text
+    assert remora.load("run").problem.inference is not None
+
+
 def test_the_default_folder_names_command_and_date(tmp_path: Path) -> None:
     assert main(["optimize", *STACK, *FAST]) == 0
     (folder,) = (tmp_path / "outputs" / "optimize").iterdir()

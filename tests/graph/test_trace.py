@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from remora.errors import InvalidInputError, ModelRunError, TraceError
 from remora.graph.model_graph import GRADIENT, PARAMETER
+from remora.graph.serialize import graph_from_json, graph_to_json
 from remora.graph.trace import trace
 from tests.problems import BlockChain, toy_graph, zoo_graph
 from tests.zoo.model_files import TINY
@@ -165,3 +166,35 @@ def test_every_tiny_model_traces_into_several_units(name: str) -> None:
     assert graph.traced_with == "fake"
     assert len(graph.units) >= 4
     assert graph.flops > 0
+
+
+def test_a_pass_has_no_backward_and_saves_nothing() -> None:
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    step, one_pass = (trace(model, (torch.randn(3, 4),), forward_only=f) for f in (False, True))
+    assert one_pass.forward_only
+    assert not step.forward_only
+    assert all(not unit.saved and unit.backward[0] == unit.backward[1] for unit in one_pass.units)
+    assert one_pass.content_hash != step.content_hash
+    assert one_pass.gradient_bytes == 0 < step.gradient_bytes
+    assert graph_from_json(graph_to_json(one_pass)) == one_pass
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+class TwoOutputs(nn.Module):
+    """Returns what its first layer makes beside the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(4, 4) for _ in range(3))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        first = self.layers[0](x)
+        later = self.layers[1](first)
+        later = torch.relu(later)
+        return first, self.layers[2](later)
+
+
+def test_an_output_of_a_pass_lives_to_its_end() -> None:
+    graph = trace(TwoOutputs(), (torch.randn(3, 4),), forward_only=True)
+    first, second, _, last = (s.dropped for s in graph.storages if s.created >= 0)
+    assert first == last == len(graph.ops) > second

@@ -73,7 +73,7 @@ def test_state_in_words(content: ReportContent) -> None:
         streamed_units=(1, 2, 3, 6),
     )
     text = " ".join(plan_sentences(with_parts(content, state=state, world_size=3)))
-    assert "3 data-parallel replicas share the batch." in text
+    assert "x 3 data-parallel replicas (d=3)." in text
     assert "Weights of 4 of 8 units (1-3, 6) wait on the host" in text
     assert "gradients move to the host" in text
     assert "optimizer state stays on the device in 8 bit" in text

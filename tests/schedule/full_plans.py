@@ -20,6 +20,7 @@ from remora.schedule.schedule import (
     Placement,
     Schedule,
     StatePlan,
+    TensorPlan,
     UnitOption,
 )
 from tests.pipelines import gpu_hardware
@@ -67,9 +68,10 @@ def random_full_schedule(problem: Problem, seed: int, kind: PipelineKind | None 
     rng = random.Random(seed)
     pipeline = _random_pipeline(rng, problem, kind)
     memory = _random_memory(rng, problem, pipeline)
-    replicas = problem.world_size // pipeline.num_ranks
+    replicas = problem.num_groups // pipeline.num_ranks
     state = _random_state(rng, problem, replicas)
-    return Schedule(problem.graph.content_hash, memory, pipeline, state)
+    tensor = TensorPlan(problem.tensor_degree)
+    return Schedule(problem.graph.content_hash, memory, pipeline, state, tensor)
 
 
 def fitting_pipelines(problem: Problem) -> dict[PipelineKind, list[tuple[int, int, int]]]:
@@ -87,9 +89,8 @@ def _cases(problem: Problem, kind: PipelineKind) -> Iterator[tuple[int, int, int
         return
     fixed = problem.micro_batches
     counts = sorted(problem.graphs) if fixed is None else [fixed]
-    for ranks in range(1, problem.world_size + 1):
-        alone = kind is PipelineKind.NONE
-        if problem.world_size % ranks or alone != (ranks == 1):
+    for ranks in sorted(problem.pipeline_sizes):
+        if (kind is PipelineKind.NONE) != (ranks == 1):
             continue
         for chunks in range(1, _MOST_CHUNKS + 1):
             if chunks not in allowed_chunks(kind) or ranks * chunks > len(units):

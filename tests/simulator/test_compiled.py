@@ -11,6 +11,7 @@ from remora.simulator.simulate import simulate
 from tests.problems import problem_of, toy_graph, zoo_graph
 from tests.schedule.full_plans import full_problem, random_full_schedule
 from tests.schedule.plans import random_schedule
+from tests.shared_layers import shared_graph, shared_zoo_graph
 
 MODELS = ("gpt2_tiny", "unet_tiny", "t5_tiny", "resnet_tiny", "toy")
 
@@ -20,14 +21,18 @@ def graph_of(name: str) -> ModelGraph:
 
 
 def agree(name: str, world_size: int, seeds: range) -> None:
+    agree_on(graph_of(name), world_size, seeds)
+
+
+def agree_on(graph: ModelGraph, world_size: int, seeds: range) -> None:
     optimizer = "adamw_master" if world_size == 8 else "adamw"
-    problem = full_problem(graph_of(name), world_size, optimizer)
+    problem = full_problem(graph, world_size, optimizer)
     schedules = [random_full_schedule(problem, seed) for seed in seeds]
     found = CompiledSimulator(problem).batch(schedules)
     for seed, schedule, figures in zip(seeds, schedules, found, strict=True):
         timeline = simulate(problem, schedule)
         expected = Figures(timeline.step_time_s, timeline.peak_bytes, timeline.host_peak_bytes)
-        assert figures == expected, (name, world_size, seed)
+        assert figures == expected, (graph.model_name, world_size, seed)
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 4, 8])
@@ -41,6 +46,13 @@ def test_random_schedules_of_the_whole_language(name: str, world_size: int) -> N
 @pytest.mark.parametrize("name", [*MODELS, "swin_test", "llama_tiny"])
 def test_thousands_of_random_schedules(name: str, world_size: int) -> None:
     agree(name, world_size, range(1000, 1150))
+
+
+@pytest.mark.parametrize(("degree", "world_size"), [(2, 2), (2, 8), (4, 8)])
+@pytest.mark.parametrize("zoo", [False, True], ids=["toy", "bert"])
+def test_random_schedules_of_shared_layers(degree: int, world_size: int, zoo: bool) -> None:
+    graph = shared_zoo_graph("bert_tiny", degree) if zoo else shared_graph(degree)
+    agree_on(graph, world_size, range(12))
 
 
 def test_on_a_cpu_copies_run_in_line() -> None:

@@ -248,4 +248,7 @@ def test_together_they_make_every_kind_of_instruction() -> None:
         for seed in range(60)
         for instruction in lower(problem, random_full_schedule(problem, seed)).instructions
     }
-    assert seen == set(InstructionKind)
+    # Passes of inference alone write caches back, and what ranks that share layers send is part of
+    # other instructions until it is shown.
+    others = {InstructionKind.STORE_CACHE, InstructionKind.SHARE_LAYERS}
+    assert seen == set(InstructionKind) - others

@@ -12,6 +12,7 @@ from tests.zoo.model_files import CONF, FULL, TINY, load, names
 
 HARDWARE = (
     "4xa100",
+    "8xa100",
     "8xa100_pcie",
     "8xh100",
     "8xl4",

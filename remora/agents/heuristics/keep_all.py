@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from remora.agents.fixed_plan import FixedPlan
 from remora.schedule.cuts import default_pipeline
+from remora.schedule.inference import Mode
 from remora.schedule.menu import keep_all_schedule
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Schedule
@@ -12,7 +13,9 @@ __all__ = ["KeepAll"]
 
 
 class KeepAll(FixedPlan):
-    """Keep every saved tensor."""
+    """Keep every saved tensor; in inference, everything on the device and the stages balanced."""
+
+    modes = tuple(Mode)
 
     @property
     def name(self) -> str:

@@ -6,7 +6,7 @@ from random import Random
 
 from remora.schedule.menu import unit_menu
 from remora.schedule.problem import Problem
-from remora.schedule.schedule import Action, Group, MemoryPlan, Schedule
+from remora.schedule.schedule import Action, Group, MemoryPlan, Schedule, TensorPlan
 
 __all__ = ["random_mix"]
 
@@ -31,7 +31,8 @@ def random_mix(
         keeps = unit.index not in inside and rng.random() < keep_share
         options.append(menu[0] if keeps else rng.choice(menu[:2] if unit.index in inside else menu))
     memory = MemoryPlan(tuple(options), tuple(groups), rng.randint(1, 3), rng.randint(1, 2))
-    return Schedule(problem.graph.content_hash, memory)
+    tensor = TensorPlan(problem.graph.tensor_degree)
+    return Schedule(problem.graph.content_hash, memory, tensor=tensor)
 
 
 def _groups(problem: Problem, rng: Random) -> list[Group]:

@@ -15,6 +15,7 @@ from remora.agents.heuristics.least_memory import find_fitting
 from remora.agents.heuristics.neighbours import clean_up
 from remora.agents.heuristics.shapes import Shape, shape_of
 from remora.agents.heuristics.space import Space
+from remora.agents.heuristics.variants import Look, search_variants
 from remora.schedule.cuts import balanced_cuts, uniform_cuts
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import PipelineKind, Schedule
@@ -36,7 +37,8 @@ class RankGreedy:
     """All kinds, micro-batches and ways to cut, each with options that just fit every rank.
 
     The fastest few are cleaned up over options, groups and cuts. On one device it is the greedy
-    by simulated marginal cost.
+    by simulated marginal cost. Of tensor degrees and numbers of replicas the best with plain
+    pipelines are filled, and the best of those searched.
     """
 
     @property
@@ -46,10 +48,26 @@ class RankGreedy:
 
     def propose(self, problem: Problem, time_limit_s: float) -> Schedule:
         """Search; see :class:`remora.agents.scheduler.Scheduler`."""
+        if problem.variants:
+            return search_variants(self.name, problem, time_limit_s, _LOOKS)
         evaluator = Evaluator(problem, time_limit_s)
         with suppress(SearchEnded):
             rank_greedy_search(Space(problem), evaluator)
         return evaluator.answer(self.name)
+
+
+def _fill(evaluator: Evaluator) -> None:
+    best = evaluator.best
+    below_s = math.inf if best is None else evaluator.score(best).step_time_s
+    filled_pipelines(Space(evaluator.problem, mixed=False), evaluator, below_s)
+
+
+def _search(evaluator: Evaluator) -> None:
+    rank_greedy_search(Space(evaluator.problem), evaluator)
+
+
+_LOOKS = (Look(4, _fill), Look(2, _search))
+"""At variants, after all of them were looked at with plain pipelines."""
 
 
 def rank_greedy_search(space: Space, evaluator: Evaluator) -> Schedule | None:
@@ -103,19 +121,26 @@ def _partitioned(space: Space, evaluator: Evaluator) -> list[Schedule]:
     return [plan for plan in plans if evaluator.score(plan).feasible]
 
 
-def filled_pipelines(space: Space, evaluator: Evaluator) -> list[Schedule]:
+def filled_pipelines(
+    space: Space, evaluator: Evaluator, below_s: float = math.inf
+) -> list[Schedule]:
     """The fastest fitting schedule of every shape and way to cut, fastest first.
 
     Shapes come in the order of the seconds that none of their schedules goes below, and the rest
     is left out once that is more than a filled one takes. Filling makes a pipeline slower, so one
     that is far behind with everything kept is not filled.
 
+    Args:
+        space: shapes and menus.
+        evaluator: simulates.
+        below_s: shapes that are no faster than this are left out.
+
     Raises:
         SearchEnded: a limit of the evaluator is reached.
     """
     found: dict[Schedule, float] = {}
     for bound_s, shape in _bounded(space):
-        best_s = min(found.values(), default=math.inf)
+        best_s = min([below_s, *found.values()])
         if bound_s >= best_s:
             break
         for cuts in _cuts(space, shape):

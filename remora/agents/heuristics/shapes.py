@@ -45,9 +45,8 @@ def shapes_of(problem: Problem) -> tuple[Shape, ...]:
     units = len(problem.graph.units)
     statistics = any(unit.mutated_buffers for unit in problem.graph.units)
     counts = sorted(problem.graphs) if problem.micro_batches is None else [problem.micro_batches]
-    ranks = [p for p in range(problem.world_size, 0, -1) if problem.world_size % p == 0]
     found = []
-    for num_ranks in ranks:
+    for num_ranks in problem.pipeline_sizes:
         for kind in registered_kinds():
             if (kind is PipelineKind.NONE) != (num_ranks == 1):
                 continue

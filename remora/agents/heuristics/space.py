@@ -19,6 +19,7 @@ from remora.schedule.schedule import (
     PipelinePlan,
     Schedule,
     StatePlan,
+    TensorPlan,
     UnitOption,
 )
 from remora.simulator.floor import floor_schedule
@@ -221,9 +222,11 @@ class Space:
             tuple(paces) if len(paces) == pipeline.num_stages else (),
         )
         state = state or self._state or StatePlan()
-        if state.zero_stage and pipeline.num_ranks == self.problem.world_size:
+        if state.zero_stage and pipeline.num_ranks == self.problem.num_groups:
             state = replace(state, zero_stage=0)  # no replicas to spread it over
-        return Schedule(self.problem.graph.content_hash, memory, pipeline, state)
+        graph = self.problem.graph
+        tensor = TensorPlan(graph.tensor_degree)
+        return Schedule(graph.content_hash, memory, pipeline, state, tensor)
 
     def recompute(self, unit: int) -> UnitOption:
         """The unit's option that recomputes it; keep where the menu has none."""

@@ -7,10 +7,11 @@ import json
 from dataclasses import asdict, replace
 
 from remora.api.bench.suite import SuiteProblem
-from remora.api.bench.traces import batch_size, traced
+from remora.api.bench.traces import batch_size, spec_of, traced
 from remora.api.hardware import find_hardware
 from remora.api.micro_batches import graphs_at
 from remora.api.problem import find_optimizer
+from remora.schedule.inference import Mode
 from remora.schedule.problem import Problem
 
 __all__ = ["build_problem", "problem_hash"]
@@ -25,9 +26,10 @@ def build_problem(item: SuiteProblem) -> Problem:
     """
     from remora.cost_models.roofline import roofline_costs
 
-    hardware, optimizer = find_hardware(item.hardware), find_optimizer(item.optimizer)
+    hardware, passes = find_hardware(item.hardware), item.mode == Mode.INFERENCE
+    optimizer = find_optimizer(None if passes else item.optimizer)
     graphs = graphs_at(
-        lambda samples: traced(item.model, item.values, samples),
+        lambda samples: traced(item.model, item.values, samples, passes),
         batch_size(item.model, item.values),
         item.world_size,
         item.micro_batches,
@@ -43,6 +45,7 @@ def build_problem(item: SuiteProblem) -> Problem:
         item.budget_bytes,
         item.world_size,
         item.micro_batches,
+        inference=spec_of(item, graphs[1]) if passes else None,
     )
 
 
@@ -61,5 +64,7 @@ def problem_hash(problem: Problem) -> str:
         "micro_batches": problem.micro_batches,
         "budget_bytes": problem.budget_bytes,
     }
+    if problem.inference is not None:
+        content["inference"] = asdict(problem.inference)
     text = json.dumps(content, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

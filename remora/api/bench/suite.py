@@ -9,11 +9,18 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from remora.api.configs import config_names, load_config
+from remora.api.passes import check_mode_values
 from remora.errors import InvalidInputError, UnknownNameError
 
 __all__ = ["MOST_PROBLEMS", "Suite", "SuiteProblem", "load_suite", "suite_from_values"]
 
 MOST_PROBLEMS = 100
+
+_OPTIONAL = ("optimizer", "mode", "prompt_tokens", "generated_tokens")
+_ADDED: Mapping[str, Any] = {"mode": "train", "prompt_tokens": None, "generated_tokens": 0}
+"""Fields that the first suites did not have; rows of these are still found by their digest."""
+
+_NOTHING = object()
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,9 @@ class SuiteProblem:
         budget_bytes: memory per device.
         range: where the budget stood from the least memory (0) to keeping everything (1) when
             the suite was made; for reading only.
+        mode: ``train`` or ``inference``.
+        prompt_tokens: of one sequence, in inference; None for those of the example batch.
+        generated_tokens: of one sequence, in inference.
     """
 
     name: str
@@ -42,11 +52,17 @@ class SuiteProblem:
     budget_bytes: int
     range: float
     optimizer: str = "adamw"
+    mode: str = "train"
+    prompt_tokens: int | None = None
+    generated_tokens: int = 0
 
     @property
     def digest(self) -> str:
         """A short name for its values, the same in every run of the program."""
-        text = json.dumps(asdict(self), sort_keys=True, default=str)
+        values = {
+            key: value for key, value in asdict(self).items() if value != _ADDED.get(key, _NOTHING)
+        }
+        text = json.dumps(values, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -108,7 +124,7 @@ def _problem(suite: str, entry: Any) -> SuiteProblem:
     for key in entry:
         if key not in known:
             raise UnknownNameError(f"key of a problem of suite {suite!r}", str(key), known)
-    missing = [key for key in known if key not in entry and key != "optimizer"]
+    missing = [key for key in known if key not in entry and key not in _OPTIONAL]
     if missing:
         raise InvalidInputError(f"a problem of suite {suite!r} lacks {missing[0]!r}")
     problem = SuiteProblem(**entry)
@@ -121,6 +137,7 @@ def _check_values(problem: SuiteProblem) -> None:
         name, allowed = getattr(problem, group), config_names(group)
         if name not in allowed:
             raise UnknownNameError(f"{group} of problem {problem.name!r}", name, allowed)
+    check_mode_values(problem.mode, problem.prompt_tokens, problem.generated_tokens)
     counts = {"world_size": problem.world_size, "budget_bytes": problem.budget_bytes}
     if problem.micro_batches is not None:
         counts["micro_batches"] = problem.micro_batches

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import remora
+from remora.api.bench.suite import SuiteProblem
 from remora.api.model_source import ModelSource, named_source
+from remora.api.passes import inference_spec, pass_example, trace_pass
 from remora.errors import FileFormatError, InvalidInputError
 from remora.graph.batch import batch_of, with_batch
 from remora.graph.model_graph import ModelGraph
@@ -19,9 +21,10 @@ from remora.graph.serialize import graph_from_json, graph_to_json
 from remora.graph.trace import trace
 from remora.hardware.cache import cache_folder, cache_key
 from remora.report.files import write_text
+from remora.schedule.inference import InferenceSpec
 from remora.zoo import Example
 
-__all__ = ["batch_size", "traced"]
+__all__ = ["batch_size", "spec_of", "traced"]
 
 _FOLDER = "graphs"
 _TRACED_BY = ("torch", "transformers", "neuraloperator")
@@ -40,32 +43,51 @@ def batch_size(model: str, values: Mapping[str, Any]) -> int:
     return batch
 
 
-def traced(model: str, values: Mapping[str, Any], samples: int) -> ModelGraph:
+def spec_of(item: SuiteProblem, graph: ModelGraph) -> InferenceSpec:
+    """Tokens and cache of a problem of inference.
+
+    Args:
+        item: the problem.
+        graph: of its whole batch.
+    """
+    example = pass_example(_example(item.model, json.dumps(dict(item.values), sort_keys=True)))
+    tokens = (item.prompt_tokens, item.generated_tokens)
+    return inference_spec(example.model, graph, example.example_inputs, *tokens)
+
+
+def traced(
+    model: str, values: Mapping[str, Any], samples: int, forward_only: bool = False
+) -> ModelGraph:
     """Trace a training step of so many samples, or read the trace that an earlier process kept.
 
     Args:
         model: name of ``conf/model``.
         values: take the place of single values of that file.
         samples: of one micro-batch; the example batch is cut to it.
+        forward_only: trace a pass of inference instead.
 
     Raises:
         See :meth:`ModelSource.build_for_tracing` and :func:`remora.graph.trace.trace`.
     """
-    return _traced(model, json.dumps(dict(values), sort_keys=True), samples)
+    return _traced(model, json.dumps(dict(values), sort_keys=True), samples, forward_only)
 
 
 @lru_cache(maxsize=32)
-def _traced(model: str, values: str, samples: int) -> ModelGraph:
+def _traced(model: str, values: str, samples: int, forward_only: bool) -> ModelGraph:
     source = named_source(model, json.loads(values))
-    path = _path(source, samples)
+    path = _path(source, samples, forward_only)
     kept = _read(path)
     if kept is not None:
         return kept
     example = _example(model, values)
+    example = pass_example(example) if forward_only else example
     inputs = example.example_inputs
     if batch_of(inputs) != samples:
         inputs = with_batch(inputs, samples)
-    graph = trace(example.model, inputs, loss=example.loss, model_name=model)
+    if forward_only:
+        graph = trace_pass(example.model, inputs, model_name=model)
+    else:
+        graph = trace(example.model.train(), inputs, loss=example.loss, model_name=model)
     write_text(path, graph_to_json(graph))
     return graph
 
@@ -75,9 +97,10 @@ def _example(model: str, values: str) -> Example:
     return named_source(model, json.loads(values)).build_for_tracing()
 
 
-def _path(source: ModelSource, samples: int) -> Path:
+def _path(source: ModelSource, samples: int, forward_only: bool) -> Path:
     values = json.dumps(dict(source.values), sort_keys=True)
-    key = cache_key(source.name, source.target, values, samples, _tracer())
+    mode = ("pass",) if forward_only else ()
+    key = cache_key(source.name, source.target, values, samples, _tracer(), *mode)
     return cache_folder() / _FOLDER / f"{key}.json"
 
 

@@ -16,9 +16,11 @@ from remora.executor.memory.plan import runtime_plan
 from remora.executor.memory.runtime import PlanRuntime
 from remora.executor.memory.uncompiled import check_uncompiled
 from remora.executor.memory.wrapping import Wrapper
+from remora.executor.passes.cache_stream import CacheStream
 from remora.executor.state.host_optimizer import OptimizerFactory
 from remora.executor.state.model_state import ModelState
 from remora.executor.timeline.event_log import SILENT, EventLog
+from remora.graph.attention_cache import attention_layers, cache_layer
 from remora.graph.model_graph import ModelGraph
 from remora.hardware.hardware import Hardware
 from remora.schedule.problem import Problem
@@ -36,6 +38,10 @@ def apply(
     log: EventLog = SILENT,
 ) -> Handle:
     """Make ``model`` run under the memory plan of ``schedule``, with its state where that says.
+
+    A plan of inference wants the model in evaluation mode, and every call without gradients;
+    keys and values that wait on the host are those of the cache that is given to the model, as
+    ``generate`` does.
 
     Train as before; gradients, buffers and random state stay those of the plain model, except
     that compression changes gradients a little. A plan that keeps everything installs nothing.
@@ -59,7 +65,8 @@ def apply(
     """
     installer = _Installer(model, graph, mover_for(_device_of(model)), log)
     runtime = installer.runtime(schedule, hardware, allow_lossy)
-    state = ModelState(model, graph, schedule.state, installer.mover)
+    caches = _caches(model, graph, schedule, installer.mover, _device_of(model))
+    state = ModelState(model, graph, schedule.state, installer.mover, caches)
     return Handle(installer, schedule, runtime, state)
 
 
@@ -82,7 +89,9 @@ class _Installer:
         """
         check_uncompiled(self.model)
         plan = runtime_plan(self.graph, schedule, allow_lossy)
-        to_host = plan.offloads or schedule.state.optimizer is Placement.HOST
+        state = schedule.state
+        on_host = Placement.HOST in (state.optimizer, state.weights)
+        to_host = plan.offloads or on_host or bool(state.host_caches)
         if to_host and hardware is not None and not hardware.can_offload:
             raise InvalidInputError(
                 f"the schedule uses the host, and hardware {hardware.name!r} has host.pool="
@@ -107,6 +116,24 @@ class Planned(Protocol):
     def problem(self) -> Problem:
         """What it was planned for."""
         ...
+
+
+def _caches(
+    model: nn.Module, graph: ModelGraph, schedule: Schedule, mover: Mover, device: torch.device
+) -> CacheStream | None:
+    units = schedule.state.host_caches
+    if not units:
+        return None
+    layers = attention_layers(model, graph)
+    for unit in units:
+        if unit not in layers:
+            raise InvalidInputError(
+                f"state.host_caches holds {unit}, a unit of this model without attention that "
+                f"keeps a cache; allowed: {', '.join(map(str, sorted(layers))) or 'none'}"
+            )
+    window, _ = schedule.memory.pace_of(0)
+    numbered = {unit: [cache_layer(path, layer) for path, layer in layers[unit]] for unit in units}
+    return CacheStream(numbered, mover, device, window)
 
 
 class Handle:
@@ -224,6 +251,8 @@ class Handle:
         self._uninstall()
         if not self._removed:
             self._removed = True
+            if self._state.passes is not None:
+                self._state.passes.close()
             self._state.close()
 
     def __enter__(self) -> Self:

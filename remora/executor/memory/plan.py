@@ -74,7 +74,8 @@ class RuntimePlan:
         window, distance: pace of the host copies.
         unit_names: of all units of the model, for messages.
         last_inner_unit: the last unit of the stage that runs inside the wrapped forward.
-        moves_state: whether weights or gradients come and go with the units.
+        moves_state: whether weights, gradients or caches come and go with the units.
+        forward_only: of passes of inference.
     """
 
     start: int
@@ -87,6 +88,7 @@ class RuntimePlan:
     unit_names: tuple[str, ...]
     last_inner_unit: int
     moves_state: bool = False
+    forward_only: bool = False
 
     @property
     def is_empty(self) -> bool:
@@ -158,7 +160,8 @@ def runtime_plan(graph: ModelGraph, schedule: Schedule, allow_lossy: bool = Fals
     return dataclasses.replace(
         plan,
         last_inner_unit=_last_inner_unit(graph.units),
-        moves_state=schedule.state.moves_with_units,
+        moves_state=schedule.state.moves_with_units or bool(schedule.state.host_caches),
+        forward_only=graph.forward_only,
     )
 
 

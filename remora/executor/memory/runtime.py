@@ -22,6 +22,9 @@ from remora.executor.memory.region import Region
 from remora.executor.memory.replay import replay
 from remora.executor.memory.uncompiled import uncompiled
 from remora.executor.memory.wrapping import Wrapper, module_at, wrap
+from remora.executor.passes.cache_stream import find_cache
+from remora.executor.passes.streams import PassPoints as StreamedPass
+from remora.executor.passes.streams import PassStreams
 from remora.executor.state.model_state import ModelState
 from remora.executor.state.points import PassPoints
 from remora.executor.timeline.event_log import SILENT, EventLog
@@ -61,7 +64,7 @@ class PlanRuntime:
         self._glue = GlueMode(self._record)
         self._recorder = CallRecorder() if plan.records_calls else None
         self._pass: ForwardPass | None = None
-        self._without_gradients: PassPoints | None = None
+        self._without_gradients: PassPoints | StreamedPass | None = None
         self._calls: Counter[str] = Counter()
         self._trees: dict[str, ModuleTree] = {}
         units = [graph.units[index] for index in sorted(plan.marker_units())]
@@ -78,6 +81,8 @@ class PlanRuntime:
     def install(self) -> list[Wrapper]:
         """Wrap the root model and the modules that the plan needs."""
         paths = {call.path for call in (*self._begins, *self._steps)}
+        if self._plan.forward_only:
+            paths |= _encoder_paths(self._model)
         modules = {path: module_at(self._model, path) for path in sorted(paths)}
         wrappers = [
             wrap(module, path, uncompiled(functools.partial(self._run_module, path)))
@@ -88,6 +93,11 @@ class PlanRuntime:
     def _run_root(self, forward: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self._pass is not None or self._without_gradients is not None:
             return forward(*args, **kwargs)
+        if self._plan.forward_only and torch.is_grad_enabled():
+            raise UsageError(
+                "a model that runs by a plan of mode='inference' was called with gradients "
+                "enabled; allowed: calls under torch.no_grad() or torch.inference_mode()"
+            )
         if not torch.is_grad_enabled():
             return self._run_without_gradients(forward, args, kwargs)
         _refuse_transforms()
@@ -128,6 +138,9 @@ class PlanRuntime:
         self, forward: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Only weights that wait on the host have to be brought in."""
+        streams = self.state.passes if self.state is not None else None
+        if streams is not None:
+            return self._run_pass(streams, forward, args, kwargs)
         points = self._new_points()
         if points is None:
             return forward(*args, **kwargs)
@@ -137,6 +150,26 @@ class PlanRuntime:
         try:
             return forward(*args, **kwargs)
         finally:
+            self._without_gradients = None
+
+    def _run_pass(
+        self,
+        streams: PassStreams,
+        forward: Function,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """Run a pass of inference; nothing that came from the host stays."""
+        if streams.caches is not None:
+            streams.caches.attach(find_cache(args, kwargs))
+        points = StreamedPass(streams, self._plan.end, self._plan.distance)
+        self._calls.clear()
+        self._without_gradients = points
+        points.forward(0)
+        try:
+            return forward(*args, **kwargs)
+        finally:
+            points.finish()
             self._without_gradients = None
 
     def _run_glued(
@@ -185,6 +218,10 @@ class PlanRuntime:
     ) -> Any:
         """Run a module in a replay, or for somebody who calls it without the model around it."""
         if self.state is not None and self.state.missing(module_at(self._model, path)):
+            if self._plan.forward_only:
+                # As an encoder is, whose output many passes of the decoder read.
+                with self.state.held(module_at(self._model, path)):
+                    return forward(*args, **kwargs)
             raise RuntimeError(
                 f"the weights of module {path!r} wait on the host; call the whole model, or remove "
                 "the plan first"
@@ -204,6 +241,15 @@ class PlanRuntime:
             replay(region, self._device, self._log)
         finally:
             self._pass = current
+
+
+def _encoder_paths(model: nn.Module) -> set[str]:
+    """Paths of an encoder that is called by itself before tokens are generated."""
+    config = getattr(model, "config", None)
+    if not getattr(config, "is_encoder_decoder", False) or not hasattr(model, "get_encoder"):
+        return set()
+    encoder: Any = getattr(model, "get_encoder")()  # noqa: B009 - of the library's models only
+    return {path for path, module in model.named_modules() if module is encoder and path}
 
 
 def _refuse_transforms() -> None:

@@ -38,7 +38,7 @@ def forward_overhead_s(
     Args:
         model: the traced model, on the device of its example batch.
         example_inputs: the traced batch.
-        loss: as given to the trace.
+        loss: as given to the trace of a step.
         graph: the trace.
         units: replayed times by unit kind.
 
@@ -57,16 +57,21 @@ def forward_overhead_s(
         return None
     if any(tensor.device.type != "cpu" for tensor in (*model.parameters(), *model.buffers())):
         return None
-    real_s = _forward_s(model, example_inputs, resolve_loss(loss))
+    of_step = None if graph.forward_only else resolve_loss(loss)
+    real_s = _forward_s(model, example_inputs, of_step)
     return max(0.0, (real_s - replayed_s) / graph.num_forward_ops)
 
 
-def _forward_s(model: nn.Module, example_inputs: ExampleInputs, loss: LossFunction) -> float:
+def _forward_s(model: nn.Module, example_inputs: ExampleInputs, loss: LossFunction | None) -> float:
+    """Median seconds of a forward with its loss, or of a pass without gradients."""
     times = []
-    with _kept_buffers(model), torch.random.fork_rng([]), torch.enable_grad():
+    gradients = torch.set_grad_enabled(loss is not None)
+    with _kept_buffers(model), torch.random.fork_rng([]), gradients:
         for _ in range(_REPETITIONS + 1):
             start = time.perf_counter()
-            value = loss(call_model(model, example_inputs))
+            output = call_model(model, example_inputs)
+            value = output if loss is None else loss(output)
+            del output
             times.append(time.perf_counter() - start)
             del value
     return statistics.median(times[1:])

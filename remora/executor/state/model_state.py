@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from remora.executor.memory.mover import Mover
+from remora.executor.passes.cache_stream import CacheStream
+from remora.executor.passes.streams import PassStreams
 from remora.executor.state.host_optimizer import HostStep, OptimizerFactory, host_optimizer
 from remora.executor.state.host_weights import HostWeights
 from remora.executor.state.leaving_gradients import LeavingGradients
@@ -33,22 +36,35 @@ class ModelState:
         graph: its graph.
         plan: valid for it, not sharded.
         mover: issues the copies; its pool gives the memory.
+        caches: that wait on the host, in inference.
 
     Attributes:
-        points: has to be told which unit runs; None if nothing moves with the units.
+        points: has to be told which unit of a step runs; None if nothing moves with the units.
+        passes: what moves with the units of a pass, for a graph without a backward.
     """
 
-    def __init__(self, model: nn.Module, graph: ModelGraph, plan: StatePlan, mover: Mover) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        graph: ModelGraph,
+        plan: StatePlan,
+        mover: Mover,
+        caches: CacheStream | None = None,
+    ) -> None:
         self.points: StatePoints | None = None
+        self.passes: PassStreams | None = None
         self._model = model
         self._plan = plan
         self._mover = mover
         self._weights = HostWeights(mover)
         self._streamed: dict[nn.Parameter, StreamedStorage] = {}
         self._state_dicts: list[HostStateDict] = []
-        if not plan.moves_with_units:
+        if not plan.moves_with_units and caches is None:
             return
         stream = self._stream(graph) if plan.streamed_units else None
+        if graph.forward_only:
+            self.passes = PassStreams(stream, caches)
+            return
         self.points = StatePoints(stream)
         if plan.gradients is Placement.HOST:
             self.points.gradients = self._leaving(self.points)
@@ -96,6 +112,20 @@ class ModelState:
             parameter in self._streamed and not self._streamed[parameter].present
             for parameter in module.parameters()
         )
+
+    @contextlib.contextmanager
+    def held(self, module: nn.Module) -> Iterator[None]:
+        """Keep the weights of a module on the device for a while."""
+        storages = {self._streamed[p] for p in module.parameters() if p in self._streamed}
+        for storage in storages:
+            storage.fetch()
+        for storage in storages:
+            storage.wait()
+        try:
+            yield
+        finally:
+            for storage in storages:
+                storage.release()
 
     def close(self) -> None:
         """Bring everything back to the device."""

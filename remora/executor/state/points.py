@@ -43,7 +43,7 @@ class StatePoints:
             self._make_room(unit)
         self._made_room = False
         if self._weights is not None:
-            self._weights.use(unit, upcoming)
+            self._weights.use(unit, () if upcoming is None else (upcoming,))
 
     def expect(self, backward: Callable[[], None]) -> None:
         """Note that a backward is about to begin, unless something is to be made again first.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -101,16 +101,16 @@ class WeightStream:
         self._present: set[int] = set()
         self._running = -1
 
-    def use(self, unit: int, upcoming: int | None) -> None:
+    def use(self, unit: int, following: Iterable[int]) -> None:
         """Bring in the weights of a unit that is about to run, and ask for those after it.
 
         Args:
             unit: about to run.
-            upcoming: the unit that runs after it, if anything is known about that.
+            following: units that run after it, as far as they are known and asked for now.
         """
         self._running = unit
-        for wanted in (unit, upcoming):
-            if wanted is not None and wanted not in self._present:
+        for wanted in (unit, *following):
+            if wanted not in self._present:
                 self._present.add(wanted)
                 for storage in self._storages.get(wanted, ()):
                     storage.fetch()

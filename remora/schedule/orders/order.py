@@ -18,6 +18,7 @@ __all__ = [
     "Order",
     "OrderRule",
     "TaskKind",
+    "forwards_of",
     "refuse_micro_batches",
 ]
 
@@ -82,6 +83,19 @@ class Order:
         kinds = map(TaskKind, self.kind[tasks].tolist())
         stages, micro_batches = self.stage[tasks].tolist(), self.micro_batch[tasks].tolist()
         return list(zip(kinds, stages, micro_batches, strict=True))
+
+
+def forwards_of(order: Order) -> Order:
+    """Return the forwards of an order, in their order."""
+    kept = order.kind == TaskKind.FORWARD  # [num_tasks]
+    before = np.concatenate([[0], np.cumsum(kept)])  # [num_tasks + 1]
+    return Order(
+        kind=order.kind[kept],
+        stage=order.stage[kept],
+        micro_batch=order.micro_batch[kept],
+        start=before[order.start].astype(np.int64),
+        stage_rank=order.stage_rank,
+    )
 
 
 def _accept(num_ranks: int, micro_batches: int) -> None:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from remora.errors import InvalidInputError
 from remora.schedule.orders import chimera, interleaved, one_rank, one_stage, v_shape
-from remora.schedule.orders.order import Order, OrderRule
+from remora.schedule.orders.order import Order, OrderRule, forwards_of
 from remora.schedule.schedule import PipelineKind
 
 __all__ = [
@@ -86,7 +86,13 @@ def check_pipeline(kind: PipelineKind, num_ranks: int, micro_batches: int, chunk
 
 
 @lru_cache(maxsize=64)
-def pipeline_order(kind: PipelineKind, num_ranks: int, micro_batches: int, chunks: int) -> Order:
+def pipeline_order(
+    kind: PipelineKind,
+    num_ranks: int,
+    micro_batches: int,
+    chunks: int,
+    forward_only: bool = False,
+) -> Order:
     """Return the order in which every rank runs its tasks; the same object for the same arguments.
 
     Args:
@@ -94,9 +100,12 @@ def pipeline_order(kind: PipelineKind, num_ranks: int, micro_batches: int, chunk
         num_ranks: ranks of one replica.
         micro_batches: micro-batches of one step.
         chunks: stages of one rank, of one copy of the model.
+        forward_only: leave the backwards out.
 
     Raises:
         InvalidInputError: names the field, its value and what is allowed.
     """
     check_pipeline(kind, num_ranks, micro_batches, chunks)
+    if forward_only:
+        return forwards_of(pipeline_order(kind, num_ranks, micro_batches, chunks))
     return _RULES[kind].order(num_ranks, micro_batches, chunks)

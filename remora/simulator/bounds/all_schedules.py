@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 
+from remora.schedule.inference import Mode
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Schedule
 from remora.simulator.bounds.choices import choice_of, choices_of, sizes_of
+from remora.simulator.bounds.passes import pass_bounds
 from remora.simulator.bounds.records import LowerBounds
 
 __all__ = ["lower_bound_s", "lower_bounds", "lower_bounds_like"]
@@ -35,6 +37,8 @@ def lower_bounds(problem: Problem) -> LowerBounds:
     state. Choices whose bound without memory is above the best one found need no closer look: a
     schedule of theirs is slower than what is returned.
     """
+    if problem.mode is Mode.INFERENCE:
+        return _rounded_down(pass_bounds(problem))
     best = LowerBounds(math.inf, math.inf, math.inf, math.inf)
     for least_s, num_ranks, micro_batches in sizes_of(problem):
         if least_s >= best.memory_s:
@@ -50,8 +54,10 @@ def lower_bounds_like(problem: Problem, schedule: Schedule) -> LowerBounds:
     """Bounds for the schedules that share some choices with one that is valid.
 
     These are the kind of the pipeline, its ranks and micro-batches, and where the state lives;
-    which weights are streamed is free.
+    which weights are streamed is free. In inference they are those for all schedules.
     """
+    if problem.mode is Mode.INFERENCE:
+        return lower_bounds(problem)
     return _rounded_down(choice_of(problem, schedule).bounds())
 
 

@@ -33,12 +33,11 @@ def sizes_of(problem: Problem) -> list[tuple[float, int, int]]:
     """Allowed (least seconds, ranks of a replica, micro-batches), fastest first."""
     fixed = problem.micro_batches
     counts = sorted(problem.graphs) if fixed is None else [fixed]
-    most = min(problem.world_size, len(problem.graph.units))
     found = []
     for count in counts:
         once_s = sum(u.forward_s + u.backward_s for u in problem.chains[count].units)
-        for ranks in range(1, most + 1):
-            if problem.world_size % ranks == 0:
+        for ranks in problem.pipeline_sizes:
+            if ranks <= len(problem.graph.units):
                 found.append((count * once_s / ranks, ranks, count))
     return sorted(found)
 
@@ -91,7 +90,7 @@ def _in_one_stage(schedule: Schedule) -> Schedule:
 
 def _states(problem: Problem, plain: Schedule) -> Iterator[StatePlan]:
     """Placements that are allowed; of device and 8 bit only the smaller one."""
-    replicas = problem.world_size // plain.pipeline.num_ranks
+    replicas = problem.num_groups // plain.pipeline.num_ranks
     statics = problem.chains[plain.pipeline.micro_batches].statics.all
     for zero_stage in range(4 if replicas > 1 else 1):
         plans = [

@@ -49,7 +49,7 @@ class ManyRanks:
         self._overlap = problem.hardware.copies_overlap
         self._chain = whole.chain
         self._tables: ChainTables = chain_tables(whole.chain, problem.allow_lossy)
-        self._replicas = problem.world_size // num_ranks
+        self._replicas = problem.num_groups // num_ranks
         self._bytes = StateBytes(
             whole.chain.statics.all, problem.optimizer, state, self._replicas, ()
         )
@@ -128,7 +128,7 @@ class ManyRanks:
 
     def _gather_s(self, num_bytes: int) -> float:
         """Seconds of one pass over the replicas of the best placed rank."""
-        links = Links(self._problem.hardware, self._replicas)
+        links = Links(self._problem.hardware, self._replicas, self._problem.tensor_degree)
         return min(links.gather_s(rank, num_bytes) for rank in range(self._ranks))
 
     # Memory, of all ranks together

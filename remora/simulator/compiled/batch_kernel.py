@@ -8,10 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from remora.simulator.compiled.jit import kernel
-from remora.simulator.compiled.layout_arrays import StaticArrays
+from remora.simulator.compiled.layout_arrays import (
+    HELD_CACHE,
+    HOST_BYTES,
+    LOADED_CACHE,
+    RESIDENT,
+    STORED_CACHE,
+    StaticArrays,
+)
 from remora.simulator.compiled.layout_kernel import Fixed, fill_layout
 from remora.simulator.compiled.layout_state import STATIC_BYTES
 from remora.simulator.compiled.link_kernel import (
+    D2H_RATE,
     H2D_RATE,
     HOST_LATENCY,
     OVERLAPS,
@@ -44,7 +52,8 @@ class Plans(NamedTuple):
         streamed: weights that wait on the host.  # [b][statics]
         stage_rank: rank of every stage of every copy.  # [all stages]
         passes: micro-batches that pass each of them.  # [all stages]
-        split: 1 if some backwards come in halves.  # [1]
+        parts: 1 if some backwards come in halves, 1 if there are none.  # [2]
+        host_caches: units whose cache waits on the host.  # [b][n]
     """
 
     chosen: Ints
@@ -55,7 +64,8 @@ class Plans(NamedTuple):
     streamed: NDArray[np.bool_]
     stage_rank: Ints
     passes: Ints
-    split: Ints
+    parts: Ints
+    host_caches: NDArray[np.bool_]
 
 
 class Outcomes(NamedTuple):
@@ -106,6 +116,7 @@ def simulate_batch(
                 plans.state[plan],
                 plans.streamed[plan],
             )
+            _add_caches(scratch, fixed, plans, plan)
             _fill_fetches(scratch, fixed, plans, plan)
             _fill_flags(outcomes.flags, fixed, plans, plan)
         _lower(scratch, fixed, rows, plans, plan)
@@ -141,7 +152,7 @@ def _lower(scratch: Scratch, fixed: Fixed, rows: RowArrays, plans: Plans, plan: 
         work,
         scratch.where,
         plans.spans[plan],
-        plans.split[0],
+        plans.parts,
     )
 
 
@@ -157,14 +168,30 @@ def _same_layout(plans: Plans, plan: int) -> bool:
     for static in range(plans.streamed.shape[1]):
         if plans.streamed[plan, static] != plans.streamed[plan - 1, static]:
             return False
+    for unit in range(plans.host_caches.shape[1]):
+        if plans.host_caches[plan, unit] != plans.host_caches[plan - 1, unit]:
+            return False
     return True
 
 
 @kernel
-def _any_streamed(plans: Plans, plan: int) -> bool:
+def _add_caches(scratch: Scratch, fixed: Fixed, plans: Plans, plan: int) -> None:
+    """Caches of all micro-batches, on the device or on the host."""
+    layout, caches = scratch.layout, fixed.caches
+    for unit in range(len(caches.bytes)):
+        place = HOST_BYTES if plans.host_caches[plan, unit] else RESIDENT
+        stage = layout.stage_of[unit]
+        size = caches.bytes[unit, HELD_CACHE] * plans.passes[stage]
+        layout.rank_bytes[plans.stage_rank[stage], place] += size
+
+
+@kernel
+def _any_on_host(plans: Plans, plan: int) -> bool:
     found = False
     for static in range(plans.streamed.shape[1]):
         found = found or plans.streamed[plan, static]
+    for unit in range(plans.host_caches.shape[1]):
+        found = found or plans.host_caches[plan, unit]
     return found
 
 
@@ -176,7 +203,7 @@ def _fill_flags(flags: Ints, fixed: Fixed, plans: Plans, plan: int) -> None:
     flags[1] = 1 if zero >= 2 else 0
     flags[2] = plans.state[plan, 0]
     flags[3] = 1 if zero == 2 else 0
-    flags[4] = 1 if _any_streamed(plans, plan) else 0
+    flags[4] = 1 if _any_on_host(plans, plan) else 0
     flags[5] = fixed.hardware.sizes[OVERLAPS]
 
 
@@ -187,6 +214,7 @@ def _fill_fetches(scratch: Scratch, fixed: Fixed, plans: Plans, plan: int) -> No
     rates = fixed.hardware.rates
     for unit in range(plans.chosen.shape[1]):
         fetches.size[unit] = 0
+        fetches.cache[unit] = 0
         once[unit] = -1.0
         size = _moved_bytes(fixed.statics, plans, plan, unit)
         if size == 0:
@@ -199,6 +227,23 @@ def _fill_fetches(scratch: Scratch, fixed: Fixed, plans: Plans, plan: int) -> No
         fetches.size[unit] = size
         loading_s = 1 * rates[HOST_LATENCY] + size / rates[H2D_RATE]
         fetches.seconds[unit] = gathering_s if zero == 3 else loading_s
+    _fetch_caches(scratch, fixed, plans, plan)
+
+
+@kernel
+def _fetch_caches(scratch: Scratch, fixed: Fixed, plans: Plans, plan: int) -> None:
+    """Caches that wait on the host come in with the weights, if those do."""
+    fetches, caches, rates = scratch.fetches, fixed.caches, fixed.hardware.rates
+    for unit in range(plans.host_caches.shape[1]):
+        if not plans.host_caches[plan, unit]:
+            continue
+        weights, loaded = fetches.size[unit], caches.bytes[unit, LOADED_CACHE]
+        copies = (1 if weights > 0 else 0) + (1 if loaded > 0 else 0)
+        fetches.seconds[unit] = copies * rates[HOST_LATENCY] + (weights + loaded) / rates[H2D_RATE]
+        fetches.cache[unit] = caches.bytes[unit, HELD_CACHE]
+        fetches.size[unit] = weights + fetches.cache[unit]
+        stored = caches.bytes[unit, STORED_CACHE]
+        fetches.store_s[unit] = 1 * rates[HOST_LATENCY] + stored / rates[D2H_RATE]
 
 
 @kernel

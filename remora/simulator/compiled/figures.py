@@ -20,7 +20,7 @@ from remora.simulator.compiled.chain_arrays import chain_arrays
 from remora.simulator.compiled.layout_kernel import Fixed
 from remora.simulator.compiled.layout_state import GRADIENT
 from remora.simulator.compiled.option_rows import OptionRows
-from remora.simulator.compiled.problem_arrays import hardware_arrays, static_arrays
+from remora.simulator.compiled.problem_arrays import cache_arrays, hardware_arrays, static_arrays
 from remora.simulator.compiled.run_clock import OrderArrays
 from remora.simulator.compiled.scratch import Scratch, Size, new_scratch
 
@@ -107,13 +107,14 @@ class _Side:
     def __init__(self, problem: Problem, micro_batches: int, num_ranks: int) -> None:
         self._chain = problem.chains[micro_batches]
         self._num_ranks = num_ranks
-        replicas = problem.world_size // num_ranks
+        replicas = problem.num_groups // num_ranks
         rates: HostLinkRates = host_link_rates(problem, self._chain)
         self._rows = OptionRows(self._chain, rates)
         self._fixed = Fixed(
             chain_arrays(self._chain),
             static_arrays(problem, self._chain),
             hardware_arrays(problem, self._chain, rates, replicas),
+            cache_arrays(problem, micro_batches),
         )
         self._host = np.array([rates.latency_s, rates.d2h_bytes_per_s, rates.h2d_bytes_per_s])
         self._gradient = self._fixed.statics.ints[:, GRADIENT].copy()
@@ -124,7 +125,8 @@ class _Side:
         """Figures of schedules with equal orders of tasks."""
         pipeline = schedules[0].pipeline
         kind, chunks = pipeline.kind, pipeline.chunks
-        order = _order(kind, self._num_ranks, pipeline.micro_batches, chunks)
+        forward_only = self._chain.graph.forward_only
+        order = _order(kind, self._num_ranks, pipeline.micro_batches, chunks, forward_only)
         groups = [_group_rows(schedule.memory.groups) for schedule in schedules]
         plans = Plans(
             np.array([self._rows_of(schedule) for schedule in schedules], dtype=np.int64),
@@ -135,7 +137,8 @@ class _Side:
             np.array([self._streamed_of(schedule.state) for schedule in schedules]),
             order.stage_rank,
             order.passes,
-            np.array([splits_backward(kind)], dtype=np.int64),
+            np.array([splits_backward(kind), forward_only], dtype=np.int64),
+            np.array([self._host_caches(schedule.state) for schedule in schedules]),
         )
         outcomes = Outcomes(
             np.zeros(len(schedules), dtype=np.float64),
@@ -187,6 +190,12 @@ class _Side:
         memory = schedule.memory
         return [(*span, *memory.pace_of(stage)) for stage, span in enumerate(spans)]
 
+    def _host_caches(self, state: StatePlan) -> NDArray[np.bool_]:
+        """Which units keep their cache on the host.  # [n], in training [0]."""
+        found = np.zeros(len(self._fixed.caches.bytes), dtype=np.bool_)
+        found[list(state.host_caches)] = True
+        return found
+
     def _streamed_of(self, state: StatePlan) -> NDArray[np.bool_]:
         known = self._streamed.get(state.streamed_units)
         if known is None:
@@ -207,8 +216,10 @@ class _Order:
 
 
 @lru_cache(maxsize=64)
-def _order(kind: PipelineKind, num_ranks: int, micro_batches: int, chunks: int) -> _Order:
-    order = pipeline_order(kind, num_ranks, micro_batches, chunks)
+def _order(
+    kind: PipelineKind, num_ranks: int, micro_batches: int, chunks: int, forward_only: bool
+) -> _Order:
+    order = pipeline_order(kind, num_ranks, micro_batches, chunks, forward_only)
     stages = order.num_stages
     final = (order.kind == TaskKind.BACKWARD) | (order.kind == TaskKind.BACKWARD_WEIGHT)
     last = np.zeros(stages, dtype=np.int64)

@@ -13,6 +13,7 @@ __all__ = [
     "MESSAGES",
     "RESIDENT",
     "TEMPORARY",
+    "CacheArrays",
     "LayoutArrays",
     "StaticArrays",
     "new_layout",
@@ -24,6 +25,8 @@ Floats = NDArray[np.float64]
 # Entries of ``LayoutArrays.counts`` and columns of ``LayoutArrays.rank_bytes``.
 MESSAGES, GROUPS = 0, 1
 RESIDENT, HOST_BYTES, TEMPORARY, GRADIENTS = 0, 1, 2, 3
+# Columns of ``CacheArrays.bytes``.
+HELD_CACHE, LOADED_CACHE, STORED_CACHE = 0, 1, 2
 
 
 class StaticArrays(NamedTuple):
@@ -42,6 +45,16 @@ class StaticArrays(NamedTuple):
     units: Ints
     weight_start: Ints
     weights: Ints
+
+
+class CacheArrays(NamedTuple):
+    """Keys and values of every unit, of one micro-batch.
+
+    Attributes:
+        bytes: with all tokens, before a pass, added by a pass; no row in training.  # [n][3]
+    """
+
+    bytes: Ints
 
 
 class LayoutArrays(NamedTuple):

@@ -11,6 +11,7 @@ from remora.simulator.compiled.layout_arrays import (
     GROUPS,
     MESSAGES,
     RESIDENT,
+    CacheArrays,
     LayoutArrays,
     StaticArrays,
 )
@@ -39,6 +40,7 @@ class Fixed(NamedTuple):
     chain: ChainArrays
     statics: StaticArrays
     hardware: HardwareArrays
+    caches: CacheArrays
 
 
 @kernel

@@ -23,8 +23,8 @@ class HardwareArrays(NamedTuple):
     """Figures of one problem's hardware and optimizer.
 
     Attributes:
-        sizes: devices per node, replicas, 1 if copies overlap, 1 on CUDA, 1 if an optimizer is
-            counted, its temporaries per parameter.  # [6]
+        sizes: groups of tensor ranks per node, replicas, 1 if copies overlap, 1 on CUDA, 1 if an
+            optimizer is counted, its temporaries per parameter.  # [6]
         rates: latency and live bytes per second of the link inside a node and between nodes;
             latency, bytes per second to the host and back of one rank; seconds of the optimizer
             step on the device and on the host.  # [9]

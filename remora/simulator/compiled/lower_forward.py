@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+from remora.simulator.compiled.backward_parts import drop_all
 from remora.simulator.compiled.columns import (
     AFTER,
     BEFORE,
+    BYTES,
     CURRENT,
     DROPPED,
     HOLDERS,
     INPUTS,
+    LAST_READER,
     MAKER,
     OFFLOAD,
     OUTER,
     PEAK,
     START,
 )
-from remora.simulator.compiled.items import CARRY, RELEASE, START_FORWARD, Items, add_item
+from remora.simulator.compiled.items import CARRY, RELEASE, START_FORWARD, TAIL, Items, add_item
 from remora.simulator.compiled.jit import kernel
 from remora.simulator.compiled.live import Live, drop, drop_program, find
 from remora.simulator.compiled.lower_region import capture, store_region
 from remora.simulator.compiled.lower_unit import run_option, run_unit
 from remora.simulator.compiled.work import KEEP_NOTHING, Work, store_list
 
-__all__ = ["lower_forward"]
+__all__ = ["end_pass", "lower_forward"]
 
 
 @kernel
@@ -52,6 +55,21 @@ def lower_forward(items: Items, live: Live, work: Work) -> None:
         row = add_item(items, CARRY, task.store[store, 0], store, 0, 0.0)
         items.ints[row, BEFORE] = task.store[store, 2] - (end - start) + 1
         items.ints[row, PEAK] = _release_store(live, work, store)
+
+
+@kernel
+def end_pass(items: Items, live: Live, work: Work) -> None:
+    """End a forward without a backward: results go when they are sent, all else at once."""
+    chain, task = work.chain, work.task
+    sent = 0
+    for storage in range(chain.num_forward[0]):
+        here = task.span[0] <= chain.cross[storage, MAKER] < task.span[1]
+        if here and chain.cross[storage, LAST_READER] >= task.span[1]:
+            sent += live.instance[storage, BYTES]
+            live.instance[storage, HOLDERS] = 0
+    items.ints[items.state[2], AFTER] -= drop_all(live)
+    row = add_item(items, TAIL, task.span[0], -1, 0, 0.0)
+    items.ints[row, BEFORE] = sent
 
 
 @kernel

@@ -9,7 +9,7 @@ from remora.simulator.compiled.items import Items
 from remora.simulator.compiled.jit import kernel
 from remora.simulator.compiled.live import Live, copy_live, reset
 from remora.simulator.compiled.lower_backward import lower_backward
-from remora.simulator.compiled.lower_forward import lower_forward
+from remora.simulator.compiled.lower_forward import end_pass, lower_forward
 from remora.simulator.compiled.lower_halves import lower_weights
 from remora.simulator.compiled.work import Work
 
@@ -22,7 +22,7 @@ _FORWARD, _BACKWARD, _INPUTS, _WEIGHTS = 0, 1, 2, 3
 
 @kernel
 def lower_stages(
-    items: Items, live: Live, apart: Live, work: Work, where: Ints, spans: Ints, split: int
+    items: Items, live: Live, apart: Live, work: Work, where: Ints, spans: Ints, parts: Ints
 ) -> None:
     """Lower every stage of a plan.
 
@@ -34,7 +34,7 @@ def lower_stages(
         where: to fill: where the items of the forward, the backward and its two halves begin and
             end.  # [stages][4][2]
         spans: first unit, end, window and distance of every stage.  # [stages][4]
-        split: 1 if the backward comes in halves too.
+        parts: 1 if the backward comes in halves too, 1 if there is none.  # [2]
     """
     task = work.task
     items.state[0] = 0
@@ -50,9 +50,14 @@ def lower_stages(
         items.state[1] = 0
         reset(live)
         where[stage, _FORWARD, 0] = items.state[0]
+        work.fetches.ahead[0] = spans[stage, 3] - 1 if parts[1] else 0
         lower_forward(items, live, work)
+        if parts[1]:
+            end_pass(items, live, work)
         where[stage, _FORWARD, 1] = where[stage, _INPUTS, 0] = items.state[0]
-        if split:
+        if parts[1]:
+            continue
+        if parts[0]:
             copy_live(live, apart)
             lower_backward(items, apart, work, True)
             where[stage, _INPUTS, 1] = where[stage, _WEIGHTS, 0] = items.state[0]

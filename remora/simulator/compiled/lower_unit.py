@@ -75,6 +75,8 @@ def run_option(items: Items, live: Live, work: Work, row: int, unit: int, num_st
                 change += chain.cross[storage, SIZE] if alone else 0
     change -= _drop_inputs(live, work, unit, 0)
     compute(items, work, COMPUTE, unit, rows.seconds[row, 0], peak, change, unit + 1, False)
+    if work.fetches.cache[unit] > 0:
+        return _store_cache(items, work, unit, num_stores)
     if rows.ints[row, NUM_MOVED] == 0:
         return num_stores
     task.store[num_stores, 0] = unit
@@ -84,6 +86,20 @@ def run_option(items: Items, live: Live, work: Work, row: int, unit: int, num_st
     task.store_bytes[num_stores, 1] = rows.ints[row, MOVED]
     task.store_bytes[num_stores, 2] = rows.ints[row, NUM_MOVED]
     add_item(items, STORE, unit, num_stores, rows.ints[row, MOVED], rows.seconds[row, 1])
+    return num_stores + 1
+
+
+@kernel
+def _store_cache(items: Items, work: Work, unit: int, num_stores: int) -> int:
+    """Write back what a unit added to its cache; returns the number of host copies so far."""
+    task, fetches = work.task, work.fetches
+    task.store[num_stores, 0] = unit
+    task.store[num_stores, 1] = -1
+    task.store[num_stores, 2] = unit - task.span[0] + task.span[2]
+    task.store_bytes[num_stores, 0] = fetches.cache[unit]
+    task.store_bytes[num_stores, 1] = 0
+    task.store_bytes[num_stores, 2] = 0
+    add_item(items, STORE, unit, num_stores, 0, fetches.store_s[unit])
     return num_stores + 1
 
 

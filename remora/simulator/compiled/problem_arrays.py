@@ -9,14 +9,15 @@ from remora.graph.model_graph import BUFFER, INPUT, PARAMETER
 from remora.hardware.hardware import Link
 from remora.schedule.chain import Chain
 from remora.schedule.host_copies import HostLinkRates
+from remora.schedule.links import groups_per_node
 from remora.schedule.parameters import StaticStorage
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Placement, StatePlan
 from remora.schedule.state_bytes import StateBytes
-from remora.simulator.compiled.layout_arrays import StaticArrays
+from remora.simulator.compiled.layout_arrays import CacheArrays, StaticArrays
 from remora.simulator.compiled.link_kernel import HardwareArrays
 
-__all__ = ["hardware_arrays", "static_arrays"]
+__all__ = ["cache_arrays", "hardware_arrays", "static_arrays"]
 
 _ROLES = {PARAMETER: 0, BUFFER: 1, INPUT: 2}
 
@@ -44,6 +45,14 @@ def static_arrays(problem: Problem, chain: Chain) -> StaticArrays:
     return StaticArrays(np.array(rows, dtype=np.int64).reshape(-1, 7), *readers, *weights)
 
 
+def cache_arrays(problem: Problem, micro_batches: int) -> CacheArrays:
+    """Turn the caches of one micro-batch into an array; without rows in training."""
+    spec, units = problem.inference, range(len(problem.graph.units))
+    found = [] if spec is None else [spec.cache_of(unit, micro_batches) for unit in units]
+    rows = [[cache.held, cache.loaded, cache.stored] for cache in found]
+    return CacheArrays(np.array(rows, dtype=np.int64).reshape(-1, 3))
+
+
 def hardware_arrays(
     problem: Problem, chain: Chain, rates: HostLinkRates, replicas: int
 ) -> HardwareArrays:
@@ -60,7 +69,7 @@ def hardware_arrays(
     return HardwareArrays(
         sizes=_ints(
             [
-                hardware.devices_per_node,
+                groups_per_node(hardware, problem.tensor_degree),
                 replicas,
                 int(hardware.copies_overlap),
                 int(hardware.device_type == "cuda"),

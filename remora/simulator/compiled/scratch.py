@@ -101,7 +101,13 @@ def new_scratch(chain: ChainArrays, statics: StaticArrays, host: Floats, size: S
         where=np.zeros((size.stages, 4, 2), dtype=np.int64),
         region=np.zeros((regions, 4), dtype=np.int64),
         unit_region=np.zeros((n, 2), dtype=np.int64),
-        fetches=Fetches(np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.float64)),
+        fetches=Fetches(
+            size=np.zeros(n, dtype=np.int64),
+            seconds=np.zeros(n, dtype=np.float64),
+            cache=np.zeros(n, dtype=np.int64),
+            store_s=np.zeros(n, dtype=np.float64),
+            ahead=np.zeros(1, dtype=np.int64),
+        ),
         once=np.zeros(n, dtype=np.float64),
         task=StageTask(
             span=np.zeros(4, dtype=np.int64),

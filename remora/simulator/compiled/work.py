@@ -48,15 +48,21 @@ KEEP_ALL, KEEP_NOTHING = 0, 1
 
 
 class Fetches(NamedTuple):
-    """Weights that are brought in for every use.
+    """Weights that are brought in for every use, and caches with them.
 
     Attributes:
         size: bytes of every unit; 0 if they are there all the time.  # [n]
         seconds: of bringing them in.  # [n]
+        cache: bytes among them of a cache, which stay until they are written back.  # [n]
+        store_s: seconds of that.  # [n]
+        ahead: units beyond the one that follows that are asked for too.  # [1]
     """
 
     size: Ints
     seconds: Floats
+    cache: Ints
+    store_s: Floats
+    ahead: Ints
 
 
 class StageTask(NamedTuple):
@@ -152,15 +158,14 @@ def compute(
     fetches, task = work.fetches, work.task
     following = upcoming if task.span[0] <= upcoming < task.span[1] else -1
     for wanted in (unit, following):
-        if wanted >= 0 and fetches.size[wanted] > 0 and task.present[wanted] == 0:
-            add_item(items, FETCH, wanted, -1, 0, fetches.seconds[wanted])
-            items.state[1] += fetches.size[wanted]
-            task.present[wanted] = 1
+        _ask(items, work, wanted)
+    for wanted in range(unit + 2, min(unit + 2 + fetches.ahead[0], task.span[1])):
+        _ask(items, work, wanted)
     if fetches.size[unit] > 0:
         add_item(items, WAIT_FETCH, unit, -1, 0, 0.0)
         if not stays:
             task.present[unit] = 0
-            change -= fetches.size[unit]
+            change -= fetches.size[unit] - fetches.cache[unit]
     row = add_item(items, code, unit, -1, 0, seconds)
     items.ints[row, UPCOMING] = following
     items.ints[row, BEFORE] = items.state[1]
@@ -170,6 +175,16 @@ def compute(
     items.state[1] = 0
     items.state[2] = row
     return row
+
+
+@kernel
+def _ask(items: Items, work: Work, wanted: int) -> None:
+    """Ask for the weights of a unit, if there is one and they are not there."""
+    fetches, task = work.fetches, work.task
+    if wanted >= 0 and fetches.size[wanted] > 0 and task.present[wanted] == 0:
+        add_item(items, FETCH, wanted, -1, 0, fetches.seconds[wanted])
+        items.state[1] += fetches.size[wanted]
+        task.present[wanted] = 1
 
 
 @kernel

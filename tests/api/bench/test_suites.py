@@ -30,7 +30,8 @@ def models_of(suite: Suite) -> set[str]:
 
 
 def test_the_suites_are_those_of_the_design() -> None:
-    assert set(SUITES) == {"train", "validation", "held_out", "pipeline", "single", "smoke"}
+    named = {"train", "validation", "held_out", "pipeline", "single", "smoke", "inference"}
+    assert set(SUITES) == named
     assert all(name == suite.name and suite.about for name, suite in SUITES.items())
     assert all(1 <= len(suite.problems) <= 100 for suite in SUITES.values())
     sizes = {name: len(suite.problems) for name, suite in SUITES.items()}

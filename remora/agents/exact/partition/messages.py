@@ -34,7 +34,7 @@ def message_seconds(
     Returns:
         ``[stage, a, b]``.  # [num_stages, L + 1, L + 1]
     """
-    links = Links(problem.hardware, problem.world_size // num_ranks)
+    links = Links(problem.hardware, problem.num_groups // num_ranks, problem.tensor_degree)
     rank_of = {stage: min(team.ranks) for team in loads.teams for stage in team.stages}
     size = tables.num_units + 1
     found = np.zeros((loads.num_stages, size, size))

@@ -1,0 +1,1 @@
+"""Exact choice of what waits on the host in inference."""

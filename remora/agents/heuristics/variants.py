@@ -1,0 +1,146 @@
+"""Searching the variants of a problem: tensor degrees and numbers of replicas."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from remora.agents.evaluation import Evaluator, SearchEnded, check_time_limit
+from remora.agents.heuristics.least_memory import find_fitting
+from remora.agents.heuristics.space import Space
+from remora.errors import InfeasibleError, TimeLimitError
+from remora.schedule.cuts import balanced_cuts
+from remora.schedule.problem import Problem
+from remora.schedule.schedule import Action, PipelineKind, PipelinePlan, Schedule
+
+__all__ = ["Look", "by_least_seconds", "first_look", "least_s", "search_variants"]
+
+
+@dataclass(frozen=True)
+class Look:
+    """One way to look at a variant.
+
+    Attributes:
+        variants: how many of the best so far are looked at.
+        at: scores schedules of one variant in an evaluator, which ends it when its time is over.
+    """
+
+    variants: int
+    at: Callable[[Evaluator], None]
+
+
+def least_s(problem: Problem) -> float:
+    """Seconds that no schedule of one variant goes below: its work, shared evenly."""
+    ranks = min(problem.pipeline_sizes[0], len(problem.graph.units))
+    counts = problem.graphs if problem.micro_batches is None else [problem.micro_batches]
+    return min(count * sum(problem.costs[count].op_time_s) for count in counts) / ranks
+
+
+def by_least_seconds(problem: Problem) -> list[Problem]:
+    """A problem and its variants, in the order of :func:`least_s`."""
+    return sorted(problem.family, key=least_s)
+
+
+def search_variants(
+    name: str, problem: Problem, time_limit_s: float, looks: Sequence[Look]
+) -> Schedule:
+    """Look at all variants at first, then at the best of them more and more thoroughly.
+
+    Variants that no schedule can make faster than the best one are left out.
+
+    Args:
+        name: the scheduler that searches, for messages.
+        problem: with variants.
+        time_limit_s: seconds of all of it, shared out evenly over the looks.
+        looks: what follows the first look.
+
+    Raises:
+        InfeasibleError: nothing fits.
+        TimeLimitError: nothing that fits was found in time.
+    """
+    check_time_limit(time_limit_s)
+    begin = time.perf_counter()
+    found: dict[int, tuple[float, Schedule]] = {}
+    variants = by_least_seconds(problem)
+    for number, look in enumerate((Look(len(variants), first_look), *looks)):
+        end = begin + (number + 1) / (len(looks) + 1) * time_limit_s
+        places = sorted(found, key=lambda place: found[place][0]) or range(len(variants))
+        for position, place in enumerate(places[: look.variants]):
+            left_s = end - time.perf_counter()
+            best_s = min((step_s for step_s, _ in found.values()), default=math.inf)
+            if left_s <= 0 or (place not in found and least_s(variants[place]) >= best_s):
+                continue
+            share_s = left_s / (min(look.variants, len(places)) - position)
+            evaluator = Evaluator(variants[place], max(share_s, left_s / 4))
+            if place in found:
+                evaluator.score(found[place][1])
+            with suppress(SearchEnded):
+                look.at(evaluator)
+            if evaluator.best is not None:
+                found[place] = evaluator.score(evaluator.best).step_time_s, evaluator.best
+        if not found:
+            break
+    if not found:
+        return _least_memory(name, variants, begin + time_limit_s)
+    return min(found.values(), key=lambda entry: entry[0])[1]
+
+
+def first_look(evaluator: Evaluator) -> None:
+    """1F1B with stages of equal seconds: all kept or all recomputed, for every state.
+
+    Raises:
+        SearchEnded: a limit of the evaluator is reached.
+    """
+    space = Space(evaluator.problem, mixed=False)
+    again = space.with_action(Action.RECOMPUTE)
+    for pipeline in _plain_pipelines(evaluator.problem):
+        for state in space.states:
+            kept = space.with_parts(space.keep_all, pipeline=pipeline, state=state)
+            if not evaluator.score(kept).feasible:
+                evaluator.score(space.with_parts(kept, options=again))
+
+
+def _plain_pipelines(problem: Problem) -> list[PipelinePlan]:
+    """One for every number of micro-batches."""
+    ranks = min(problem.pipeline_sizes[0], len(problem.graph.units))
+    counts = sorted(problem.graphs) if problem.micro_batches is None else [problem.micro_batches]
+    if ranks == 1:
+        return [PipelinePlan(micro_batches=count) for count in counts]
+    found = []
+    for count in counts:
+        seconds = [unit.forward_s + unit.backward_s for unit in problem.chains[count].units]
+        kind = PipelineKind.ONE_F_ONE_B if count >= ranks else PipelineKind.GPIPE
+        found.append(PipelinePlan(kind, balanced_cuts(seconds, ranks), 1, count))
+    return found
+
+
+def _least_memory(name: str, variants: Sequence[Problem], deadline: float) -> Schedule:
+    """Go down to the least memory of one variant after the other, until something fits."""
+    failure: InfeasibleError | TimeLimitError | None = None
+    for variant in variants:
+        left_s = deadline - time.perf_counter()
+        if left_s <= 0:
+            break
+        evaluator = Evaluator(variant, left_s)
+        with suppress(SearchEnded):
+            find_fitting(Space(variant), evaluator)
+        try:
+            return evaluator.answer(name)
+        except (InfeasibleError, TimeLimitError) as error:
+            failure = _nearer(failure, error)
+    raise failure or TimeLimitError(f"scheduler {name!r} found no schedule that fits in time")
+
+
+def _nearer(
+    first: InfeasibleError | TimeLimitError | None, second: InfeasibleError | TimeLimitError
+) -> InfeasibleError | TimeLimitError:
+    """The failure to tell of: running out of time, else the one that lacked least memory."""
+    if isinstance(second, TimeLimitError) or first is None:
+        return second
+    if isinstance(first, TimeLimitError):
+        return first
+    lacks = [e.smallest_budget_bytes or math.inf for e in (first, second)]
+    return first if lacks[0] <= lacks[1] else second
