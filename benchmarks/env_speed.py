@@ -13,7 +13,7 @@ from __future__ import annotations
 import statistics
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,23 +28,27 @@ TARGET = 20_000
 MARGINS = (0.0, 0.01, 0.02, 0.05)
 MASK_MODELS = ("gpt2_tiny", "t5_tiny", "resnet_tiny", "unet_tiny", "vit_tiny", "resnet50", "unet")
 HARDWARE = "a100_40g"
+CLUSTER = "8xa100_pcie"
+RANKS = 8
+BATCH = 512
+COUNTS = (1, 8, 16, 32)
 
 
-def problem_of(graph: Any, name: str) -> Any:
-    """Tables of a problem with roofline costs on one device."""
+def problem_of(graphs: Mapping[int, Any], name: str, ranks: int = 1) -> Any:
+    """Tables of a problem with roofline costs; graphs by number of micro-batches."""
     from remora.api.hardware import find_hardware
     from remora.cost_models.roofline import roofline_costs
     from remora.envs.joint.problem_tables import ProblemTables
     from remora.schedule.problem import OPTIMIZERS, Problem
 
-    hardware = find_hardware(HARDWARE)
-    costs = roofline_costs(graph, hardware)
+    hardware = find_hardware(HARDWARE if ranks == 1 else CLUSTER)
+    costs = {count: roofline_costs(graph, hardware) for count, graph in graphs.items()}
     budget = hardware.free_memory_bytes
-    problem = Problem({1: graph}, {1: costs}, hardware, OPTIMIZERS["adamw"], budget)
+    problem = Problem(graphs, costs, hardware, OPTIMIZERS["adamw"], budget, ranks)
     return ProblemTables(name, problem)
 
 
-def speed(envs: int, steps: int) -> dict[str, Any]:
+def speed(envs: int, steps: int, ranks: int) -> dict[str, Any]:
     """Environment steps per second on a chain of 64 units, vectorised and one by one."""
     from remora.envs.joint.joint_env import JointEnv
     from remora.envs.joint.observation import JointSize
@@ -52,17 +56,19 @@ def speed(envs: int, steps: int) -> dict[str, Any]:
     from remora.envs.joint.vector_env import JointVectorEnv
     from remora.graph.trace import trace
 
+    model = Classifier(width=64, depth=62)
+    counts = COUNTS[:1] if ranks == 1 else COUNTS
+    graphs = {count: trace(model, (torch.randn(BATCH // count, 64),)) for count in counts}
     begun = time.perf_counter()
-    graph = trace(Classifier(width=64, depth=62), (torch.randn(512, 64),))
-    traced_s = time.perf_counter() - begun
-    sampler = JointSampler([problem_of(graph, "classifier")])
+    sampler = JointSampler([problem_of(graphs, "classifier", ranks)])
     many = JointVectorEnv(sampler, envs, JointSize(64, 256))
-    tables_s = time.perf_counter() - begun - traced_s
+    tables_s = time.perf_counter() - begun
     many.reset(seed=0)
     many.step(np.zeros(envs, dtype=np.int64))
     rates = [_rate_of(many, steps) for _ in range(REPETITIONS)]
     return {
-        "units": len(graph.units),
+        "units": len(graphs[1].units),
+        "ranks": ranks,
         "envs": envs,
         "steps": steps * envs,
         "tables_s": tables_s,
@@ -111,7 +117,7 @@ def forbidden(name: str, plans: int) -> dict[str, Any]:
     from remora.envs.joint.sampler import JointSampler
     from remora.simulator.compiled import simulator_of
 
-    problem = problem_of(traced(name, {}, batch_size(name, {})), name)
+    problem = problem_of({1: traced(name, {}, batch_size(name, {}))}, name)
     batch = EpisodeBatch(JointSampler([problem]), 1, JointSize(64, 256))
     span = problem.keep_all_bytes - problem.floor_bytes
     generator = np.random.default_rng(0)
@@ -140,21 +146,27 @@ def _passes(batch: Any, budget: int, actions: list[int]) -> bool:
     return True
 
 
-def page(speeds: Mapping[str, Any], masks: list[dict[str, Any]]) -> str:
-    """Both tables."""
+def _speed_rows(speeds: Mapping[str, Any]) -> list[list[str]]:
     reached = "reached" if speeds["steps_per_s"] >= TARGET else "missed"
-    rates = table(
-        ["", "steps/s", "slowest", "target", ""],
+    what = "one device" if speeds["ranks"] == 1 else f"{speeds['ranks']} ranks"
+    return [
         [
-            [
-                f"{speeds['envs']} environments, {speeds['units']} units",
-                f"{speeds['steps_per_s']:,.0f}",
-                f"{speeds['slowest_per_s']:,.0f}",
-                f"{TARGET:,}",
-                reached,
-            ],
-            ["one environment", f"{speeds['single_steps_per_s']:,.0f}", "", "", ""],
+            f"{what}: {speeds['envs']} environments, {speeds['units']} units",
+            f"{speeds['steps_per_s']:,.0f}",
+            f"{speeds['slowest_per_s']:,.0f}",
+            f"{TARGET:,}",
+            reached,
+            f"{speeds['tables_s']:.2f}",
         ],
+        [f"{what}: one environment", f"{speeds['single_steps_per_s']:,.0f}", "", "", "", ""],
+    ]
+
+
+def page(speeds: Sequence[Mapping[str, Any]], masks: list[dict[str, Any]]) -> str:
+    """Both tables."""
+    rates = table(
+        ["", "steps/s", "slowest", "target", "", "seconds for tables"],
+        [row for one in speeds for row in _speed_rows(one)],
     )
     head = ["model", *(f"peak + {margin:.0%} of range" for margin in MARGINS), "least range"]
     rows = [
@@ -166,7 +178,7 @@ def page(speeds: Mapping[str, Any], masks: list[dict[str, Any]]) -> str:
         for row in masks
     ]
     return (
-        f"{rates}\n\nTables and environments took {speeds['tables_s']:.2f} s to make.\n\n"
+        f"{rates}\n\n"
         f"Plans drawn at random ({masks[0]['plans']} per model) that fit their budget and that the "
         f"masks forbid, by budget; `least range` is the smallest budget of an episode, 0 what "
         f"recomputation alone reaches.\n\n{table(head, rows)}"
@@ -178,7 +190,8 @@ def main() -> None:
     given = {"envs": "64", "steps": "400", "plans": "100", "out": str(RESULTS)}
     values = arguments(sys.argv[1:], given)
     torch.set_num_threads(1)
-    speeds = speed(int(values["envs"]), int(values["steps"]))
+    envs, steps = int(values["envs"]), int(values["steps"])
+    speeds = [speed(envs, steps, ranks) for ranks in (1, RANKS)]
     masks = [forbidden(name, int(values["plans"])) for name in MASK_MODELS]
     about = context("python -m benchmarks.env_speed", ("gymnasium", "numba", "numpy", "torch"))
     record = {"context": about, "speed": speeds, "masks": masks}

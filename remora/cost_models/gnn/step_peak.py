@@ -3,8 +3,8 @@
 The simulator's peak is exact where workspaces are known, so little is learned: ridge regression
 of the log ratio on a few features, with as much shrinkage towards no correction as families that
 were left out ask for. The same left-out families give the scores of the bound, cross-conformally
-(Vovk 2015, https://arxiv.org/abs/1208.0806). What scores are measured in is chosen as the one of a
-few difficulties whose bound is narrowest (Yang and Kuchibhotla 2021,
+(Vovk 2015, https://arxiv.org/abs/1208.0806). What scores are measured in is chosen among a few
+difficulties by how wide their bounds are (Yang and Kuchibhotla 2021,
 https://arxiv.org/abs/2104.13871).
 """
 
@@ -38,7 +38,7 @@ _FEATURES = (
 _COLUMNS = [STEP_FEATURES.index(name) for name in _FEATURES]
 _SHRINKAGES = (0.1, 1.0, 10.0, float("inf"))
 _CLAMP = 2.0
-_SCALES = (0.01, 0.02, 0.05, 0.1)
+_SCALES = (0.01, 0.02, 0.05, 0.1, 0.2)
 
 
 @dataclass(frozen=True)
@@ -152,12 +152,19 @@ def _narrowest(
     subjects: Sequence[str],
     confidence: float,
 ) -> tuple[float, float]:
-    """Scale of the difficulty whose bound is narrowest on average, and its quantile."""
+    """Scale of the difficulty with the narrowest bound, and its quantile.
+
+    A bound is as wide as in the family where it is widest: narrow in families that are easy, it
+    may be too wide to be of use in a new one.
+    """
+    owner = _folds(families)
+    counts = np.bincount(owner)
     found = []
     for scale in _SCALES:
         hard = difficulty(steps, scale)
         quantile = family_upper_quantile(errors / hard, families, subjects, confidence)
-        found.append((quantile * float(np.mean(hard)), scale, quantile))
+        widest = float(np.max(np.bincount(owner, hard) / counts))
+        found.append((quantile * widest, scale, quantile))
     _, scale, quantile = min(found)
     return scale, quantile
 

@@ -20,7 +20,7 @@ __all__ = ["compile_kernels"]
 
 
 def compile_kernels() -> None:
-    """Take one step of an episode, which compiles all that is not in the cache."""
+    """Take one step of an episode of each kind, which compiles all that is not in the cache."""
     graph = trace(nn.Linear(2, 2), (torch.zeros(1, 2),))
     link = Link(bandwidth_bytes_per_s=1.0, latency_s=0.0)
     costs = CostTable(
@@ -46,9 +46,10 @@ def compile_kernels() -> None:
         link=link,
         node_link=link,
     )
-    problem = Problem({1: graph}, {1: costs}, hardware, OPTIMIZERS["adamw"], 0)
-    tables = ProblemTables("tiny", problem)
-    batch = EpisodeBatch(JointSampler([tables]), 1, JointSize(4, 8))
-    batch.begin(0, 0, tables.keep_all_bytes + tables.least_bytes)
-    batch.step(np.array([0]))
+    for ranks in (1, 2):
+        problem = Problem({1: graph}, {1: costs}, hardware, OPTIMIZERS["adamw"], 0, ranks)
+        tables = ProblemTables("tiny", problem)
+        batch = EpisodeBatch(JointSampler([tables]), 1, JointSize(4, 8))
+        batch.begin(0, 0, tables.keep_all_bytes + tables.least_bytes)
+        batch.step(np.array([0]))
     note_compiled()

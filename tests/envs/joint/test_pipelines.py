@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
+from gymnasium.utils.env_checker import check_env
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stable_baselines3.common.env_checker import check_env as check_env_for_training
 
 from remora.envs.joint.actions import KINDS, Phase
 from remora.envs.joint.arrays import CHOICE_COLUMNS, STATE_COLUMNS
 from remora.envs.joint.batch import EpisodeBatch
+from remora.envs.joint.joint_env import JointEnv
 from remora.envs.joint.problem_tables import ProblemTables
 from remora.envs.joint.sampler import JointSampler
 from remora.schedule.validate import validate
@@ -74,6 +79,15 @@ def test_many_episodes_of_models_end_in_plans_that_fit(
     name: str, ranks: int, share: float, seed: int, random_steps: int, kind: int
 ) -> None:
     played(pipelines_of(name, ranks), share, seed, random_steps, kind)
+
+
+@pytest.mark.slow
+def test_both_checkers_are_silent() -> None:
+    env = JointEnv(JointSampler([pipelines_of("toy", 2)]), SIZE)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(env, skip_render_check=True)
+        check_env_for_training(env)
 
 
 @pytest.mark.parametrize("kind", range(1, len(KINDS)))
