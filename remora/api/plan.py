@@ -132,10 +132,15 @@ class Plan:
 
         Raises:
             FileFormatError: the schedule belongs to another model or batch.
-            InvalidInputError: the number of ranks does not fit the schedule.
+            InvalidInputError: the number of ranks does not fit the schedule, or it is one of
+                inference.
         """
         from remora.executor.pipeline.rank_training import training_on_ranks
 
+        if self.problem.mode is Mode.INFERENCE:
+            raise InvalidInputError(
+                "the plan is of mode='inference'; allowed on ranks: plans of training"
+            )
         loss = loss or self.loss
         device_type = self.problem.hardware.device_type
         check_graph(self.schedule, model, example_inputs, loss, self.units, device_type)

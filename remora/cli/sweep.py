@@ -44,7 +44,7 @@ def run_sweep(config: DictConfig) -> None:
     console.print(cells_table(header, [_cells(x, p) for x, p in zip(_POINTS, plans, strict=True)]))
     points = [(plan.budget_bytes, plan.estimate.step_time_s) for plan in plans]
     picture, values = folder / "pareto.png", folder / "pareto.json"
-    write_bytes(picture, pareto_png(points, [plan.lower_bound_s for plan in plans]))
+    write_bytes(picture, pareto_png(points, [plan.lower_bound_s for plan in plans], run_name))
     write_json(values, {"version": 1, "points": [_point(plan) for plan in plans]})
     print_line(console)
     print_files(console, [picture, values])

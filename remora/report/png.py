@@ -61,12 +61,15 @@ def memory_png(timeline: Timeline, budget_bytes: int) -> bytes:
     return _png(figure)
 
 
-def pareto_png(points: Sequence[tuple[int, float]], lower_bounds: Sequence[float]) -> bytes:
+def pareto_png(
+    points: Sequence[tuple[int, float]], lower_bounds: Sequence[float], run_name: str = "step"
+) -> bytes:
     """Draw step time over memory budget.
 
     Args:
         points: (budget in bytes, step time in seconds), by rising budget.  # [num_points]
         lower_bounds: seconds that no schedule beats, one per point.  # [num_points]
+        run_name: what takes these seconds, a step or a pass.
     """
     figure = _figure(7, 4.5)
     figure.set_layout_engine("constrained")
@@ -75,7 +78,7 @@ def pareto_png(points: Sequence[tuple[int, float]], lower_bounds: Sequence[float
     axes.step(budgets, [time_s * 1e3 for _, time_s in points], "o-", where="post", label="plan")
     axes.plot(budgets, [bound * 1e3 for bound in lower_bounds], "k:", label="lower bound")
     axes.set_xlabel("memory budget (GiB)")
-    axes.set_ylabel("step time (ms)")
+    axes.set_ylabel(f"{run_name} time (ms)")
     axes.legend()
     return _png(figure)
 

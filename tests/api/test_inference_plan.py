@@ -99,6 +99,8 @@ def test_a_model_in_training_mode_is_not_run_by_it() -> None:
     plan = planned(model, (torch.randn(8, 16),))
     with pytest.raises(InvalidInputError, match="the model is in training mode"):
         plan.apply(model)
+    with pytest.raises(InvalidInputError, match="allowed on ranks: plans of training"):
+        plan.on_ranks(model, (torch.randn(8, 16),))
 
 
 @pytest.mark.parametrize(
