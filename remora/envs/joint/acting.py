@@ -9,7 +9,6 @@ from remora.envs.joint.actions import (
     FIRST_OPTION,
     NUM_ACTIONS,
     NUM_DECISIONS,
-    NUM_STATES,
     Phase,
     UnitDecision,
 )
@@ -41,12 +40,10 @@ from remora.envs.joint.columns import (
     MICRO_BATCHES,
     MOVED,
     NUM_SHAPES,
-    OFFLOADS,
-    PLACES,
-    ROWS,
     STORE_RATE,
     UNITS,
 )
+from remora.envs.joint.device_choosing import fill_least_bound, skip_device_settings
 from remora.envs.joint.holding import (
     begin_trial,
     border_bytes,
@@ -125,7 +122,7 @@ def _bound(tables: Tables, episodes: Episodes, e: int) -> None:
     if tables.ints[ints[FIRST_ROW], NUM_SHAPES] == 0:
         fill_bound(tables, episodes, e)
         if ints[PHASE] <= _PLACES:
-            _least_bound(tables, episodes, e)
+            fill_least_bound(tables, episodes, e)
     elif ints[PHASE] < _PLACES:
         fill_least_pipeline_bound(tables, episodes, e)
     elif ints[PHASE] > _PLACES:
@@ -159,15 +156,8 @@ def _skip_phases(tables: Tables, episodes: Episodes, e: int) -> None:
     ints = episodes.ints[e]
     if tables.ints[ints[FIRST_ROW], NUM_SHAPES]:
         skip_settings(tables, episodes, e)
-        return
-    row = ints[ROW]
-    ints[PHASE] = max(ints[PHASE], _COUNTS)
-    if ints[PHASE] == _COUNTS and tables.ints[row, ROWS] == 1:
-        ints[PHASE] = _PLACES
-    if ints[PHASE] == _PLACES and tables.ints[row, PLACES] == 1:
-        ints[PHASE] = _PACES
-    if ints[PHASE] == _PACES and tables.ints[row, OFFLOADS] == 0:
-        ints[PHASE] = _UNITS
+    else:
+        skip_device_settings(tables, episodes, e)
 
 
 @kernel
@@ -241,23 +231,3 @@ def _send(episodes: Episodes, e: int, start: int, moved: int) -> None:
     ints[ON_HOST] += moved
     ints[ON_THE_WAY] += moved
     episodes.leaving[e, there_until(episodes, e, start, ints[CURSOR] + 1)] += moved
-
-
-@kernel
-def _least_bound(tables: Tables, episodes: Episodes, e: int) -> None:
-    """Before micro-batches and state are decided, the least bound of all that are possible."""
-    ints, reals = episodes.ints[e], episodes.reals[e]
-    first, last = ints[ROW], ints[ROW] + 1
-    if ints[PHASE] == _COUNTS:
-        last = first + tables.ints[first, ROWS]
-    before, place_before = ints[ROW], ints[PLACE]
-    least = np.inf
-    for row in range(first, last):
-        for place in range(NUM_STATES):
-            if tables.placed[row, place, 3] == 0:
-                continue
-            ints[ROW], ints[PLACE] = row, place
-            fill_bound(tables, episodes, e)
-            least = min(least, reals[1 + LOAD])
-    ints[ROW], ints[PLACE] = before, place_before
-    reals[1 + LOAD] = least

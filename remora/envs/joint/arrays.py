@@ -55,6 +55,7 @@ STATE_COLUMNS = (
     "given_store_rate",
     "given_load_rate",
     "given_world",
+    "given_link_rate",
 )
 """Columns that begin with ``given_`` describe budget and hardware: no action changes them."""
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 # Columns of ``Tables.ints`` and ``Tables.reals``. ROWS counts those of the same problem from here
 # on, PLACES the places of the state on one device; seconds of an optimizer step are those of the
-# whole model on one device, for every place of the state from STATE_STEP_S on.
+# whole model on one device, for every place of the state from STATE_STEP_S on. RANGE_BYTES is the
+# budget at ``range`` 0, LINK_RATE that of the slowest link between ranks.
 UNITS, MICRO_BATCHES, HOST_MEMORY, OFFLOADS, ROWS, PLACES, FIRST_SHAPE, NUM_SHAPES = range(8)
 TEMPORARIES, ON_CUDA = range(8, 10)
 WORK_S, LATENCY_S, STORE_RATE, LOAD_RATE, SCALE_S, SCALE_BYTES = range(6)
-DEVICE_STEP_S, HOST_STEP_S, STATE_STEP_S = range(6, 9)
+DEVICE_STEP_S, HOST_STEP_S, RANGE_BYTES, LINK_RATE, STATE_STEP_S = range(6, 11)
 
 # Columns of ``Tables.storage``.
 SIZE, MAKER, STAYS, FIRST_READER, LAST_READER = range(5)

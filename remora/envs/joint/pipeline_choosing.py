@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from remora.envs.joint.actions import KINDS, NUM_ACTIONS, NUM_STATES, Phase
+from remora.envs.joint.actions import KINDS, NUM_ACTIONS, NUM_STATES, STATES, Phase
 from remora.envs.joint.arrays import (
     BOUND,
     BUDGET,
@@ -20,26 +20,33 @@ from remora.envs.joint.arrays import (
 )
 from remora.envs.joint.columns import (
     COUNT_PLACE,
+    DEVICE_STEP_S,
     FIRST_SHAPE,
     FIRST_SLOT,
     FLOOR_S,
+    GRADIENTS,
     HOST_MEMORY,
     KEEP_ALL_S,
+    LOAD_RATE,
     MICRO_BATCHES,
     NUM_RANKS,
     NUM_SHAPES,
     OFFLOADS,
     RANKS_PLACE,
+    REPLICAS,
     SCALE_S,
     SHAPE_KIND,
     SHAPE_ROW,
     STAGES,
+    STORE_RATE,
     UNITS,
+    WEIGHTS,
 )
 from remora.envs.joint.jit import kernel
 from remora.envs.joint.least_budgets import least_budget
 from remora.envs.joint.offering import offer
 from remora.envs.joint.stage_bytes import host_bytes
+from remora.schedule.schedule import Placement
 
 __all__ = [
     "choose",
@@ -53,6 +60,8 @@ _RANKS, _KINDS = int(Phase.RANKS), int(Phase.KIND)
 _COUNTS, _PLACES, _PACES = int(Phase.MICRO_BATCHES), int(Phase.STATE), int(Phase.PACE)
 _UNITS = int(Phase.UNITS)
 _NUM_KINDS = len(KINDS)
+_ON_HOST = tuple(int(state.optimizer is Placement.HOST) for state in STATES)
+_ZERO = tuple(state.zero_stage for state in STATES)
 
 
 @kernel
@@ -122,10 +131,39 @@ def _value(tables: Tables, shape: int, phase: int) -> float:
 
 @kernel
 def look_at_states(tables: Tables, episodes: Episodes, e: int) -> None:
-    """Offer the places of the state."""
+    """Offer the places of the state, with the seconds that each adds to an average rank's step."""
+    shape = episodes.ints[e, SHAPE]
     for state in range(NUM_STATES):
-        room = _room_in(tables, episodes, e, episodes.ints[e, SHAPE], state)
-        offer(tables, episodes, e, state, room, 0.0, 0.0, state / NUM_STATES)
+        room = _room_in(tables, episodes, e, shape, state)
+        more_s = _step_s(tables, shape, state) - _step_s(tables, shape, 0)
+        copies_s = _copies_s(tables, shape, state)
+        offer(tables, episodes, e, state, room, more_s, copies_s, state / NUM_STATES)
+
+
+@kernel
+def _parts(tables: Tables, shape: int, state: int) -> int:
+    """Among how many the optimizer's step is shared."""
+    columns = tables.pipelines.shape[shape]
+    return int(columns[NUM_RANKS] * (columns[REPLICAS] if _ZERO[state] >= 1 else 1))
+
+
+@kernel
+def _step_s(tables: Tables, shape: int, state: int) -> float:
+    row = tables.pipelines.shape[shape, SHAPE_ROW]
+    whole_s = tables.reals[row, DEVICE_STEP_S + _ON_HOST[state]]
+    return float(whole_s / _parts(tables, shape, state))
+
+
+@kernel
+def _copies_s(tables: Tables, shape: int, state: int) -> float:
+    """Seconds of gradients to the host and weights back."""
+    if not _ON_HOST[state]:
+        return 0.0
+    row = tables.pipelines.shape[shape, SHAPE_ROW]
+    whole = tables.span[row, 0, tables.ints[row, UNITS]]
+    there_s = whole[GRADIENTS] / tables.reals[row, STORE_RATE]
+    back_s = whole[WEIGHTS] / tables.reals[row, LOAD_RATE]
+    return float((there_s + back_s) / _parts(tables, shape, state))
 
 
 @kernel

@@ -3,81 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from remora.envs.joint.actions import NUM_ACTIONS, Setting, joint_schedule
-from remora.envs.joint.backward_base import BackwardBase, backward_base
-from remora.envs.joint.levels import UnitLevels
+from remora.envs.joint.count_tables import CountTables, count_tables
 from remora.envs.joint.pipeline_filling import LeastBudgets, least_budgets
 from remora.envs.joint.pipeline_tables import PipelineShape, pipeline_shapes, static_spans
-from remora.envs.joint.places import Place, places_of
-from remora.envs.joint.segments import Completions, Segments, completions, segments_of
-from remora.envs.joint.stage_completions import stage_completions
 from remora.envs.joint.stage_orders import NUM_CORNERS
-from remora.envs.joint.stage_tables import stage_base, stage_spans
-from remora.envs.joint.storages import CrossingStorages
-from remora.envs.joint.unit_options import OptionRow, option_row, plain_options
-from remora.schedule.chain import Chain
+from remora.envs.joint.unit_options import plain_options
 from remora.schedule.cuts import default_pipeline
-from remora.schedule.layout import Layout, host_link_rates
 from remora.schedule.menu import is_recompute, keep_all_schedule, plain_menu, unit_menu
 from remora.schedule.problem import Problem
-from remora.schedule.schedule import Action, PipelinePlan, Schedule, UnitOption
+from remora.schedule.schedule import Action, Schedule, UnitOption
 from remora.simulator.compiled import simulator_of
 from remora.simulator.floor import floor_schedule
 from remora.simulator.records import CostModel
 
-__all__ = ["CountTables", "ProblemTables", "StageTables"]
+__all__ = ["ProblemTables"]
 
 Ints = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class StageTables:
-    """What is known of spans of units as stages of pipelines.
-
-    Attributes:
-        spans: see :func:`.stage_spans`.  # [n + 1][n + 1][columns]
-        ways: see :func:`.stage_completions`.  # [n + 1][n + 1][columns]
-    """
-
-    spans: Ints
-    ways: Ints
-
-
-@dataclass(frozen=True)
-class CountTables:
-    """One problem cut into some number of micro-batches.
-
-    Attributes:
-        micro_batches: that number.
-        storages: what crosses units.
-        options: menu entries outside of groups, keep first.  # [n][options]
-        segments: peaks of groups.
-        completions: peaks of completions.
-        work_s: seconds of all forwards and backwards.
-        again_s: seconds of running the units before c again: whole; up to what is saved last; the
-            same without units that save nothing of their own; and seconds of their forwards and
-            backwards.  # [n + 1][4]
-        copies: latency and rates of the host link.  # [3]
-        places: of the state on one device.
-        stages: of pipelines; None on one device.
-    """
-
-    micro_batches: int
-    storages: CrossingStorages
-    options: tuple[tuple[OptionRow, ...], ...]
-    segments: Segments
-    completions: Completions
-    work_s: float
-    again_s: NDArray[np.float64]
-    copies: tuple[float, float, float]
-    places: tuple[Place, ...]
-    stages: StageTables | None = None
 
 
 class ProblemTables:
@@ -118,7 +65,9 @@ class ProblemTables:
         allowed = sorted(self.problem.graphs)
         if self.problem.micro_batches is not None:
             allowed = [self.problem.micro_batches]
-        return tuple(self._tables(count) for count in allowed[:NUM_ACTIONS])
+        return tuple(
+            count_tables(self.problem, self.menus, count) for count in allowed[:NUM_ACTIONS]
+        )
 
     @cached_property
     def shapes(self) -> tuple[PipelineShape, ...]:
@@ -193,57 +142,6 @@ class ProblemTables:
     def _keep_all(self) -> Schedule:
         return keep_all_schedule(self.problem.graph, default_pipeline(self.problem))
 
-    def _tables(self, count: int) -> CountTables:
-        problem, chain = self.problem, self.problem.chains[count]
-        keep = keep_all_schedule(problem.graph, PipelinePlan(micro_batches=count))
-        storages, levels = CrossingStorages(chain), UnitLevels(chain)
-        base = self._base(chain, storages, _gradients(Layout(problem, keep)), levels, count)
-        rates = host_link_rates(problem, chain)
-        options = tuple(
-            tuple(
-                option_row(chain, storages, levels, base, rates, unit, option)
-                for option in plain_options(menu)
-            )
-            for unit, menu in enumerate(self.menus)
-        )
-        segments = segments_of(chain, storages, levels, base)
-        made_since = storages.border_made_since
-        kept = [row[0] for row in options]
-        hold = [row.inside + _new_bytes(storages, unit, row) for unit, row in enumerate(kept)]
-        found = completions(
-            np.array([row.peak for row in kept]), np.array(hold), segments, made_since
-        )
-        work_s = count * sum(u.forward_s + u.backward_s for u in chain.units)
-        known = CountTables(
-            micro_batches=count,
-            storages=storages,
-            options=options,
-            segments=segments,
-            completions=found,
-            work_s=work_s,
-            again_s=_again_s(chain),
-            copies=(rates.latency_s, rates.d2h_bytes_per_s, rates.h2d_bytes_per_s),
-            places=places_of(problem, keep),
-        )
-        if problem.world_size == 1:
-            return known
-        peaks = np.array([(row.forward, row.backward) for row in kept])
-        ways = stage_completions(peaks, np.array(hold), segments, made_since)
-        spans = stage_spans(chain, storages, base, levels, self.menus)
-        return replace(known, stages=StageTables(spans, ways))
-
-    def _base(
-        self,
-        chain: Chain,
-        storages: CrossingStorages,
-        gradients: Ints,
-        levels: UnitLevels,
-        count: int,
-    ) -> BackwardBase:
-        if self.problem.world_size > 1:
-            return stage_base(chain, storages, gradients, levels)
-        return backward_base(chain, storages, gradients, levels, count)
-
 
 def _may_offload(problem: Problem) -> bool:
     """Whether the host is another memory and its link carries anything."""
@@ -257,28 +155,3 @@ def _without_losses(menu: Sequence[UnitOption], offloads: bool) -> tuple[UnitOpt
     again = [option for option in menu[1:] if is_recompute(option)]
     others = plain_options(menu)[1:]
     return (menu[0], *again, *(o for o in others if offloads or Action.OFFLOAD not in o.distinct))
-
-
-def _again_s(chain: Chain) -> NDArray[np.float64]:
-    """Seconds of running the units before c again, and for the first time.  # [n + 1][4]."""
-    rows = [(0.0, 0.0, 0.0, 0.0)]
-    for unit in chain.units:
-        stopped_s = unit.hooks_s + unit.rerun_s
-        saving_s = stopped_s if unit.saved else 0.0
-        work_s = unit.forward_s + unit.backward_s
-        rows.append((unit.hooks_s + unit.forward_s, stopped_s, saving_s, work_s))
-    return np.cumsum(rows, axis=0)
-
-
-def _gradients(layout: Layout) -> Ints:
-    """Bytes of gradients of weights that every unit's backward completes.  # [n]."""
-    found = np.zeros(len(layout.chain.units), dtype=np.int64)
-    for unit, entries in layout.gradient_units(0).items():
-        found[unit] = sum(entry.gradient_bytes for entry in entries)
-    return found
-
-
-def _new_bytes(storages: CrossingStorages, unit: int, row: OptionRow) -> int:
-    """Crossing storages that a unit makes and that are there when the next one begins."""
-    there = {*row.held, *storages.border[unit + 1]}
-    return int(sum(storages.size[x] for x in there if storages.maker[x] >= unit))

@@ -13,9 +13,11 @@ from remora.envs.joint.actions import NUM_STATES
 from remora.envs.joint.arrays import Tables
 from remora.envs.joint.columns import HELD_END
 from remora.envs.joint.pipeline_stacking import stack_pipelines
+from remora.schedule.problem import Problem
 
 if TYPE_CHECKING:
-    from remora.envs.joint.problem_tables import CountTables, ProblemTables
+    from remora.envs.joint.count_tables import CountTables
+    from remora.envs.joint.problem_tables import ProblemTables
 
 __all__ = ["first_rows", "stack", "stack_with"]
 
@@ -104,8 +106,21 @@ def _reals(problem: ProblemTables, count: CountTables) -> tuple[float, ...]:
         problem.span_bytes,
         cost.optimizer_time_s if counted else 0.0,
         cost.host_optimizer_time_s if counted else 0.0,
+        problem.floor_bytes if problem.shapes else 0,
+        _link_rate(problem.problem),
         *step_s,
     )
+
+
+def _link_rate(problem: Problem) -> float:
+    """Bytes per second of the slowest link between ranks; 0 on one device."""
+    if problem.world_size == 1:
+        return 0.0
+    hardware = problem.hardware
+    spread = problem.world_size > hardware.devices_per_node
+    link = hardware.node_link if spread else hardware.link
+    share = 1.0 if hardware.state is None else hardware.state.link_share
+    return link.bandwidth_bytes_per_s * share
 
 
 def _storages(count: CountTables) -> Ints:

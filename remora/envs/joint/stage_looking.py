@@ -11,11 +11,9 @@ from remora.envs.joint.actions import FIRST_OPTION, NUM_DECISIONS, UnitDecision
 from remora.envs.joint.arrays import (
     BACKWARD_PEAK,
     BASE,
-    BUDGET,
     CURSOR,
     FORWARD_PEAK,
     HELD_BACK,
-    LASTING,
     ON_HOST,
     ON_THE_WAY,
     OPEN,
@@ -34,20 +32,14 @@ from remora.envs.joint.columns import (
     GROUP_FORWARD,
     KEEP_ONLY,
     LOAD_RATE,
-    MADE,
     MICRO_BATCHES,
     MOVED,
     NESTED,
-    NUM_WAY_COLUMNS,
     OFFLOADS,
     PLAIN,
     SAVES,
     STAGES,
     STORE_RATE,
-    WAY_BACKWARD,
-    WAY_FIRST_END,
-    WAY_FORWARD,
-    WAY_HELD,
 )
 from remora.envs.joint.holding import (
     begin_trial,
@@ -63,9 +55,7 @@ from remora.envs.joint.jit import kernel
 from remora.envs.joint.offering import offer
 from remora.envs.joint.pipeline_seconds import stage_share
 from remora.envs.joint.seconds import group_s
-from remora.envs.joint.stage_completions import NUM_WAYS
 from remora.envs.joint.stage_ends import (
-    FIXED,
     TRIAL_DOUBLED,
     TRIAL_MOVED,
     TRIAL_WAY,
@@ -73,15 +63,16 @@ from remora.envs.joint.stage_ends import (
     last_end,
     room_at,
 )
+from remora.envs.joint.stage_finishing import room_behind, room_opened
 
-__all__ = ["look_at_unit"]
+__all__ = ["look_at_stage_unit"]
 
 _OPENS, _CLOSES = int(UnitDecision.OPEN), int(UnitDecision.CLOSE)
 _NESTED, _OFFLOADED = int(UnitDecision.CLOSE_NESTED), int(UnitDecision.CLOSE_OFFLOADED)
 
 
 @kernel
-def look_at_unit(tables: Tables, episodes: Episodes, e: int) -> None:
+def look_at_stage_unit(tables: Tables, episodes: Episodes, e: int) -> None:
     """Offer everything that is allowed for the cursor's unit."""
     ints = episodes.ints[e]
     fill_ends(tables, episodes, e)
@@ -159,58 +150,8 @@ def _offer_both(
         cut = 0 if final else NUM_DECISIONS
         offer(tables, episodes, e, action + cut, room, compute_s, copies_s, share)
     if end < last:
-        room = -1
-        for stop in range(last if final else end + 1, last + 1):
-            if room >= 0 and _full(episodes, e, stop):
-                break
-            found = _finished(tables, episodes, e, end, stop, lasting, forward, backward)
-            room = max(room, found)
+        room = room_behind(tables, episodes, e, lasting, forward, backward)
         offer(tables, episodes, e, action, room, compute_s, copies_s, share)
-
-
-@kernel
-def _full(episodes: Episodes, e: int, end: int) -> bool:
-    """Whether a stage that ends before a unit does not fit whatever is decided."""
-    taken = episodes.taken[0] + episodes.ends[end, FIXED]
-    return bool(taken > episodes.ints[e, BUDGET])
-
-
-@kernel
-def _finished(
-    tables: Tables,
-    episodes: Episodes,
-    e: int,
-    start: int,
-    end: int,
-    lasting: int,
-    forward: int,
-    backward: int,
-) -> int:
-    """Most bytes that any way from unit ``start`` on to the stage's end leaves."""
-    room = -1
-    for number in range(NUM_WAYS):
-        found = _finished_by(tables, episodes, e, start, end, number, lasting, forward, backward)
-        room = max(room, found)
-    return room
-
-
-@kernel
-def _finished_by(
-    tables: Tables,
-    episodes: Episodes,
-    e: int,
-    start: int,
-    end: int,
-    number: int,
-    lasting: int,
-    forward: int,
-    backward: int,
-) -> int:
-    span, at = tables.span[episodes.ints[e, ROW], start, end], number * NUM_WAY_COLUMNS
-    base = lasting + episodes.trial[TRIAL_WAY]
-    forward = max(forward, base + span[at + WAY_FORWARD])
-    backward = max(backward, base + span[at + WAY_BACKWARD])
-    return room_at(tables, episodes, e, end, lasting + span[at + WAY_HELD], forward, backward)
 
 
 @kernel
@@ -219,7 +160,7 @@ def _look_at_groups(tables: Tables, episodes: Episodes, e: int) -> None:
     row, start, end = ints[ROW], group_start(episodes, e), ints[CURSOR] + 1
     _begin(episodes, e, 0, 0)
     if end < last_end(tables, episodes, e) and tables.unit[row, end, KEEP_ONLY] == 0:
-        offer(tables, episodes, e, _OPENS, _opened(tables, episodes, e, start), 0.0, 0.0, 0.0)
+        offer(tables, episodes, e, _OPENS, room_opened(tables, episodes, e, start), 0.0, 0.0, 0.0)
     if end - start == 1 and tables.unit[row, start, SAVES] == 0:
         return
     forward = max(ints[FORWARD_PEAK], ints[BASE] + tables.span[row, start, end, GROUP_FORWARD])
@@ -236,47 +177,6 @@ def _look_at_groups(tables: Tables, episodes: Episodes, e: int) -> None:
         _offer_both(tables, episodes, e, _NESTED, lasting, forward, backward, more_s, 0.0)
     if tables.ints[row, OFFLOADS]:
         _look_at_offloaded(tables, episodes, e, start, forward, seconds)
-
-
-@kernel
-def _opened(tables: Tables, episodes: Episodes, e: int, start: int) -> int:
-    """Most bytes left if the group goes on.
-
-    It may end with the next unit, with the stage, or where a way that begins with a group says.
-    """
-    ints = episodes.ints[e]
-    first, last = ints[CURSOR] + 2, last_end(tables, episodes, e)
-    final = ints[STAGE] + 1 == tables.pipelines.shape[ints[SHAPE], STAGES]
-    spans, room = tables.span[ints[ROW], start], -1
-    for end in range(last if final else first, last + 1):
-        if room >= 0 and _full(episodes, e, end):
-            break
-        room = max(room, _grouped(tables, episodes, e, start, end, end, -1))
-        for number in range(NUM_WAYS):
-            if first < end:
-                found = _grouped(tables, episodes, e, start, first, end, number)
-                room = max(room, found)
-            stop = spans[end, number * NUM_WAY_COLUMNS + WAY_FIRST_END]
-            if first < stop < end:
-                found = _grouped(tables, episodes, e, start, stop, end, number)
-                room = max(room, found)
-    return room
-
-
-@kernel
-def _grouped(
-    tables: Tables, episodes: Episodes, e: int, start: int, stop: int, end: int, number: int
-) -> int:
-    """Bytes left after a group up to a unit and a way from there to the end of the stage."""
-    ints = episodes.ints[e]
-    row = ints[ROW]
-    again = min(tables.span[row, start, stop, PLAIN], tables.span[row, start, stop, NESTED])
-    forward = max(ints[FORWARD_PEAK], ints[BASE] + tables.span[row, start, stop, GROUP_FORWARD])
-    backward = max(ints[BACKWARD_PEAK], ints[BASE] + again)
-    lasting = ints[LASTING] + tables.span[row, start, stop, MADE]
-    if stop == end:
-        return room_at(tables, episodes, e, end, lasting, forward, backward)
-    return _finished_by(tables, episodes, e, stop, end, number, lasting, forward, backward)
 
 
 @kernel

@@ -11,6 +11,7 @@ from remora.envs.joint.arrays import (
     BUDGET,
     COMPUTE,
     CURSOR,
+    FALLBACK,
     FIRST_ROW,
     HELD,
     LOAD,
@@ -31,10 +32,12 @@ from remora.envs.joint.columns import (
     FIRST_COUNT,
     FIRST_SHAPE,
     FIRST_STAGE,
+    LINK_RATE,
     LOAD_RATE,
     MICRO_BATCHES,
     NUM_RANKS,
     NUM_SHAPES,
+    RANGE_BYTES,
     REPLICAS,
     SCALE_BYTES,
     SCALE_S,
@@ -86,6 +89,11 @@ def tell(tables: Tables, episodes: Episodes, e: int) -> None:
     state[12] = ints[PLACE] / 4
     state[13] = _WINDOWS[ints[PACE]] / 8
     state[14] = _DISTANCES[ints[PACE]] / 4
+    if tables.ints[ints[FIRST_ROW], NUM_SHAPES] > 0:
+        # Ranks share the model, so what a whole one takes says nothing.
+        state[0] = (ints[BUDGET] - tables.reals[ints[FIRST_ROW], RANGE_BYTES]) / span
+        state[1] = episodes.spare[ints[FALLBACK]] / span if ints[PHASE] < _DONE else 0.0
+        state[4] = 0.0
     for phase in range(_DONE):
         state[_PHASES + phase] = 1.0 if ints[PHASE] == phase else 0.0
     _tell_pipeline(tables, episodes, e)
@@ -126,6 +134,10 @@ def _tell_given(tables: Tables, episodes: Episodes, e: int) -> None:
     state[_GIVEN + 2] = math.log10(1e-6 + tables.reals[first, STORE_RATE] * seconds / span)
     state[_GIVEN + 3] = math.log10(1e-6 + tables.reals[first, LOAD_RATE] * seconds / span)
     state[_GIVEN + 4] = 0.0
+    state[_GIVEN + 5] = 0.0
     if tables.ints[first, NUM_SHAPES] > 0:
         columns = tables.pipelines.shape[tables.ints[first, FIRST_SHAPE]]
+        state[_GIVEN] = (ints[BUDGET] - tables.reals[first, RANGE_BYTES]) / span
+        state[_GIVEN + 1] = ints[BUDGET] / (tables.reals[first, RANGE_BYTES] + span)
         state[_GIVEN + 4] = math.log2(columns[NUM_RANKS] * columns[REPLICAS]) / 5
+        state[_GIVEN + 5] = math.log10(1e-6 + tables.reals[first, LINK_RATE] * seconds / span)

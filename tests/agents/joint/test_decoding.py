@@ -70,7 +70,7 @@ def test_more_plans_than_are_played_together_are_played_one_after_the_other() ->
 
 def test_a_low_temperature_draws_the_greedy_plan() -> None:
     decoder = _decoder()
-    cold = decoder.samples(3, np.random.default_rng(0), temperature=1e-3)
+    cold = decoder.samples(3, np.random.default_rng(0), temperature=1e-6)
     assert _plans(cold) == 3 * [decoder.greedy().actions]
     with pytest.raises(InvalidInputError, match="temperature is 0; allowed: more than 0"):
         decoder.samples(1, np.random.default_rng(0), temperature=0)

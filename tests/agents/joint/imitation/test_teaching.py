@@ -25,7 +25,7 @@ from remora.agents.joint.imitation.teachers import (
 )
 from remora.agents.joint.labels.label import read_labels
 from remora.agents.joint.labels.making import make_labels
-from remora.envs.joint.actions import KINDS, NUM_ACTIONS, Phase
+from remora.envs.joint.actions import KINDS, NUM_ACTIONS, OBSERVATION_VERSION, Phase
 from remora.errors import FileFormatError, InvalidInputError
 from remora.schedule.schedule import PipelineKind
 from tests.agents.joint.imitation.lessons import lesson_at, random_demonstration, taught
@@ -130,7 +130,7 @@ def test_demonstrations_are_read_as_they_were_written(tmp_path: Path) -> None:
     text = path.read_text()
     for broken, message in (
         (text[:40], "cut short"),
-        (text.replace('"version":1', '"version":99'), "version"),
+        (text.replace(f'"version":{OBSERVATION_VERSION}', '"version":99'), "version"),
         (text.replace('"none"', '"nothing"'), "garbles a demonstration"),
         (text.replace('"actions":[', '"actions":[77,'), "allowed: 0 to"),
     ):
