@@ -23,6 +23,7 @@ from remora.api.bench.build import build_problem
 from remora.api.bench.suite import SuiteProblem
 from remora.api.bench.traces import batch_size
 from remora.api.budget import Budget, BudgetKind
+from remora.api.hardware import find_hardware
 from remora.api.problem import with_budget
 from remora.errors import InvalidInputError
 from remora.schedule.cuts import balanced_cuts
@@ -146,6 +147,15 @@ SERVED_MANY = (
     replace(_many("vit_base", 256, (4,)), tokens=(0, 0)),
 )
 
+CLUSTER = "cluster"
+CLUSTER_ABOUT = "Several nodes that share a batch: tensor degree, pipeline and replicas are open."
+# Model, nodes, and shares of a device's memory.
+CLUSTER_PARTS = (
+    (_one("llama_7b", 64), (("8xh100", 16), ("8xh100", 64), ("8xa100", 32)), (0.9, 0.25)),
+    (_one("llama_1b", 128), (("8xh100", 16), ("8xa100", 32)), (0.5, 0.1)),
+    (_one("vit_base", 512), (("8xa100", 16),), (0.1, 0.03)),
+)
+
 SUITES = {
     "train": Plan(
         "What agents learn from: language and vision transformers.",
@@ -195,8 +205,23 @@ SUITES = {
 }
 
 
+def cluster_problems() -> Iterator[SuiteProblem]:
+    """Every model on its nodes and within its shares; the range of such a problem is the share."""
+    for model, machines, shares in CLUSTER_PARTS:
+        for (hardware, ranks), share in itertools.product(machines, shares):
+            budget = int(share * find_hardware(hardware).free_memory_bytes)
+            name = f"{model.alias}-{hardware}-n{ranks}-s{share:g}"
+            item = SuiteProblem(
+                name, model.name, model.values, hardware, ranks, None, budget, share
+            )
+            yield replace(item, global_batch=True)
+
+
 def problems_of(suite: str) -> Iterator[SuiteProblem]:
     """Draw the problems of a suite."""
+    if suite == CLUSTER:
+        yield from cluster_problems()
+        return
     random = Random(f"suite {suite}")
     taken: set[str] = set()
     for part in SUITES[suite].parts:
@@ -292,7 +317,7 @@ def text_of(suite: str, problems: list[SuiteProblem]) -> str:
     lines = [
         "# Made by python -m benchmarks.suites; range says where a budget came from.",
         f"name: {suite}",
-        f"about: {SUITES[suite].about!r}",
+        f"about: {CLUSTER_ABOUT if suite == CLUSTER else SUITES[suite].about!r}",
         "problems:",
     ]
     for item in problems:
@@ -314,13 +339,15 @@ def text_of(suite: str, problems: list[SuiteProblem]) -> str:
                 f"  prompt_tokens: {item.prompt_tokens}",
                 f"  generated_tokens: {item.generated_tokens}",
             ]
+        if item.global_batch:
+            lines.append("  global_batch: true")
     return "\n".join(lines) + "\n"
 
 
 def main(words: list[str]) -> int:
     """Write one suite or all of them."""
     values = arguments(words, {"suite": "all", "out": str(FOLDER)})
-    names = list(SUITES) if values["suite"] == "all" else [values["suite"]]
+    names = [*SUITES, CLUSTER] if values["suite"] == "all" else [values["suite"]]
     for name in names:
         begin = time.perf_counter()
         problems = list(problems_of(name))

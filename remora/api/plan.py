@@ -125,7 +125,8 @@ class Plan:
 
         Args:
             model: the whole model, in host memory, or one built the same way; all ranks begin
-                with the weights of rank 0.
+                with the weights of rank 0. Where ranks share layers it is cut meanwhile and comes
+                back untrained: ``state_dict()`` has the trained weights.
             example_inputs: a batch of one replica, of the shape that was planned for.
             loss: needed again only where the plan was loaded from files and had its own loss.
             seed: of the random operators.
@@ -302,7 +303,9 @@ def check_graph(
     import torch
 
     device = None if device_type is None else torch.device(device_type)
-    _check_hash(schedule, trace(model, example_inputs, loss, units, device=device))
+    degree = schedule.tensor.degree
+    graph = trace(model, example_inputs, loss, units, device=device, tensor_degree=degree)
+    _check_hash(schedule, graph)
 
 
 def check_pass_graph(

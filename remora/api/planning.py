@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from remora.agents.heuristics.variants import least_s
 from remora.api.budget import parse_budget
 from remora.api.cost_model_choice import (
     AUTO,
@@ -350,12 +349,11 @@ def make_plan(
     progress.stage(f"searching with {request.agent}")
     found, estimate = search_within_bound(problem, request, progress.candidate)
     variant = problem.variant_of(found.schedule)
-    others = [least_s(other) for other in problem.family if other is not variant]
     return Plan(
         problem=replace(variant, variants=()) if variant.variants else variant,
         schedule=found.schedule,
         estimate=estimate,
-        lower_bound_s=min([lower_bound_s(variant), *others]),
+        lower_bound_s=lower_bound_s(problem),
         candidates=found.candidates,
         agent=request.agent,
         search_s=found.search_s,

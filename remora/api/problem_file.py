@@ -28,6 +28,7 @@ def problem_to_values(problem: Problem) -> dict[str, Any]:
         "micro_batches": problem.micro_batches,
         "allow_lossy": problem.allow_lossy,
         "state_on_device": problem.state_on_device,
+        "replicas": problem.replicas,
         "inference": inference_values(problem.inference),
         "optimizer": problem.optimizer.name,
         "hardware": _hardware_values(problem.hardware),
@@ -60,6 +61,7 @@ def problem_from_values(values: Mapping[str, Any]) -> Problem:
         # Files of earlier versions do not have these.
         allow_lossy=bool(values.get("allow_lossy", False)),
         state_on_device=bool(values.get("state_on_device", False)),
+        replicas=values.get("replicas"),
         inference=inference_from_values(values.get("inference")),
     )
 

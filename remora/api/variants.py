@@ -24,7 +24,14 @@ from remora.zoo import Example
 if TYPE_CHECKING:
     from remora.api.planning import Request
 
-__all__ = ["TracedVariant", "degrees_of", "is_global", "traced_variants", "with_variants"]
+__all__ = [
+    "TracedVariant",
+    "degrees_of",
+    "is_global",
+    "traced_variants",
+    "variants_of_batch",
+    "with_variants",
+]
 
 _MOST_SIZES = 3
 """Sizes of micro-batches of a batch that replicas share, from one sample on, about doubling."""
@@ -125,7 +132,9 @@ def _traced(
     degrees = degrees_of(example, request, hardware)
     tracer = _Tracer(example, units, model_name, progress, request.mode == Mode.INFERENCE)
     if is_global(request, hardware):
-        return _of_shared_batch(tracer, request, degrees)
+        return variants_of_batch(
+            tracer.at, tracer.batch, request.world_size, degrees, request.micro_batches
+        )
     if request.world_size == 1 and request.micro_batches is None:
         # Also for inputs that have no batch.
         return (TracedVariant(None, {1: tracer.whole()}),)
@@ -202,26 +211,43 @@ class _Tracer:
         return trace(model, inputs, loss, self._units, self._name, tensor_degree=degree)
 
 
-def _of_shared_batch(
-    tracer: _Tracer, request: Request, degrees: Sequence[int]
+def variants_of_batch(
+    trace_at: Callable[[int, int], ModelGraph],
+    batch: int,
+    world_size: int,
+    degrees: Sequence[int],
+    micro_batches: int | None = None,
 ) -> tuple[TracedVariant, ...]:
+    """Trace a batch that replicas share under every degree and number of replicas.
+
+    Args:
+        trace_at: traces so many samples on one of so many ranks that share layers: the degree
+            comes first.
+        batch: of all replicas together.
+        world_size: number of ranks.
+        degrees: to try.
+        micro_batches: fixed number for each replica, or None.
+
+    Raises:
+        InvalidInputError: no number of replicas divides the batch and leaves a unit per rank.
+    """
     found: list[TracedVariant] = []
     for degree in degrees:
-        groups = request.world_size // degree
+        groups = world_size // degree
         for replicas in divisors(groups):
-            if tracer.batch % replicas:
+            if batch % replicas:
                 continue
-            samples = tracer.batch // replicas
-            sizes = _sizes(samples, request.micro_batches)
-            if groups // replicas > len(tracer.at(degree, sizes[0]).units):
+            samples = batch // replicas
+            sizes = _sizes(samples, micro_batches)
+            if groups // replicas > len(trace_at(degree, sizes[0]).units):
                 continue
-            graphs = _graphs(functools.partial(tracer.at, degree), samples, sizes)
+            graphs = _graphs(functools.partial(trace_at, degree), samples, sizes)
             found.append(TracedVariant(replicas, graphs))
     if not found:
         raise InvalidInputError(
-            f"world_size is {request.world_size} and the batch of all replicas together is "
-            f"{tracer.batch}; allowed: a batch that the number of replicas divides, where a "
-            "pipeline has no more ranks than the model has units"
+            f"world_size is {world_size} and the batch of all replicas together is {batch}; "
+            "allowed: a batch that the number of replicas divides, where a pipeline has no more "
+            "ranks than the model has units"
         )
     return tuple(found)
 

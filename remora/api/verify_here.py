@@ -186,7 +186,10 @@ def _verify_as_rank(job: VerifyJob) -> Verification | None:
 
 def _graph(job: VerifyJob, example: Example, device: torch.device | None = None) -> ModelGraph:
     inputs = example.example_inputs
-    graph = trace(example.model, inputs, example.loss, job.units, device=device)
+    degree = job.schedule.tensor.degree
+    graph = trace(
+        example.model, inputs, example.loss, job.units, device=device, tensor_degree=degree
+    )
     _check_hash(job, graph)
     return graph
 
@@ -211,4 +214,5 @@ def _micro_batch_graph(
             f"pipeline.micro_batches is {count}; allowed: divisors of the batch of {batch}"
         )
     part = with_batch(example.example_inputs, batch // count)
-    return trace(example.model, part, example.loss, job.units, device=device)
+    degree = job.schedule.tensor.degree
+    return trace(example.model, part, example.loss, job.units, device=device, tensor_degree=degree)

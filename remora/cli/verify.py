@@ -142,7 +142,7 @@ def _with_tokens(request: Request, config: DictConfig, saved: SavedEstimate | No
 
 def _with_ranks(request: Request, config: DictConfig, schedule: Schedule) -> Request:
     """Add the ranks of the command, of torchrun, or those that the schedule needs."""
-    ranks = schedule.pipeline.num_ranks
+    ranks = schedule.num_devices
     world_size = config.world_size or started_ranks() or ranks
     if world_size % ranks:
         raise InvalidInputError(
@@ -150,4 +150,9 @@ def _with_ranks(request: Request, config: DictConfig, schedule: Schedule) -> Req
             f"{ranks}"
         )
     count = schedule.pipeline.micro_batches
-    return replace(request, world_size=world_size, micro_batches=count if count > 1 else None)
+    return replace(
+        request,
+        world_size=world_size,
+        micro_batches=count if count > 1 else None,
+        tensor_degree=schedule.tensor.degree,
+    )

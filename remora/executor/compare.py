@@ -94,22 +94,36 @@ def differ(a: Tensor, b: Tensor, tolerance: float) -> bool:
     return _relative_difference(a, b) > tolerance
 
 
-def largest_gradient_difference(a: Outcome, b: Outcome) -> Difference:
-    """Find the gradient that differs most; infinitely if only one of the two has it."""
-    return largest_difference(a.gradients, b.gradients)
+def largest_gradient_difference(a: Outcome, b: Outcome, floor: float = 0.0) -> Difference:
+    """Find the gradient that differs most; infinitely if only one of the two has it.
+
+    Args:
+        a: one run, to which differences are relative.
+        b: another one.
+        floor: a gradient counts as no smaller than this share of the largest entry of all.
+    """
+    made = [g.abs().max().item() for g in a.gradients.values() if g is not None and g.numel()]
+    scale = floor * max(made, default=0.0)
+    return largest_difference(a.gradients, b.gradients, least_scale=scale)
 
 
 def largest_difference(
-    a: Mapping[str, Tensor | None], b: Mapping[str, Tensor | None]
+    a: Mapping[str, Tensor | None], b: Mapping[str, Tensor | None], *, least_scale: float = 0.0
 ) -> Difference:
-    """Find the tensor that differs most; infinitely if only one of the two has it."""
+    """Find the tensor that differs most; infinitely if only one of the two has it.
+
+    Args:
+        a: tensors by name, to whose largest entry differences are relative.
+        b: others of the same names.
+        least_scale: entries count as no smaller than this.
+    """
     worst = Difference("", 0.0)
     for name, first in a.items():
         second = b[name]
         if first is None or second is None:
             relative = 0.0 if first is second else float("inf")
         else:
-            relative = _relative_difference(first, second)
+            relative = _relative_difference(first, second, least_scale)
         if relative > worst.relative:
             worst = Difference(name, relative)
     return worst
@@ -134,7 +148,7 @@ def gradient_distance(a: Outcome, b: Outcome) -> float:
     return math.sqrt(distance / length) if length > 0 else float("inf")
 
 
-def _relative_difference(a: Tensor, b: Tensor) -> float:
+def _relative_difference(a: Tensor, b: Tensor, least_scale: float = 0.0) -> float:
     """Largest difference over the largest entry of ``a``; 0 where both are not a number."""
     if a.numel() == 0 or torch.equal(a, b):
         return 0.0
@@ -144,7 +158,7 @@ def _relative_difference(a: Tensor, b: Tensor) -> float:
     gap = torch.where(both_nan, 0.0, (a - b).abs().double()).max().item()
     if gap == 0.0:
         return 0.0
-    scale = torch.where(both_nan, 0.0, a.abs().double()).max().item()
+    scale = max(least_scale, torch.where(both_nan, 0.0, a.abs().double()).max().item())
     relative = gap / scale if scale > 0 else float("inf")
     return float("inf") if math.isnan(relative) else relative
 

@@ -68,10 +68,13 @@ class Tolerance:
     Attributes:
         values: of single values, relative to the largest one of their tensor.
         way: share of the way of all parameters by which they may end apart.
+        floor: gradients count as no smaller than this share of the largest entry of all: those
+            that are zero but for rounding, as of a bias before a softmax, are compared with it.
     """
 
     values: float = 0.0
     way: float = 0.0
+    floor: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,7 @@ def compare_runs(
         lossy_state: whether the optimizer's state was compressed.
     """
     before, after = plain.outcome, scheduled.outcome
-    worst = largest_gradient_difference(before, after)
+    worst = largest_gradient_difference(before, after, tolerance.floor)
     gradients_differ, remark = worst.relative > tolerance.values, ""
     if compression_errors:
         distance = gradient_distance(before, after)

@@ -57,7 +57,8 @@ def peak_problem(graph: ModelGraph) -> Problem:
         optimizer_time_s=0.0,
         allocation_granularity_bytes=1,
     )
-    return Problem({1: graph}, {1: costs}, _HARDWARE, OPTIMIZERS["adamw"], 1 << 60)
+    world_size = graph.tensor_degree
+    return Problem({1: graph}, {1: costs}, _HARDWARE, OPTIMIZERS["adamw"], 1 << 60, world_size)
 
 
 def _check(name: str, seeds: range) -> None:

@@ -16,7 +16,7 @@ from remora.schedule.cuts import balanced_cuts
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Action, PipelineKind, PipelinePlan, Schedule
 
-__all__ = ["Look", "by_least_seconds", "first_look", "least_s", "search_variants"]
+__all__ = ["Look", "first_look", "least_s", "search_variants"]
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,27 @@ class Look:
 
 def least_s(problem: Problem) -> float:
     """Seconds that no schedule of one variant goes below: its work, shared evenly."""
-    ranks = min(problem.pipeline_sizes[0], len(problem.graph.units))
-    counts = problem.graphs if problem.micro_batches is None else [problem.micro_batches]
-    return min(count * sum(problem.costs[count].op_time_s) for count in counts) / ranks
+    return min(count * once_s for count, once_s in _seconds_of_parts(problem)) / _ranks(problem)
 
 
-def by_least_seconds(problem: Problem) -> list[Problem]:
-    """A problem and its variants, in the order of :func:`least_s`."""
-    return sorted(problem.family, key=least_s)
+def _plain_s(problem: Problem) -> float:
+    """About the seconds of its fastest plain pipeline: work, and waiting at both ends."""
+    ranks = _ranks(problem)
+    return min((count + ranks - 1) * s for count, s in _seconds_of_parts(problem)) / ranks
+
+
+def _seconds_of_parts(problem: Problem) -> list[tuple[int, float]]:
+    """(micro-batches, seconds of one through the whole model)."""
+    return [(count, sum(problem.costs[count].op_time_s)) for count in _counts(problem)]
+
+
+def _counts(problem: Problem) -> list[int]:
+    return sorted(problem.graphs) if problem.micro_batches is None else [problem.micro_batches]
+
+
+def _ranks(problem: Problem) -> int:
+    """Of the longest pipeline."""
+    return min(problem.pipeline_sizes[0], len(problem.graph.units))
 
 
 def search_variants(
@@ -64,7 +77,7 @@ def search_variants(
     check_time_limit(time_limit_s)
     begin = time.perf_counter()
     found: dict[int, tuple[float, Schedule]] = {}
-    variants = by_least_seconds(problem)
+    variants = sorted(problem.family, key=_plain_s)
     for number, look in enumerate((Look(len(variants), first_look), *looks)):
         end = begin + (number + 1) / (len(looks) + 1) * time_limit_s
         places = sorted(found, key=lambda place: found[place][0]) or range(len(variants))
@@ -89,24 +102,25 @@ def search_variants(
 
 
 def first_look(evaluator: Evaluator) -> None:
-    """1F1B with stages of equal seconds: all kept or all recomputed, for every state.
+    """1F1B with stages of equal seconds: all kept, or all recomputed in the first state that fits.
 
     Raises:
         SearchEnded: a limit of the evaluator is reached.
     """
     space = Space(evaluator.problem, mixed=False)
     again = space.with_action(Action.RECOMPUTE)
+    on_device = [state for state in space.states if not state.moves_with_units]
     for pipeline in _plain_pipelines(evaluator.problem):
-        for state in space.states:
+        for state in on_device:
             kept = space.with_parts(space.keep_all, pipeline=pipeline, state=state)
-            if not evaluator.score(kept).feasible:
-                evaluator.score(space.with_parts(kept, options=again))
+            recomputed = space.with_parts(kept, options=again)
+            if evaluator.score(kept).feasible or evaluator.score(recomputed).feasible:
+                break
 
 
 def _plain_pipelines(problem: Problem) -> list[PipelinePlan]:
     """One for every number of micro-batches."""
-    ranks = min(problem.pipeline_sizes[0], len(problem.graph.units))
-    counts = sorted(problem.graphs) if problem.micro_batches is None else [problem.micro_batches]
+    ranks, counts = _ranks(problem), _counts(problem)
     if ranks == 1:
         return [PipelinePlan(micro_batches=count) for count in counts]
     found = []

@@ -8,10 +8,11 @@ from typing import Any
 
 from remora.errors import FileFormatError
 from remora.graph.model_graph import ModelGraph, Unit
+from remora.schedule.problem import Problem
 from remora.schedule.schedule import Action, Schedule
 from remora.schedule.serialize import schedule_from_json, schedule_to_json
 
-__all__ = ["compact_schedule", "full_schedule"]
+__all__ = ["compact_schedule", "full_schedule", "graph_of"]
 
 _LETTERS = {action.value[0]: action.value for action in Action}
 
@@ -45,6 +46,13 @@ def full_schedule(values: Mapping[str, Any], graph: ModelGraph) -> Schedule:
     except (KeyError, TypeError, ValueError) as error:
         raise FileFormatError(f"a compact schedule lacks or garbles a field: {error}") from error
     return schedule_from_json(text, graph.content_hash)
+
+
+def graph_of(values: Mapping[str, Any], problem: Problem) -> ModelGraph:
+    """The graph of the variant that a compact schedule belongs to; the problem's if of none."""
+    wanted = values.get("graph_hash")
+    graphs = (variant.graph for variant in problem.family)
+    return next((graph for graph in graphs if graph.content_hash == wanted), problem.graph)
 
 
 def _option(unit: Unit, text: str) -> list[list[str]]:

@@ -16,8 +16,13 @@ __all__ = ["MOST_PROBLEMS", "Suite", "SuiteProblem", "load_suite", "suite_from_v
 
 MOST_PROBLEMS = 100
 
-_OPTIONAL = ("optimizer", "mode", "prompt_tokens", "generated_tokens")
-_ADDED: Mapping[str, Any] = {"mode": "train", "prompt_tokens": None, "generated_tokens": 0}
+_OPTIONAL = ("optimizer", "mode", "prompt_tokens", "generated_tokens", "global_batch")
+_ADDED: Mapping[str, Any] = {
+    "mode": "train",
+    "prompt_tokens": None,
+    "generated_tokens": 0,
+    "global_batch": False,
+}
 """Fields that the first suites did not have; rows of these are still found by their digest."""
 
 _NOTHING = object()
@@ -41,6 +46,8 @@ class SuiteProblem:
         mode: ``train`` or ``inference``.
         prompt_tokens: of one sequence, in inference; None for those of the example batch.
         generated_tokens: of one sequence, in inference.
+        global_batch: whether replicas share the batch, so that their number and the tensor degree
+            are open.
     """
 
     name: str
@@ -55,6 +62,7 @@ class SuiteProblem:
     mode: str = "train"
     prompt_tokens: int | None = None
     generated_tokens: int = 0
+    global_batch: bool = False
 
     @property
     def digest(self) -> str:

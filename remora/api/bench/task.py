@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from remora.api.bench.build import build_problem, problem_hash
-from remora.api.bench.compact import compact_schedule, full_schedule
+from remora.api.bench.compact import compact_schedule, full_schedule, graph_of
 from remora.api.bench.methods import MethodRun
 from remora.api.bench.rows import Row
 from remora.errors import RemoraError
@@ -206,7 +206,7 @@ def _opened(task: Task, problem: Problem) -> Opened:
 
 def _known(name: str, problem: Problem, known: KnownAnswer) -> tuple[float | None, str]:
     try:
-        figures = _simulated(problem, full_schedule(known.schedule, problem.graph))
+        figures = _simulated(problem, _read(known.schedule, problem))
     except RemoraError as error:
         return None, f"the best known answer to {name} is not valid: {error}"
     if not figures.feasible:
@@ -229,7 +229,7 @@ def _run(task: Task, run: MethodRun, problem: Problem, opened: Opened) -> Outcom
         return Outcome(row, None)
     compact = compact_schedule(schedule)
     try:
-        figures = _simulated(problem, full_schedule(compact, problem.graph))
+        figures = _simulated(problem, _read(compact, problem))
     except RemoraError as error:
         return Outcome(replace(row, note=f"bug: its schedule is not valid: {error}"), None)
     if figures.feasible and search_s > _LATE_SHARE * task.time_limit_s + _LATE_S:
@@ -242,6 +242,10 @@ def _run(task: Task, run: MethodRun, problem: Problem, opened: Opened) -> Outcom
         note=note if figures.feasible else "does not fit",
     )
     return Outcome(row, compact if figures.feasible else None)
+
+
+def _read(values: Mapping[str, Any], problem: Problem) -> Schedule:
+    return full_schedule(values, graph_of(values, problem))
 
 
 def _simulated(problem: Problem, schedule: Schedule) -> _Figures:

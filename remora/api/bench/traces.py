@@ -18,13 +18,14 @@ from remora.errors import FileFormatError, InvalidInputError
 from remora.graph.batch import batch_of, with_batch
 from remora.graph.model_graph import ModelGraph
 from remora.graph.serialize import graph_from_json, graph_to_json
+from remora.graph.tensor.plan import allowed_degrees
 from remora.graph.trace import trace
 from remora.hardware.cache import cache_folder, cache_key
 from remora.report.files import write_text
 from remora.schedule.inference import InferenceSpec
 from remora.zoo import Example
 
-__all__ = ["batch_size", "spec_of", "traced"]
+__all__ = ["batch_size", "degrees", "spec_of", "traced"]
 
 _FOLDER = "graphs"
 _TRACED_BY = ("torch", "transformers", "neuraloperator")
@@ -56,7 +57,11 @@ def spec_of(item: SuiteProblem, graph: ModelGraph) -> InferenceSpec:
 
 
 def traced(
-    model: str, values: Mapping[str, Any], samples: int, forward_only: bool = False
+    model: str,
+    values: Mapping[str, Any],
+    samples: int,
+    forward_only: bool = False,
+    tensor_degree: int = 1,
 ) -> ModelGraph:
     """Trace a training step of so many samples, or read the trace that an earlier process kept.
 
@@ -65,17 +70,26 @@ def traced(
         values: take the place of single values of that file.
         samples: of one micro-batch; the example batch is cut to it.
         forward_only: trace a pass of inference instead.
+        tensor_degree: ranks that share every layer.
 
     Raises:
         See :meth:`ModelSource.build_for_tracing` and :func:`remora.graph.trace.trace`.
     """
-    return _traced(model, json.dumps(dict(values), sort_keys=True), samples, forward_only)
+    text = json.dumps(dict(values), sort_keys=True)
+    return _traced(model, text, samples, forward_only, tensor_degree)
+
+
+def degrees(model: str, values: Mapping[str, Any], most: int) -> tuple[int, ...]:
+    """Degrees up to ``most`` that a model can be cut to, 1 first."""
+    return allowed_degrees(_example(model, json.dumps(dict(values), sort_keys=True)).model, most)
 
 
 @lru_cache(maxsize=32)
-def _traced(model: str, values: str, samples: int, forward_only: bool) -> ModelGraph:
+def _traced(
+    model: str, values: str, samples: int, forward_only: bool, tensor_degree: int
+) -> ModelGraph:
     source = named_source(model, json.loads(values))
-    path = _path(source, samples, forward_only)
+    path = _path(source, samples, forward_only, tensor_degree)
     kept = _read(path)
     if kept is not None:
         return kept
@@ -87,7 +101,13 @@ def _traced(model: str, values: str, samples: int, forward_only: bool) -> ModelG
     if forward_only:
         graph = trace_pass(example.model, inputs, model_name=model)
     else:
-        graph = trace(example.model.train(), inputs, loss=example.loss, model_name=model)
+        graph = trace(
+            example.model.train(),
+            inputs,
+            loss=example.loss,
+            model_name=model,
+            tensor_degree=tensor_degree,
+        )
     write_text(path, graph_to_json(graph))
     return graph
 
@@ -97,9 +117,10 @@ def _example(model: str, values: str) -> Example:
     return named_source(model, json.loads(values)).build_for_tracing()
 
 
-def _path(source: ModelSource, samples: int, forward_only: bool) -> Path:
+def _path(source: ModelSource, samples: int, forward_only: bool, tensor_degree: int) -> Path:
     values = json.dumps(dict(source.values), sort_keys=True)
-    mode = ("pass",) if forward_only else ()
+    mode: tuple[str, ...] = ("pass",) if forward_only else ()
+    mode += (f"degree {tensor_degree}",) if tensor_degree > 1 else ()
     key = cache_key(source.name, source.target, values, samples, _tracer(), *mode)
     return cache_folder() / _FOLDER / f"{key}.json"
 

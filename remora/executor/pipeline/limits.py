@@ -7,6 +7,7 @@ from torch import nn
 from remora.errors import InvalidInputError
 from remora.executor.memory.buffers import buffer_slots
 from remora.executor.state.sharding import check_runs_on_replicas
+from remora.executor.tensor.limits import check_shared_layers
 from remora.graph.model_graph import ModelGraph
 from remora.schedule.orders import check_pipeline, model_copies, pipeline_order, splits_backward
 from remora.schedule.parameters import StaticStorages
@@ -31,11 +32,13 @@ def check_runs_on_ranks(
     """
     pipeline = schedule.pipeline
     check_pipeline(pipeline.kind, pipeline.num_ranks, pipeline.micro_batches, pipeline.chunks)
-    if world_size < 1 or world_size % pipeline.num_ranks:
+    devices = schedule.num_devices
+    if world_size < 1 or world_size % devices:
         raise InvalidInputError(
-            f"world_size is {world_size}; allowed for a schedule of {pipeline.num_ranks} ranks: "
-            f"multiples of {pipeline.num_ranks}"
+            f"world_size is {world_size}; allowed for a schedule of {devices} ranks: "
+            f"multiples of {devices}"
         )
+    check_shared_layers(model, graph, schedule.tensor.degree)
     _check_statistics(model, graph, schedule)
     _check_state(graph, schedule)
 

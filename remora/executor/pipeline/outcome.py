@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -19,6 +20,9 @@ from remora.executor.training import TRAINED_STEPS
 from remora.executor.verdict import TrainedOutcome
 
 __all__ = ["RankOutcome", "gathered", "joined_outcome", "run_ranks"]
+
+
+_Value = Any  # a tensor, or None for the gradient of a weight that has none
 
 
 @dataclass(frozen=True)
@@ -89,14 +93,53 @@ def _whole(gradient: Tensor | None) -> Tensor | None:
     return None if gradient is None else copied(whole_tensor(gradient))
 
 
-def gathered(own: RankOutcome) -> list[RankOutcome]:
-    """Bring the parts of all ranks to rank 0, in order; nothing elsewhere."""
+def gathered(own: RankOutcome, cut: Mapping[str, int], degree: int) -> list[RankOutcome]:
+    """Bring the parts of all ranks to rank 0, in order; nothing elsewhere.
+
+    Args:
+        own: of this rank.
+        cut: dimensions in which weights are cut over ranks that share layers, by name.
+        degree: how many of those there are, one after the other.
+    """
     if dist.get_rank() != 0:
         dist.gather_object(own, None)
         return []
     parts: list[RankOutcome] = [own] * dist.get_world_size()
     dist.gather_object(own, parts)
-    return parts
+    groups = (parts[first : first + degree] for first in range(0, len(parts), degree))
+    return [part for group in groups for part in _put_together(group, cut)]
+
+
+def _put_together(group: Sequence[RankOutcome], cut: Mapping[str, int]) -> list[RankOutcome]:
+    """Give the first rank whole weights and the losses; the others keep what they have whole."""
+    first, *others = group
+    if not others:
+        return [first]
+    return [
+        replace(
+            first,
+            gradients=_joined([part.gradients for part in group], cut),
+            parameters=_joined([part.parameters for part in group], cut),
+        ),
+        *(
+            replace(
+                part,
+                losses=[],
+                gradients={n: g for n, g in part.gradients.items() if n not in cut},
+                parameters={n: p for n, p in part.parameters.items() if n not in cut},
+            )
+            for part in others
+        ),
+    ]
+
+
+def _joined(tables: Sequence[Mapping[str, _Value]], cut: Mapping[str, int]) -> dict[str, _Value]:
+    found = dict(tables[0])
+    for name, dimension in cut.items():
+        slices = [table[name] for table in tables if table.get(name) is not None]
+        if slices:
+            found[name] = torch.cat(slices, dim=dimension)
+    return found
 
 
 def joined_outcome(

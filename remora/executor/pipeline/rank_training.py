@@ -16,6 +16,7 @@ from remora.executor.pipeline.job import make_equal
 from remora.executor.pipeline.limits import check_runs_on_ranks
 from remora.executor.pipeline.rank_pipeline import RankPipeline
 from remora.executor.pipeline.world import World, join_world, joined_ranks, rank_device
+from remora.executor.tensor.shared_layers import WHOLE, SharedLayers, shared_layers
 from remora.graph.batch import split_batch
 from remora.graph.loss import ExampleInputs, LossFunction
 from remora.graph.model_graph import ModelGraph
@@ -32,15 +33,22 @@ class RankTraining:
         world: where this process stands.
         device: where its stages run.
         micro_batches: of one step.
+        layers: how its weights are cut.
 
     Attributes:
         device: where its stages run.
     """
 
     def __init__(
-        self, pipeline: RankPipeline, world: World, device: torch.device, micro_batches: int
+        self,
+        pipeline: RankPipeline,
+        world: World,
+        device: torch.device,
+        micro_batches: int,
+        layers: SharedLayers = WHOLE,
     ) -> None:
         self.device = device
+        self._layers = layers
         self._pipeline = pipeline
         self._world = world
         self._micro_batches = micro_batches
@@ -80,7 +88,7 @@ class RankTraining:
         for loss in losses.values():
             total += loss.float()
         dist.all_reduce(total)
-        return total / (self._micro_batches * self._world.replicas)
+        return total / (self._micro_batches * self._world.replicas * self._world.degree)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Bring weights and buffers of all ranks together, by name in the model.
@@ -97,7 +105,10 @@ class RankTraining:
             return {}
         parts: list[dict[str, Tensor]] = [{}] * dist.get_world_size()
         dist.gather_object(own, parts)
-        return {name: value.clone() for part in parts for name, value in part.items()}
+        found: dict[str, Tensor] = {}
+        for first in range(0, len(parts), self._world.degree):
+            found |= self._layers.joined(parts[first : first + self._world.degree])
+        return found
 
 
 @contextlib.contextmanager
@@ -132,10 +143,11 @@ def training_on_ranks(
     check_runs_on_ranks(model, graph, schedule, int(os.environ.get("WORLD_SIZE", "1")))
     device = rank_device(device_type)
     with joined_ranks(device, timeout_s):
-        world = join_world(schedule.pipeline.num_ranks)
+        world = join_world(schedule.pipeline.num_ranks, schedule.tensor.degree)
         make_equal(model, ())
         count = schedule.pipeline.micro_batches
         example = split_batch(example_inputs, count)[0]
-        tape = record_forward(model, example, loss, graph, device)
-        pipeline = RankPipeline(model, tape, graph, schedule, world, device, seed)
-        yield RankTraining(pipeline, world, device, count)
+        with shared_layers(model, world.tensor_group) as layers:
+            tape = record_forward(model, example, loss, graph, device)
+            pipeline = RankPipeline(model, tape, graph, schedule, world, device, seed)
+            yield RankTraining(pipeline, world, device, count, layers)

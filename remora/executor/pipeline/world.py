@@ -1,6 +1,8 @@
 """The ranks of a run: which pipeline and replica a process belongs to, and its groups.
 
-Replica j of pipeline rank r is global rank r * replicas + j, as schedules are priced.
+Of ``degree`` ranks that share layers the k-th one of replica j of pipeline rank r is global rank
+(r * replicas + j) * degree + k, as schedules are priced. Ranks of equal j and k are a lane: they
+send each other the messages of a pipeline.
 """
 
 from __future__ import annotations
@@ -27,19 +29,25 @@ class World:
     Attributes:
         num_ranks: ranks of one pipeline.
         replicas: pipelines side by side.
+        degree: ranks that share every layer.
         rank: of this process in its pipeline.
         replica: number of its pipeline.
+        part: position of this process among those that share its layers.
         pipeline: the ranks of its pipeline.
-        replica_group: the processes of the same rank in all pipelines.
+        replica_group: the processes of the same rank and part in all pipelines.
+        tensor_group: the processes that share its layers.
         links: to the other ranks of its pipeline.
     """
 
     num_ranks: int
     replicas: int
+    degree: int
     rank: int
     replica: int
+    part: int
     pipeline: dist.ProcessGroup
     replica_group: dist.ProcessGroup
+    tensor_group: dist.ProcessGroup
     links: Links
 
     def group_of(self, ranks: Sequence[int]) -> dist.ProcessGroup | None:
@@ -48,11 +56,9 @@ class World:
         Returns:
             the one of this pipeline; None if this rank is not in it.
         """
-        groups = [
-            dist.new_group([rank * self.replicas + replica for rank in ranks])
-            for replica in range(self.replicas)
-        ]
-        return groups[self.replica] if self.rank in ranks else None
+        lanes = self.replicas * self.degree
+        groups = [dist.new_group([rank * lanes + lane for rank in ranks]) for lane in range(lanes)]
+        return groups[self.replica * self.degree + self.part] if self.rank in ranks else None
 
 
 def rank_device(device_type: str) -> torch.device:
@@ -95,36 +101,47 @@ def joined_ranks(device: torch.device, timeout_s: float) -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def join_world(num_ranks: int) -> World:
+def join_world(num_ranks: int, degree: int = 1) -> World:
     """Make the groups that a pipeline needs, inside of :func:`joined_ranks`.
 
     Args:
         num_ranks: ranks of one pipeline.
+        degree: ranks that share every layer.
 
     Raises:
         InvalidInputError: the number of processes is no multiple of it.
     """
-    world_size = dist.get_world_size()
-    if world_size % num_ranks:
+    world_size, devices = dist.get_world_size(), num_ranks * degree
+    if world_size % devices:
         raise InvalidInputError(
-            f"world_size is {world_size}; allowed for a pipeline of {num_ranks} ranks: multiples "
-            f"of {num_ranks}"
+            f"world_size is {world_size}; allowed for a pipeline of {devices} ranks: multiples "
+            f"of {devices}"
         )
-    replicas = world_size // num_ranks
-    rank, replica = divmod(dist.get_rank(), replicas)
-    pipelines = [[r * replicas + j for r in range(num_ranks)] for j in range(replicas)]
+    lanes = world_size // num_ranks
+    rank, lane = divmod(dist.get_rank(), lanes)
+    replica, part = divmod(lane, degree)
+    pipelines = [[r * lanes + other for r in range(num_ranks)] for other in range(lanes)]
     pipeline, upward, downward = (
-        [dist.new_group(members) for members in pipelines][replica] for _ in range(3)
+        [dist.new_group(members) for members in pipelines][lane] for _ in range(3)
     )
-    same_rank = [
-        dist.new_group([r * replicas + j for j in range(replicas)]) for r in range(num_ranks)
+    firsts = range(0, lanes, degree)
+    same_part = [
+        [dist.new_group([r * lanes + first + k for first in firsts]) for k in range(degree)]
+        for r in range(num_ranks)
+    ]
+    sharing = [
+        [dist.new_group([r * lanes + first + k for k in range(degree)]) for first in firsts]
+        for r in range(num_ranks)
     ]
     return World(
         num_ranks=num_ranks,
-        replicas=replicas,
+        replicas=lanes // degree,
+        degree=degree,
         rank=rank,
         replica=replica,
+        part=part,
         pipeline=pipeline,
-        replica_group=same_rank[rank],
-        links=Links(rank, pipelines[replica], upward, downward),
+        replica_group=same_part[rank][part],
+        tensor_group=sharing[rank][replica],
+        links=Links(rank, pipelines[lane], upward, downward),
     )

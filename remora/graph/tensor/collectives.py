@@ -8,6 +8,9 @@ those of plain tensors, in a trace that has no process group as in a run.
 
 from __future__ import annotations
 
+import contextlib
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +21,8 @@ __all__ = ["NOBODY", "TensorGroup", "copy_into", "gather_last", "sum_out_of"]
 
 NOBODY = "nobody"
 """Name of the group in a trace: its operators can be run alone for their time and send nothing."""
+
+_PATIENCE_S = 1.0
 
 _LIBRARY = torch.library.Library("remora", "DEF")
 _LIBRARY.define("all_reduce(Tensor x, int members, str group) -> Tensor")
@@ -100,19 +105,25 @@ def _all_reduce(x: Tensor, members: int, group: str) -> Tensor:
     total = x.clone(memory_format=torch.contiguous_format)
     if group == NOBODY:
         return total
-    all_reduce(total, group=_process_group(group))
+    with _lent(total) as (lent,):
+        all_reduce(lent, group=_process_group(group))
+        del lent
     return total
 
 
 @torch.library.impl(_LIBRARY, "all_gather", "CompositeExplicitAutograd")
 def _all_gather(x: Tensor, members: int, group: str) -> Tensor:
-    from torch.distributed import all_gather
+    from torch import distributed
 
-    if group == NOBODY:
-        return torch.cat([x] * members, dim=-1)
-    parts = [torch.empty_like(x) for _ in range(members)]
-    all_gather(parts, x, group=_process_group(group))
-    return torch.cat(parts, dim=-1)
+    # Its name from PyTorch 2.13 on.
+    name = "all_gather_single"
+    gather = getattr(distributed, name, None) or distributed.all_gather_into_tensor
+    parts = x.new_empty((members * x.shape[0], *x.shape[1:]))
+    if group != NOBODY:
+        with _lent(parts, x) as (lent, own):
+            gather(lent, own, group=_process_group(group))
+            del lent, own
+    return torch.cat(parts.chunk(members), dim=-1)
 
 
 @torch.library.register_fake("remora::all_reduce", lib=_LIBRARY)
@@ -123,6 +134,30 @@ def _all_reduce_fake(x: Tensor, members: int, group: str) -> Tensor:
 @torch.library.register_fake("remora::all_gather", lib=_LIBRARY)
 def _all_gather_fake(x: Tensor, members: int, group: str) -> Tensor:
     return x.new_empty((*x.shape[:-1], x.shape[-1] * members))
+
+
+@contextlib.contextmanager
+def _lent(*tensors: Tensor) -> Iterator[list[Tensor]]:
+    """Lend aliases of tensors to a collective, and wait until a thread of Gloo has let go of them.
+
+    It holds them a moment longer, and memory that it is the last to hold is freed on its side,
+    where neither the order of the program nor a profiler of this thread sees it.
+    """
+    before = [_uses(tensor) for tensor in tensors]
+    aliases = [tensor.detach() for tensor in tensors]
+    yield aliases
+    aliases.clear()
+    give_up = time.monotonic() + _PATIENCE_S
+    for tensor, count in zip(tensors, before, strict=True):
+        while tensor.device.type == "cpu" and _uses(tensor) > count:
+            if time.monotonic() > give_up:
+                return
+            time.sleep(0)
+
+
+def _uses(tensor: Tensor) -> int:
+    count: int = torch._C._storage_Use_Count(tensor.untyped_storage()._cdata)
+    return count
 
 
 def _process_group(name: str) -> Any:

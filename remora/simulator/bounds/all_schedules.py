@@ -31,7 +31,7 @@ def lower_bound_s(problem: Problem) -> float:
 
 
 def lower_bounds(problem: Problem) -> LowerBounds:
-    """Bounds for all schedules of a problem whose peak is within its budget.
+    """Bounds for all schedules of a problem and its variants whose peak is within its budget.
 
     Each is the least over all allowed numbers of ranks and micro-batches and placements of the
     state. Choices whose bound without memory is above the best one found need no closer look: a
@@ -40,10 +40,11 @@ def lower_bounds(problem: Problem) -> LowerBounds:
     if problem.mode is Mode.INFERENCE:
         return _rounded_down(pass_bounds(problem))
     best = LowerBounds(math.inf, math.inf, math.inf, math.inf)
-    for least_s, num_ranks, micro_batches in sizes_of(problem):
+    sizes = [(size, variant) for variant in problem.family for size in sizes_of(variant)]
+    for (least_s, num_ranks, micro_batches), variant in sorted(sizes, key=lambda s: s[0]):
         if least_s >= best.memory_s:
             break
-        choices = choices_of(problem, num_ranks, micro_batches, limit_s=best.memory_s)
+        choices = choices_of(variant, num_ranks, micro_batches, limit_s=best.memory_s)
         for choice in sorted(choices, key=lambda choice: choice.path_s):
             if choice.path_s < best.memory_s:
                 best = _least(best, choice.bounds())

@@ -35,7 +35,7 @@ def sizes_of(problem: Problem) -> list[tuple[float, int, int]]:
     counts = sorted(problem.graphs) if fixed is None else [fixed]
     found = []
     for count in counts:
-        once_s = sum(u.forward_s + u.backward_s for u in problem.chains[count].units)
+        once_s = sum(problem.costs[count].op_time_s)
         for ranks in problem.pipeline_sizes:
             if ranks <= len(problem.graph.units):
                 found.append((count * once_s / ranks, ranks, count))

@@ -5,8 +5,11 @@ from collections import Counter
 
 import pytest
 
+from remora.agents.registry import create
 from remora.api.bench.best_known import best_known_path, read_best_known
-from remora.api.bench.suite import Suite, load_suite, suite_from_values
+from remora.api.bench.build import build_problem, problem_hash
+from remora.api.bench.compact import compact_schedule, full_schedule, graph_of
+from remora.api.bench.suite import Suite, SuiteProblem, load_suite, suite_from_values
 from remora.api.configs import config_names, load_config
 from remora.api.hardware import find_hardware
 from remora.errors import InvalidInputError, UnknownNameError
@@ -31,7 +34,7 @@ def models_of(suite: Suite) -> set[str]:
 
 def test_the_suites_are_those_of_the_design() -> None:
     named = {"train", "validation", "held_out", "pipeline", "single", "smoke", "inference"}
-    assert set(SUITES) == named
+    assert set(SUITES) == named | {"cluster"}
     assert all(name == suite.name and suite.about for name, suite in SUITES.items())
     assert all(1 <= len(suite.problems) <= 100 for suite in SUITES.values())
     sizes = {name: len(suite.problems) for name, suite in SUITES.items()}
@@ -68,6 +71,29 @@ def test_pipelines_are_where_the_study_puts_them() -> None:
     for problem in problems:
         # Between ranks at most the rate of PCIe 4.0 x16.
         assert find_hardware(problem.hardware).link.bandwidth_bytes_per_s <= 31.5e9
+
+
+def test_clusters_have_several_nodes_that_share_a_batch() -> None:
+    problems = SUITES["cluster"].problems
+    assert all(problem.global_batch for problem in problems)
+    for problem in problems:
+        assert problem.world_size > find_hardware(problem.hardware).devices_per_node
+    others = [p for name, suite in SUITES.items() if name != "cluster" for p in suite.problems]
+    assert not any(problem.global_batch for problem in others)
+
+
+def test_a_cluster_problem_leaves_degrees_and_replicas_open() -> None:
+    item = SuiteProblem(
+        "a", "vit_tiny", {"batch": 8}, "4xa100", 8, None, 2**30, 0.5, global_batch=True
+    )
+    problem = build_problem(item)
+    shapes = {(v.tensor_degree, v.replicas) for v in problem.family}
+    assert {(1, 8), (4, 2), (2, 1)} <= shapes
+    hashes = {problem_hash(variant) for variant in problem.family}
+    assert len(hashes) == len(problem.family)
+    schedule = create("megatron").propose(problem, 20.0)
+    compact = compact_schedule(schedule)
+    assert full_schedule(compact, graph_of(compact, problem)) == schedule
 
 
 def test_single_devices_stay_single() -> None:

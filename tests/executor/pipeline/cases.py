@@ -29,6 +29,7 @@ from remora.schedule.schedule import (
     Placement,
     Schedule,
     StatePlan,
+    TensorPlan,
     UnitOption,
 )
 from remora.simulator.records import Verification
@@ -54,6 +55,7 @@ class PipelineCase:
         memory_seed: of a random memory plan; None keeps everything.
         zero_stage: of the state.
         optimizer: where its state lives.
+        degree: ranks that share every layer.
     """
 
     model: str
@@ -63,6 +65,12 @@ class PipelineCase:
     memory_seed: int | None = None
     zero_stage: int = 0
     optimizer: Placement = Placement.DEVICE
+    degree: int = 1
+
+    @property
+    def devices(self) -> int:
+        """Processes that it takes."""
+        return self.ranks * self.replicas * self.degree
 
     @property
     def chunks(self) -> int:
@@ -106,13 +114,15 @@ def build(case: PipelineCase, training: bool = True) -> BuiltCase:
     example.model.train(training)
     count = case.micro_batches
     inputs = with_batch(example.example_inputs, 2 * count)
-    whole = trace(example.model, inputs, example.loss)
-    part = trace(example.model, split_batch(inputs, count)[0], example.loss)
+    whole, part = (
+        trace(example.model, batch, example.loss, tensor_degree=case.degree)
+        for batch in (inputs, split_batch(inputs, count)[0])
+    )
     cuts = uniform_cuts(len(part.units), case.ranks * case.chunks)
     pipeline = PipelinePlan(case.kind, cuts, case.chunks, count)
     memory = _memory(part, pipeline, case.memory_seed)
     state = StatePlan(optimizer=case.optimizer, zero_stage=case.zero_stage)
-    schedule = Schedule(whole.content_hash, memory, pipeline, state)
+    schedule = Schedule(whole.content_hash, memory, pipeline, state, TensorPlan(case.degree))
     return BuiltCase(example, inputs, {1: whole, count: part}, schedule)
 
 
@@ -131,7 +141,7 @@ def problem_of(built: BuiltCase, ranks: int) -> Problem:
 
 def run_cases(cases: list[PipelineCase]) -> list[Verification]:
     """Verify cases of equal numbers of processes one after the other, on ranks of their own."""
-    (world_size,) = {case.ranks * case.replicas for case in cases}
+    (world_size,) = {case.devices for case in cases}
     with tempfile.TemporaryDirectory() as name:
         request, answer = Path(name) / "request.json", Path(name) / "answer.json"
         write_json(request, [dataclasses.asdict(case) for case in cases])

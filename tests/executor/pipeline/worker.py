@@ -34,8 +34,7 @@ def main() -> None:
 def _verify(case: PipelineCase) -> Verification | None:
     built = build(case)
     example = built.example
-    ranks = case.ranks * case.replicas
-    check_runs_on_ranks(example.model, built.graph, built.schedule, ranks)
+    check_runs_on_ranks(example.model, built.graph, built.schedule, case.devices)
     return verify_on_ranks(
         example.model,
         built.inputs,
