@@ -78,7 +78,9 @@ def _read(folder: Path) -> _Job:
         return _Job(folder.name, {}, None)
     values = read_json(path, "job", _VERSION)
     pairs = dict(text.split("=", 1) for text in values["overrides"] if "=" in text)
-    return _Job(folder.name, pairs, values["figure"])
+    # Hydra escapes colons and the like in what it hands to jobs.
+    plain = {key: value.replace("\\", "") for key, value in pairs.items()}
+    return _Job(folder.name, plain, values["figure"])
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -116,7 +116,8 @@ def test_multirun_gives_every_job_a_folder(tmp_path: Path) -> None:
     arguments = ["optimize", *STACK, *FAST, "memory=range:0.3,range:0.7", "out=sweep", "-m"]
     assert main(arguments) == 0
     for job in ("0", "1"):
-        assert {path.name for path in (tmp_path / "sweep" / job).iterdir()} == FILES
+        assert {path.name for path in (tmp_path / "sweep" / job).iterdir()} == FILES | {"job.json"}
+    assert "range:0.3" in (tmp_path / "sweep" / "sweep.md").read_text()
 
 
 def test_multirun_keeps_the_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
