@@ -19,6 +19,9 @@ from remora.schedule.schedule import Action, PipelineKind, PipelinePlan, Schedul
 __all__ = ["Look", "first_look", "least_s", "search_variants"]
 
 
+_FIRST_SHARE = 0.5
+
+
 @dataclass(frozen=True)
 class Look:
     """One way to look at a variant.
@@ -67,7 +70,8 @@ def search_variants(
     Args:
         name: the scheduler that searches, for messages.
         problem: with variants.
-        time_limit_s: seconds of all of it, shared out evenly over the looks.
+        time_limit_s: seconds of all of it; the first look takes half of it at most, and the others
+            share the rest evenly.
         looks: what follows the first look.
 
     Raises:
@@ -79,7 +83,8 @@ def search_variants(
     found: dict[int, tuple[float, Schedule]] = {}
     variants = sorted(problem.family, key=_plain_s)
     for number, look in enumerate((Look(len(variants), first_look), *looks)):
-        end = begin + (number + 1) / (len(looks) + 1) * time_limit_s
+        later = (1 - _FIRST_SHARE) * number / max(1, len(looks))
+        end = begin + (_FIRST_SHARE + later) * time_limit_s
         places = sorted(found, key=lambda place: found[place][0]) or range(len(variants))
         for position, place in enumerate(places[: look.variants]):
             left_s = end - time.perf_counter()
