@@ -19,7 +19,7 @@ STATE_LENGTH = len(STATE_COLUMNS)
 PHASES = tuple(place for place, name in enumerate(STATE_COLUMNS) if name.startswith("phase_"))
 """State columns that tell the phase, one of which is 1."""
 
-FIRST_PREFERENCES = {"compute": -20.0, "copies": -4.0, "headroom": 2.0}
+FIRST_PREFERENCES = {"outlook": -20.0, "compute": -2.0, "copies": -0.5, "headroom": 0.2}
 """Untrained weights of choice columns; 1 % of a step more compute is e^2 times less likely."""
 
 

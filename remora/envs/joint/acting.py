@@ -54,6 +54,7 @@ from remora.envs.joint.holding import (
     there_until,
 )
 from remora.envs.joint.jit import kernel
+from remora.envs.joint.outlook import fill_rest
 from remora.envs.joint.pipeline_choosing import (
     choose,
     fill_least_pipeline_bound,
@@ -91,6 +92,7 @@ def begin(tables: Tables, episodes: Episodes, e: int, row: int, budget: int) -> 
     episodes.decisions[e, :] = -1
     episodes.chosen[e, :, :] = 0.0
     _skip_phases(tables, episodes, e)
+    fill_rest(tables, episodes, e)
     _bound(tables, episodes, e)
 
 
@@ -139,6 +141,7 @@ def _act(tables: Tables, episodes: Episodes, e: int, action: int) -> None:
     if tables.ints[ints[FIRST_ROW], NUM_SHAPES] and phase < _PACES:
         choose(tables, episodes, e, action)
         _skip_phases(tables, episodes, e)
+        fill_rest(tables, episodes, e)
         return
     if phase == _COUNTS:
         ints[ROW] = ints[FIRST_ROW] + action
@@ -148,6 +151,7 @@ def _act(tables: Tables, episodes: Episodes, e: int, action: int) -> None:
         ints[PACE] = action
     ints[PHASE] = phase + 1
     _skip_phases(tables, episodes, e)
+    fill_rest(tables, episodes, e)
 
 
 @kernel

@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
 Flags = NDArray[np.bool_]
 
-CHOICE_COLUMNS = ("allowed", "headroom", "compute", "copies", "value")
+CHOICE_COLUMNS = ("allowed", "headroom", "compute", "copies", "value", "outlook")
 STATE_COLUMNS = (
     "budget",
     "room",
@@ -108,6 +108,7 @@ class Tables(NamedTuple):
             # [r][n + 1][NEAR_UNITS + 1]
         again_s: seconds of running units before c again, see :class:`CountTables`, and of their
             forwards and backwards.  # [r][n + 1][4]
+        price: see :class:`.PriceLevels`.  # [r][levels][n + 1][3]
         placed: for every place of the state, on one device, bytes that stay for the whole step,
             pinned host bytes, bytes during the optimizer's step, and 1 if it is allowed.
             # [r][s][4]
@@ -126,6 +127,7 @@ class Tables(NamedTuple):
     span: Ints
     near: Ints
     again_s: Floats
+    price: Floats
     placed: Ints
     pipelines: Pipelines
 
@@ -165,6 +167,8 @@ class Episodes(NamedTuple):
         rank_bytes: what closed stages of a rank take, see :func:`.fill_uses`, and their pinned
             bytes.  # [e][ranks][columns]
         stage_s: seconds of one micro-batch in closed stages: all, stores, loads.  # [e][S][3]
+        rest_s: likely seconds of the slowest stage from one on, see :func:`.fill_rest`.
+            # [e][S + 1][n + 1]
         mask: what is allowed.  # [e][a]
         choices: columns ``CHOICE_COLUMNS``.  # [e][a][columns]
         state: columns ``STATE_COLUMNS``.  # [e][columns]
@@ -184,6 +188,7 @@ class Episodes(NamedTuple):
     trial: Ints
     rank_bytes: Ints
     stage_s: Floats
+    rest_s: Floats
     mask: Flags
     choices: Singles
     state: Singles
@@ -214,6 +219,7 @@ def new_episodes(count: int, units: int, storages: int, way: int, stages: int) -
         trial=np.zeros(3, dtype=np.int64),
         rank_bytes=np.zeros((count, stages, RANK_HOST + 1), dtype=np.int64),
         stage_s=np.zeros((count, stages, 3), dtype=np.float64),
+        rest_s=np.zeros((count, stages + 1, units + 1), dtype=np.float64),
         mask=np.zeros((count, NUM_ACTIONS), dtype=np.bool_),
         choices=np.zeros((count, NUM_ACTIONS, len(CHOICE_COLUMNS)), dtype=np.float32),
         state=np.zeros((count, len(STATE_COLUMNS)), dtype=np.float32),

@@ -9,11 +9,15 @@ from __future__ import annotations
 # Columns of ``Tables.ints`` and ``Tables.reals``. ROWS counts those of the same problem from here
 # on, PLACES the places of the state on one device; seconds of an optimizer step are those of the
 # whole model on one device, for every place of the state from STATE_STEP_S on. RANGE_BYTES is the
-# budget at ``range`` 0, LINK_RATE that of the slowest link between ranks.
+# budget at ``range`` 0, LINK_RATE that of the slowest link between ranks, NEAR_RATE that
+# inside of a node, OVER_PRICE the seconds
+# for a byte that no option frees.
 UNITS, MICRO_BATCHES, HOST_MEMORY, OFFLOADS, ROWS, PLACES, FIRST_SHAPE, NUM_SHAPES = range(8)
-TEMPORARIES, ON_CUDA = range(8, 10)
+TEMPORARIES, ON_CUDA, DEVICES_PER_NODE = range(8, 11)
 WORK_S, LATENCY_S, STORE_RATE, LOAD_RATE, SCALE_S, SCALE_BYTES = range(6)
-DEVICE_STEP_S, HOST_STEP_S, RANGE_BYTES, LINK_RATE, STATE_STEP_S = range(6, 11)
+DEVICE_STEP_S, HOST_STEP_S, RANGE_BYTES, LINK_RATE, NEAR_RATE, OVER_PRICE, STATE_STEP_S = range(
+    6, 13
+)
 
 # Columns of ``Tables.storage``.
 SIZE, MAKER, STAYS, FIRST_READER, LAST_READER = range(5)
@@ -33,7 +37,8 @@ GROUP_FORWARD, PLAIN, NESTED, MADE, NUM_GROUP_COLUMNS = range(5)
 BATCH, RECEIVED, RETURNED, RETURNED_ONCE, SENT, RESTORED, HALVES = range(4, 11)
 WEIGHTS, BUFFERS, GRADIENTS, OPTIMIZER, EIGHT_BIT, COPIED = range(11, 17)
 LARGEST, UNIT_GRADIENTS, UNIT_WEIGHTS = range(17, 20)
-WAY_FORWARD, WAY_BACKWARD, WAY_HELD, WAY_FIRST_END = range(20, 24)
+RISE, RISE_AGAIN = range(20, 22)
+WAY_FORWARD, WAY_BACKWARD, WAY_HELD, WAY_FIRST_END = range(22, 26)
 NUM_WAY_COLUMNS = 4
 
 # Columns of ``Pipelines.shape``. SHAPE_KIND, RANKS_PLACE, COUNT_PLACE are the actions that choose

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from remora.envs.joint.backward_base import BackwardBase, backward_base
 from remora.envs.joint.levels import UnitLevels
 from remora.envs.joint.places import Place, places_of
+from remora.envs.joint.price_levels import PriceLevels, price_levels
 from remora.envs.joint.segments import Completions, Segments, completions, segments_of
 from remora.envs.joint.stage_completions import stage_completions
 from remora.envs.joint.stage_tables import stage_base, stage_spans
@@ -56,6 +57,7 @@ class CountTables:
             backwards.  # [n + 1][4]
         copies: latency and rates of the host link.  # [3]
         places: of the state on one device.
+        prices: what units give up at a price.
         stages: of pipelines; None on one device.
     """
 
@@ -68,6 +70,7 @@ class CountTables:
     again_s: NDArray[np.float64]
     copies: tuple[float, float, float]
     places: tuple[Place, ...]
+    prices: PriceLevels
     stages: StageTables | None = None
 
 
@@ -109,6 +112,7 @@ def count_tables(
         again_s=_again_s(chain),
         copies=(rates.latency_s, rates.d2h_bytes_per_s, rates.h2d_bytes_per_s),
         places=places_of(problem, keep),
+        prices=price_levels(chain, storages, options, segments),
     )
     if problem.world_size == 1:
         return known

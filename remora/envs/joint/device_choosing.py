@@ -52,7 +52,7 @@ def look_at_counts(tables: Tables, episodes: Episodes, e: int) -> None:
             best = max(best, room_with(tables, episodes, e, row, place))
         more_s = tables.reals[row, WORK_S] - tables.reals[first, WORK_S]
         value = np.log2(tables.ints[row, MICRO_BATCHES]) / 5
-        offer(tables, episodes, e, action, best, more_s, 0.0, value)
+        offer(tables, episodes, e, action, best, more_s, 0.0, value, more_s)
 
 
 @kernel
@@ -62,7 +62,8 @@ def look_at_places(tables: Tables, episodes: Episodes, e: int) -> None:
     for place in range(NUM_STATES):
         headroom = room_with(tables, episodes, e, row, place)
         more_s = tables.reals[row, STATE_STEP_S + place] - tables.reals[row, STATE_STEP_S]
-        offer(tables, episodes, e, place, headroom, more_s, 0.0, place / NUM_STATES)
+        value = place / NUM_STATES
+        offer(tables, episodes, e, place, headroom, more_s, 0.0, value, more_s)
 
 
 @kernel

@@ -20,6 +20,7 @@ from remora.envs.joint.device_choosing import look_at_counts, look_at_places, ro
 from remora.envs.joint.jit import kernel
 from remora.envs.joint.least_budgets import least_budget
 from remora.envs.joint.offering import choose_fallback, forbid_all, offer
+from remora.envs.joint.outlook import compare_outlooks
 from remora.envs.joint.pipeline_choosing import look_at_settings, look_at_states
 from remora.envs.joint.stage_looking import look_at_stage_unit
 from remora.envs.joint.telling import tell
@@ -61,6 +62,7 @@ def _look(tables: Tables, episodes: Episodes, e: int) -> None:
     else:
         look_at_unit(tables, episodes, e)
     choose_fallback(episodes, e)
+    compare_outlooks(tables, episodes, e)
 
 
 @kernel
@@ -81,4 +83,4 @@ def _look_at_pipeline(tables: Tables, episodes: Episodes, e: int) -> None:
 @kernel
 def _look_at_paces(tables: Tables, episodes: Episodes, e: int, headroom: int) -> None:
     for pace in range(len(_WINDOWS)):
-        offer(tables, episodes, e, pace, headroom, 0.0, 0.0, _WINDOWS[pace] / 8)
+        offer(tables, episodes, e, pace, headroom, 0.0, 0.0, _WINDOWS[pace] / 8, 0.0)

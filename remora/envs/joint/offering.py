@@ -29,6 +29,7 @@ def offer(
     compute_s: float,
     copies_s: float,
     value: float,
+    outlook_s: float,
 ) -> None:
     """Allow an action whose completion leaves ``headroom`` bytes, unless that is negative."""
     if headroom < 0:
@@ -42,6 +43,7 @@ def offer(
     choice[2] = max(-10.0, min(10.0, 10 * compute_s / scale[SCALE_S]))
     choice[3] = min(10.0, 10 * copies_s / scale[SCALE_S])
     choice[4] = max(-10.0, min(10.0, value))
+    choice[5] = outlook_s
 
 
 @kernel

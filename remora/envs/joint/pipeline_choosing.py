@@ -45,6 +45,7 @@ from remora.envs.joint.columns import (
 from remora.envs.joint.jit import kernel
 from remora.envs.joint.least_budgets import least_budget
 from remora.envs.joint.offering import offer
+from remora.envs.joint.price_levels import COPY_WEIGHT
 from remora.envs.joint.stage_bytes import host_bytes
 from remora.schedule.schedule import Placement
 
@@ -115,7 +116,8 @@ def look_at_settings(tables: Tables, episodes: Episodes, e: int) -> None:
         if episodes.mask[e, action]:
             room = max(room, episodes.spare[action])
             more_s = min(more_s, episodes.choices[e, action, 2] * tables.reals[row, SCALE_S] / 10)
-        offer(tables, episodes, e, action, room, more_s, 0.0, _value(tables, shape, phase))
+        value = _value(tables, shape, phase)
+        offer(tables, episodes, e, action, room, more_s, 0.0, value, more_s)
 
 
 @kernel
@@ -137,7 +139,9 @@ def look_at_states(tables: Tables, episodes: Episodes, e: int) -> None:
         room = _room_in(tables, episodes, e, shape, state)
         more_s = _step_s(tables, shape, state) - _step_s(tables, shape, 0)
         copies_s = _copies_s(tables, shape, state)
-        offer(tables, episodes, e, state, room, more_s, copies_s, state / NUM_STATES)
+        outlook_s = more_s + COPY_WEIGHT * copies_s
+        value = state / NUM_STATES
+        offer(tables, episodes, e, state, room, more_s, copies_s, value, outlook_s)
 
 
 @kernel

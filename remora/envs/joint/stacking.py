@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from remora.envs.joint.actions import NUM_STATES
 from remora.envs.joint.arrays import Tables
 from remora.envs.joint.columns import HELD_END
+from remora.envs.joint.intervals import largest_inside
 from remora.envs.joint.pipeline_stacking import stack_pipelines
 from remora.schedule.problem import Problem
 
@@ -60,6 +61,7 @@ def stack_with(
         span=_padded([_spans(*row) for row in rows]),
         near=_padded([_near(count) for _, count in rows]),
         again_s=_padded([count.again_s for _, count in rows], np.float64),
+        price=_padded([count.prices.sums for _, count in rows], np.float64),
         placed=np.array([_placed(count) for _, count in rows], dtype=np.int64),
         pipelines=stack_pipelines(problems, shares, least),
     )
@@ -90,6 +92,7 @@ def _ints(problem: ProblemTables, count: CountTables, first_shape: int) -> tuple
         len(problem.shapes),
         problem.problem.optimizer.step_temporaries,
         int(hardware.device_type == "cuda"),
+        hardware.devices_per_node,
     )
 
 
@@ -107,20 +110,22 @@ def _reals(problem: ProblemTables, count: CountTables) -> tuple[float, ...]:
         cost.optimizer_time_s if counted else 0.0,
         cost.host_optimizer_time_s if counted else 0.0,
         problem.floor_bytes if problem.shapes else 0,
-        _link_rate(problem.problem),
+        *_link_rates(problem.problem),
+        count.prices.over_price,
         *step_s,
     )
 
 
-def _link_rate(problem: Problem) -> float:
-    """Bytes per second of the slowest link between ranks; 0 on one device."""
+def _link_rates(problem: Problem) -> tuple[float, float]:
+    """Bytes per second of the slowest link between ranks and inside of a node; 0 on one device."""
     if problem.world_size == 1:
-        return 0.0
+        return 0.0, 0.0
     hardware = problem.hardware
     spread = problem.world_size > hardware.devices_per_node
-    link = hardware.node_link if spread else hardware.link
+    slowest = hardware.node_link if spread else hardware.link
     share = 1.0 if hardware.state is None else hardware.state.link_share
-    return link.bandwidth_bytes_per_s * share
+    rates = slowest.bandwidth_bytes_per_s, hardware.link.bandwidth_bytes_per_s
+    return rates[0] * share, rates[1] * share
 
 
 def _storages(count: CountTables) -> Ints:
@@ -162,7 +167,9 @@ def _spans(problem: ProblemTables, count: CountTables) -> Ints:
     known = np.stack((groups.forward, groups.plain, groups.nested, made), axis=2)
     if count.stages is None:
         return known
-    return np.concatenate((known, count.stages.spans, problem.statics, count.stages.ways), axis=2)
+    rises = np.stack([largest_inside(row.tolist()) for row in count.prices.rises], axis=2)
+    parts = (known, count.stages.spans, problem.statics, rises, count.stages.ways)
+    return np.concatenate(parts, axis=2)
 
 
 def _near(count: CountTables) -> Ints:

@@ -14,6 +14,7 @@ from remora.envs.joint.arrays import (
     CURSOR,
     FORWARD_PEAK,
     HELD_BACK,
+    LASTING,
     ON_HOST,
     ON_THE_WAY,
     OPEN,
@@ -32,6 +33,7 @@ from remora.envs.joint.columns import (
     GROUP_FORWARD,
     KEEP_ONLY,
     LOAD_RATE,
+    MADE,
     MICRO_BATCHES,
     MOVED,
     NESTED,
@@ -41,6 +43,7 @@ from remora.envs.joint.columns import (
     STAGES,
     STORE_RATE,
 )
+from remora.envs.joint.filling import is_plain
 from remora.envs.joint.holding import (
     begin_trial,
     group_start,
@@ -53,6 +56,7 @@ from remora.envs.joint.holding import (
 )
 from remora.envs.joint.jit import kernel
 from remora.envs.joint.offering import offer
+from remora.envs.joint.outlook import stage_outlook_s
 from remora.envs.joint.pipeline_seconds import stage_share
 from remora.envs.joint.seconds import group_s
 from remora.envs.joint.stage_ends import (
@@ -145,13 +149,17 @@ def _offer_both(
     final = ints[STAGE] + 1 == tables.pipelines.shape[ints[SHAPE], STAGES]
     compute_s = tables.ints[ints[ROW], MICRO_BATCHES] * seconds
     share = stage_share(tables, episodes, e, seconds)
+    once_s = copies_s / tables.ints[ints[ROW], MICRO_BATCHES]
     if end == last or not final:
         room = room_at(tables, episodes, e, end, lasting, forward, backward)
         cut = 0 if final else NUM_DECISIONS
-        offer(tables, episodes, e, action + cut, room, compute_s, copies_s, share)
+        outlook_s = stage_outlook_s(tables, episodes, e, end, seconds, once_s, lasting, (end, end))
+        offer(tables, episodes, e, action + cut, room, compute_s, copies_s, share, outlook_s)
     if end < last:
         room = room_behind(tables, episodes, e, lasting, forward, backward)
-        offer(tables, episodes, e, action, room, compute_s, copies_s, share)
+        low = last if final else end + 1
+        outlook_s = stage_outlook_s(tables, episodes, e, end, seconds, once_s, lasting, (low, last))
+        offer(tables, episodes, e, action, room, compute_s, copies_s, share, outlook_s)
 
 
 @kernel
@@ -160,7 +168,7 @@ def _look_at_groups(tables: Tables, episodes: Episodes, e: int) -> None:
     row, start, end = ints[ROW], group_start(episodes, e), ints[CURSOR] + 1
     _begin(episodes, e, 0, 0)
     if end < last_end(tables, episodes, e) and tables.unit[row, end, KEEP_ONLY] == 0:
-        offer(tables, episodes, e, _OPENS, room_opened(tables, episodes, e, start), 0.0, 0.0, 0.0)
+        _offer_open(tables, episodes, e, start, end)
     if end - start == 1 and tables.unit[row, start, SAVES] == 0:
         return
     forward = max(ints[FORWARD_PEAK], ints[BASE] + tables.span[row, start, end, GROUP_FORWARD])
@@ -177,6 +185,22 @@ def _look_at_groups(tables: Tables, episodes: Episodes, e: int) -> None:
         _offer_both(tables, episodes, e, _NESTED, lasting, forward, backward, more_s, 0.0)
     if tables.ints[row, OFFLOADS]:
         _look_at_offloaded(tables, episodes, e, start, forward, seconds)
+
+
+@kernel
+def _offer_open(tables: Tables, episodes: Episodes, e: int, start: int, end: int) -> None:
+    """Offer to leave a group open, seen as one that the next unit closes."""
+    ints = episodes.ints[e]
+    row, last = ints[ROW], last_end(tables, episodes, e)
+    final = ints[STAGE] + 1 == tables.pipelines.shape[ints[SHAPE], STAGES]
+    nested = not is_plain(tables, episodes, e, start, end + 1)
+    more_s = group_s(tables, row, start, end + 1, nested)
+    lasting = ints[LASTING] + tables.span[row, start, end + 1, MADE]
+    low = last if final else end + 1
+    outlook_s = stage_outlook_s(tables, episodes, e, end + 1, more_s, 0.0, lasting, (low, last))
+    share = stage_share(tables, episodes, e, more_s)
+    room = room_opened(tables, episodes, e, start)
+    offer(tables, episodes, e, _OPENS, room, 0.0, 0.0, share, outlook_s)
 
 
 @kernel

@@ -11,13 +11,16 @@ from remora.envs.joint.actions import FIRST_OPTION, UnitDecision
 from remora.envs.joint.arrays import (
     BASE,
     BUDGET,
+    COMPUTE,
     CURSOR,
     HELD_BACK,
     LASTING,
+    LOAD,
     ON_HOST,
     OPEN,
     PLACE,
     ROW,
+    STORE,
     Episodes,
     Tables,
 )
@@ -38,7 +41,9 @@ from remora.envs.joint.columns import (
     SAVES,
     STORE_RATE,
     UNITS,
+    WORK_S,
 )
+from remora.envs.joint.filling import is_plain
 from remora.envs.joint.holding import (
     begin_trial,
     completed_peak,
@@ -53,6 +58,8 @@ from remora.envs.joint.holding import (
 )
 from remora.envs.joint.jit import kernel
 from remora.envs.joint.offering import offer
+from remora.envs.joint.outlook import rest_of_device_s
+from remora.envs.joint.price_levels import COPY_WEIGHT
 from remora.envs.joint.seconds import group_s
 
 __all__ = ["look_at_unit"]
@@ -102,18 +109,26 @@ def _look_at_options(tables: Tables, episodes: Episodes, e: int) -> None:
             times * tables.option_s[row, unit, option, 2],
         )
         copies_s = max(store_s, load_s)
-        offer(tables, episodes, e, action, limit - highest, compute_s, copies_s, 0.0)
+        outlook_s = _outlook_s(tables, episodes, e, compute_s, copies_s, unit + 1, lasting)
+        room = limit - highest
+        offer(tables, episodes, e, action, room, compute_s, copies_s, 0.0, outlook_s)
 
 
 @kernel
 def _look_at_groups(tables: Tables, episodes: Episodes, e: int) -> None:
     ints = episodes.ints[e]
     row, start, end = ints[ROW], group_start(episodes, e), ints[CURSOR] + 1
+    times = tables.ints[row, MICRO_BATCHES]
     limit = ints[BUDGET] - tables.placed[row, ints[PLACE], 0]
     forward = ints[BASE] + tables.span[row, start, end, GROUP_FORWARD]
     if end < tables.ints[row, UNITS] and tables.unit[row, end, KEEP_ONLY] == 0:
         peak = _closed_later(tables, episodes, e, start, end + 1, limit)
-        offer(tables, episodes, e, _OPENS, limit - peak, 0.0, 0.0, 0.0)
+        seconds = times * group_s(
+            tables, row, start, end + 1, not is_plain(tables, episodes, e, start, end + 1)
+        )
+        lasting = ints[LASTING] + tables.span[row, start, end + 1, MADE]
+        outlook_s = _outlook_s(tables, episodes, e, seconds, 0.0, end + 1, lasting)
+        offer(tables, episodes, e, _OPENS, limit - peak, 0.0, 0.0, 0.0, outlook_s)
     if end - start == 1 and tables.unit[row, start, SAVES] == 0:
         return
     begin_trial(episodes)
@@ -123,13 +138,14 @@ def _look_at_groups(tables: Tables, episodes: Episodes, e: int) -> None:
     undo_trial(episodes, e)
     back = ints[HELD_BACK] + inputs
     plain = max(forward, back + tables.span[row, start, end, PLAIN], after)
-    times = tables.ints[row, MICRO_BATCHES]
     seconds = times * group_s(tables, row, start, end, False)
-    offer(tables, episodes, e, _CLOSES, limit - plain, seconds, 0.0, 0.0)
+    outlook_s = _outlook_s(tables, episodes, e, seconds, 0.0, end, lasting)
+    offer(tables, episodes, e, _CLOSES, limit - plain, seconds, 0.0, 0.0, outlook_s)
     if end - start > 1:
         nested = max(forward, back + tables.span[row, start, end, NESTED], after)
         more_s = times * group_s(tables, row, start, end, True)
-        offer(tables, episodes, e, _NESTED, limit - nested, more_s, 0.0, 0.0)
+        outlook_s = _outlook_s(tables, episodes, e, more_s, 0.0, end, lasting)
+        offer(tables, episodes, e, _NESTED, limit - nested, more_s, 0.0, 0.0, outlook_s)
     if tables.ints[row, OFFLOADS]:
         _look_at_offloaded(tables, episodes, e, start, end, limit, seconds)
 
@@ -180,4 +196,23 @@ def _look_at_offloaded(
         * moved
         / min(tables.reals[row, STORE_RATE], tables.reals[row, LOAD_RATE])
     )
-    offer(tables, episodes, e, _OFFLOADED, limit - highest, seconds, copies_s, 0.0)
+    outlook_s = _outlook_s(tables, episodes, e, seconds, copies_s, end, lasting)
+    offer(tables, episodes, e, _OFFLOADED, limit - highest, seconds, copies_s, 0.0, outlook_s)
+
+
+@kernel
+def _outlook_s(
+    tables: Tables,
+    episodes: Episodes,
+    e: int,
+    compute_s: float,
+    copies_s: float,
+    unit: int,
+    lasting: int,
+) -> float:
+    """Likely seconds of the step, if units from one on are what is left after a decision."""
+    reals, row = episodes.reals[e], episodes.ints[e, ROW]
+    rest_s = rest_of_device_s(tables, episodes, e, unit, lasting)
+    work_s = tables.reals[row, WORK_S] + reals[COMPUTE] + compute_s + COPY_WEIGHT * copies_s
+    work_s += tables.ints[row, MICRO_BATCHES] * rest_s
+    return float(max(work_s, max(reals[STORE], reals[LOAD]) + copies_s))
