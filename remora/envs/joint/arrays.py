@@ -163,7 +163,7 @@ class Episodes(NamedTuple):
         decisions: by unit, -1 before.  # [e][n]
         touched: scratch.  # [x + 1]
         spare: scratch: bytes that every allowed action leaves.  # [a]
-        ends, taken, uses, trial: scratch of stages, see :mod:`.stage_ends`.
+        ends, taken, promised, uses, trial: scratch of stages, see :mod:`.stage_ends`.
         rank_bytes: what closed stages of a rank take, see :func:`.fill_uses`, and their pinned
             bytes.  # [e][ranks][columns]
         stage_s: seconds of one micro-batch in closed stages: all, stores, loads.  # [e][S][3]
@@ -184,6 +184,7 @@ class Episodes(NamedTuple):
     spare: Ints
     ends: Ints
     taken: Ints
+    promised: Floats
     uses: Ints
     trial: Ints
     rank_bytes: Ints
@@ -215,6 +216,7 @@ def new_episodes(count: int, units: int, storages: int, way: int, stages: int) -
         spare=np.zeros(NUM_ACTIONS, dtype=np.int64),
         ends=np.zeros((units + 1, 5), dtype=np.int64),
         taken=np.zeros(RANK_HOST + 2, dtype=np.int64),
+        promised=np.zeros(RANK_HOST + 1, dtype=np.float64),
         uses=np.zeros(RANK_HOST, dtype=np.int64),
         trial=np.zeros(3, dtype=np.int64),
         rank_bytes=np.zeros((count, stages, RANK_HOST + 1), dtype=np.int64),

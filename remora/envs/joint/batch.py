@@ -157,7 +157,7 @@ class EpisodeBatch:
 
     def _by_place(self) -> list[NDArray[Any]]:
         """All arrays with a row per episode."""
-        shared = {"touched", "spare", "ends", "taken", "uses", "trial"}
+        shared = {"touched", "spare", "ends", "taken", "promised", "uses", "trial"}
         episodes = self._episodes._asdict()
         return [
             *(values for name, values in episodes.items() if name not in shared),

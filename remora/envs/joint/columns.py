@@ -11,9 +11,10 @@ from __future__ import annotations
 # whole model on one device, for every place of the state from STATE_STEP_S on. RANGE_BYTES is the
 # budget at ``range`` 0, LINK_RATE that of the slowest link between ranks, NEAR_RATE that
 # inside of a node, OVER_PRICE the seconds
-# for a byte that no option frees.
+# for a byte that no option frees. TIED are bytes of weights that the first and the last unit share.
 UNITS, MICRO_BATCHES, HOST_MEMORY, OFFLOADS, ROWS, PLACES, FIRST_SHAPE, NUM_SHAPES = range(8)
-TEMPORARIES, ON_CUDA, DEVICES_PER_NODE = range(8, 11)
+TEMPORARIES, ON_CUDA, DEVICES_PER_NODE, TIED_WEIGHTS, TIED_GRADIENTS = range(8, 13)
+TIED_OPTIMIZER, TIED_EIGHT_BIT = range(13, 15)
 WORK_S, LATENCY_S, STORE_RATE, LOAD_RATE, SCALE_S, SCALE_BYTES = range(6)
 DEVICE_STEP_S, HOST_STEP_S, RANGE_BYTES, LINK_RATE, NEAR_RATE, OVER_PRICE, STATE_STEP_S = range(
     6, 13

@@ -14,6 +14,7 @@ from remora.envs.joint.arrays import (
     Tables,
 )
 from remora.envs.joint.columns import (
+    ALONE,
     DEVICES_PER_NODE,
     FIRST_COUNT,
     FIRST_STAGE,
@@ -87,15 +88,31 @@ def most_held(tables: Tables, shape: int, stage: int) -> int:
 
 
 @kernel
+def _share_of_stage(tables: Tables, episodes: Episodes, e: int, stage: int) -> float:
+    """An even part of the memory of a stage's rank; of what closed stages left, if it is open."""
+    ints, pipes = episodes.ints[e], tables.pipelines
+    columns = pipes.shape[ints[SHAPE]]
+    if columns[ALONE] or stage != ints[STAGE]:
+        return float(ints[BUDGET] * columns[STAGE_RANKS] / columns[STAGES])
+    rank, left = pipes.stage[columns[FIRST_STAGE] + stage, RANK], 0
+    for later in range(stage, columns[STAGES]):
+        left += pipes.stage[columns[FIRST_STAGE] + later, RANK] == rank
+    taken = 0
+    for corner in range(NUM_CORNERS):
+        taken = max(taken, episodes.rank_bytes[e, rank, corner])
+    return float((ints[BUDGET] - taken) / left)
+
+
+@kernel
 def room_of_stage(
-    tables: Tables, shape: int, state: int, budget: int, stage: int, start: int, end: int
+    tables: Tables, episodes: Episodes, e: int, stage: int, start: int, end: int
 ) -> float:
-    """Bytes for what one micro-batch holds in a stage, its rank being shared evenly."""
-    columns = tables.pipelines.shape[shape]
-    share = budget * columns[STAGE_RANKS] / columns[STAGES]
+    """Bytes for what one micro-batch holds in a stage of some units, if everything is kept."""
+    shape, state = episodes.ints[e, SHAPE], episodes.ints[e, PLACE]
     taken = device_bytes(tables, shape, state, stage, start, end)
-    rise = tables.span[columns[SHAPE_ROW], start, end, RISE]
-    return float((share - taken - rise) / most_held(tables, shape, stage))
+    rise = tables.span[tables.pipelines.shape[shape, SHAPE_ROW], start, end, RISE]
+    room = _share_of_stage(tables, episodes, e, stage) - taken - rise
+    return float(room / most_held(tables, shape, stage))
 
 
 @kernel
@@ -106,10 +123,9 @@ def is_plain(tables: Tables, episodes: Episodes, e: int, start: int, end: int) -
     peak = float(ints[BASE] + tables.span[row, start, end, PLAIN])
     if ints[SHAPE] < 0:
         return bool(peak <= ints[BUDGET] - tables.placed[row, ints[PLACE], 0])
-    columns, first = tables.pipelines.shape[ints[SHAPE]], ints[STAGE_START]
-    share = ints[BUDGET] * columns[STAGE_RANKS] / columns[STAGES]
-    taken = device_bytes(tables, ints[SHAPE], ints[PLACE], ints[STAGE], first, end)
-    return bool(peak <= share - taken)
+    stage, first = ints[STAGE], ints[STAGE_START]
+    taken = device_bytes(tables, ints[SHAPE], ints[PLACE], stage, first, end)
+    return bool(peak <= _share_of_stage(tables, episodes, e, stage) - taken)
 
 
 @kernel

@@ -140,7 +140,7 @@ def _stage_rest_s(
 ) -> float:
     ints = episodes.ints[e]
     row, done = ints[ROW], tables.again_s[ints[ROW], :, DONE_S]
-    room = room_of_stage(tables, ints[SHAPE], ints[PLACE], ints[BUDGET], stage, first, end)
+    room = room_of_stage(tables, episodes, e, stage, first, end)
     # What is on its way to the host where the stage ends waits there, as in other micro-batches.
     others = (_WINDOWS[ints[PACE]] - 1) // (end - first) + 2
     room -= others * episodes.trial[TRIAL_WAY] + episodes.trial[TRIAL_DOUBLED]

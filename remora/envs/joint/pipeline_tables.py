@@ -24,7 +24,7 @@ from remora.simulator.bounds import fastest_pipeline
 from remora.simulator.compiled import simulator_of
 from remora.simulator.compiled.problem_arrays import static_arrays
 
-__all__ = ["PipelineShape", "divisors", "pipeline_shapes", "static_spans"]
+__all__ = ["PipelineShape", "divisors", "pipeline_shapes", "static_spans", "tied_bytes"]
 
 Ints = NDArray[np.int64]
 
@@ -170,3 +170,21 @@ def static_spans(problem: Problem) -> Ints:
     tables[6] = largest_inside(largest.tolist())
     tables[7], tables[8] = (largest_inside(v.tolist()) for v in (gradients, weights))
     return np.stack(tables, axis=2)
+
+
+def tied_bytes(problem: Problem) -> tuple[int, int, int, int]:
+    """Bytes of parameters that the first and the last unit share, such as tied embeddings.
+
+    Returns:
+        Of weights, gradients, optimizer state, and that in 8 bits.
+    """
+    chain = problem.chain
+    arrays, ends = static_arrays(problem, chain), {0, len(chain.units) - 1}
+    total = [0, 0, 0, 0]
+    for static, values in enumerate(arrays.ints.tolist()):
+        units = arrays.units[arrays.unit_start[static] : arrays.unit_start[static + 1]].tolist()
+        if chain.statics.all[static].role == PARAMETER and ends <= set(units):
+            _, size, gradient, optimizer, eight_bit, _, _ = values
+            for place, value in enumerate((size, gradient, optimizer, eight_bit)):
+                total[place] += value
+    return total[0], total[1], total[2], total[3]

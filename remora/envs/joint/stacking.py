@@ -14,6 +14,7 @@ from remora.envs.joint.arrays import Tables
 from remora.envs.joint.columns import HELD_END
 from remora.envs.joint.intervals import largest_inside
 from remora.envs.joint.pipeline_stacking import stack_pipelines
+from remora.envs.joint.pipeline_tables import tied_bytes
 from remora.schedule.problem import Problem
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ def _ints(problem: ProblemTables, count: CountTables, first_shape: int) -> tuple
         problem.problem.optimizer.step_temporaries,
         int(hardware.device_type == "cuda"),
         hardware.devices_per_node,
+        *(tied_bytes(problem.problem) if problem.shapes else (0, 0, 0, 0)),
     )
 
 

@@ -27,6 +27,7 @@ from remora.envs.joint.columns import (
     ON_CUDA,
     OPTIMIZER,
     PASSES,
+    RANK,
     RECEIVED,
     REPLICAS,
     RETURNED,
@@ -35,8 +36,13 @@ from remora.envs.joint.columns import (
     SHAPE_ROW,
     STAGES,
     TEMPORARIES,
+    TIED_EIGHT_BIT,
+    TIED_GRADIENTS,
+    TIED_OPTIMIZER,
+    TIED_WEIGHTS,
     UNIT_GRADIENTS,
     UNIT_WEIGHTS,
+    UNITS,
     WEIGHTS,
     WHOLE,
 )
@@ -66,12 +72,32 @@ def _shard(num_bytes: int, parts: int) -> int:
 
 
 @kernel
+def _is_folded_back(tables: Tables, shape: int, start: int, end: int) -> bool:
+    """Whether a stage is the last one and its rank holds the first one, too.
+
+    What the first and the last unit share is then there once, and counted with the first stage.
+    """
+    pipes = tables.pipelines
+    columns = pipes.shape[shape]
+    first, stages = columns[FIRST_STAGE], columns[STAGES]
+    whole = tables.ints[columns[SHAPE_ROW], UNITS]
+    if start == 0 or end < whole:
+        return False
+    return bool(pipes.stage[first, RANK] == pipes.stage[first + stages - 1, RANK])
+
+
+@kernel
 def _state_bytes(tables: Tables, shape: int, state: int, start: int, end: int) -> int:
     """Weights, buffers, gradients and optimizer state of a stage on the device."""
     pipes = tables.pipelines
     row, replicas = pipes.shape[shape, SHAPE_ROW], pipes.shape[shape, REPLICAS]
     span = tables.span[row, start, end]
     weights, gradients = span[WEIGHTS], span[GRADIENTS]
+    own = span[EIGHT_BIT] if _IN_8_BITS[state] else span[OPTIMIZER]
+    if _is_folded_back(tables, shape, start, end):
+        tied = tables.ints[row]
+        weights, gradients = weights - tied[TIED_WEIGHTS], gradients - tied[TIED_GRADIENTS]
+        own -= tied[TIED_EIGHT_BIT] if _IN_8_BITS[state] else tied[TIED_OPTIMIZER]
     zero, leaves = _ZERO[state], _GRADIENTS_ON_HOST[state] or _ZERO[state] >= 2
     total = span[BUFFERS] + (weights if zero < 3 else 0)
     if zero >= 2:
@@ -80,7 +106,6 @@ def _state_bytes(tables: Tables, shape: int, state: int, start: int, end: int) -
         # Those of the unit that runs and of the next one are there whole.
         total += 2 * span[UNIT_WEIGHTS]
     if not _ON_HOST[state]:
-        own = span[EIGHT_BIT] if _IN_8_BITS[state] else span[OPTIMIZER]
         total += _shard(own, replicas if zero >= 1 else 1)
     if not leaves:
         return int(total + gradients)

@@ -22,18 +22,19 @@ from remora.envs.joint.columns import (
     ALONE,
     CORNERS,
     FIRST_COUNT,
-    FIRST_SHARE,
-    FIRST_SLOT,
     FIRST_STAGE,
     HOST_MEMORY,
     MADE,
     RANK,
     RESTORED,
+    STAGE_RANKS,
     STAGES,
     UNITS,
 )
 from remora.envs.joint.jit import kernel
 from remora.envs.joint.least_budgets import least_budget
+from remora.envs.joint.promises import fill_promised, most_after
+from remora.envs.joint.segments import NEVER_FITS
 from remora.envs.joint.stage_bytes import (
     NUM_USES,
     STEP_USE,
@@ -57,6 +58,10 @@ TRIAL_WAY, TRIAL_DOUBLED, TRIAL_MOVED = range(3)
 
 # Entry of ``Episodes.taken`` behind those of ``Episodes.rank_bytes``.
 MOST_PASSES = RANK_HOST + 1
+
+# Entry of ``Episodes.promised`` behind the parts of a budget: the largest one for later stages of
+# which the other ranks can keep theirs.
+MOST_AFTER = NUM_USES
 
 
 @kernel
@@ -98,27 +103,23 @@ def _fill_end(tables: Tables, episodes: Episodes, e: int, end: int) -> None:
 
 @kernel
 def _fill_taken(tables: Tables, episodes: Episodes, e: int) -> None:
-    """What earlier stages of the rank take, and what later ones are promised."""
-    ints, pipes, taken = episodes.ints[e], tables.pipelines, episodes.taken
-    shape, stage = ints[SHAPE], ints[STAGE]
-    columns = pipes.shape[shape]
-    first, stages = columns[FIRST_STAGE], columns[STAGES]
-    rank = pipes.stage[first + stage, RANK]
+    """What earlier stages of the rank take, and what part of a budget later ones are promised."""
+    ints, taken = episodes.ints[e], episodes.taken
+    columns = tables.pipelines.shape[ints[SHAPE]]
+    rank = tables.pipelines.stage[columns[FIRST_STAGE] + ints[STAGE], RANK]
     for use in range(RANK_HOST + 1):
         taken[use] = episodes.rank_bytes[e, rank, use]
     taken[MOST_PASSES] = _most_passes(tables, episodes, e)
+    episodes.promised[MOST_AFTER] = NEVER_FITS
     if columns[ALONE]:
+        episodes.promised[:NUM_USES] = 0.0
         return
-    shares = columns[FIRST_SHARE] + pipes.shape[shape, FIRST_SLOT + ints[PLACE]] * stages
-    for later in range(stage + 1, stages):
-        if pipes.stage[first + later, RANK] != rank:
-            continue
-        for use in range(NUM_USES):
-            promised = int(pipes.shares[shares + later, use] * ints[BUDGET])
-            if NUM_CORNERS <= use < STEP_USE:
-                taken[use] = max(taken[use], promised)
-            else:
-                taken[use] += promised
+    for other in range(columns[STAGE_RANKS]):
+        if other != rank:
+            fill_promised(tables, episodes, e, other)
+            after = most_after(tables, episodes, e, other)
+            episodes.promised[MOST_AFTER] = min(episodes.promised[MOST_AFTER], after)
+    fill_promised(tables, episodes, e, rank)
 
 
 @kernel
@@ -148,7 +149,7 @@ def room_at(
 
     Args:
         tables: of all problems.
-        episodes: with ``ends``, ``taken`` and ``trial`` filled.
+        episodes: with ``ends``, ``taken``, ``promised`` and ``trial`` filled.
         e: the episode.
         end: first unit of the next stage.
         held: bytes of a micro-batch after its forward.
@@ -162,13 +163,18 @@ def room_at(
     pinned += episodes.taken[MOST_PASSES] * episodes.trial[TRIAL_MOVED]
     if room < 0 or pinned > tables.ints[ints[ROW], HOST_MEMORY]:
         return -1
+    if found[AFTER] > episodes.promised[MOST_AFTER]:
+        return -1
     _fill_uses(tables, episodes, e, end, held, forward, backward)
-    taken, uses = episodes.taken, episodes.uses
+    taken, uses, promised = episodes.taken, episodes.uses, episodes.promised
     number = tables.pipelines.stage[tables.pipelines.shape[shape, FIRST_STAGE] + ints[STAGE]]
     for corner in range(number[CORNERS]):
-        more = max(taken[NUM_CORNERS + corner], uses[NUM_CORNERS + corner])
-        room = min(room, budget - taken[corner] - uses[corner] - more)
-    return int(min(room, budget - taken[STEP_USE] - uses[STEP_USE]))
+        at = NUM_CORNERS + corner
+        more = max(taken[at], uses[at], int(promised[at] * found[AFTER]))
+        held_later = int(promised[corner] * found[AFTER])
+        room = min(room, budget - taken[corner] - uses[corner] - held_later - more)
+    held_later = int(promised[STEP_USE] * found[AFTER])
+    return int(min(room, budget - taken[STEP_USE] - uses[STEP_USE] - held_later))
 
 
 @kernel
