@@ -72,7 +72,7 @@ class JointEnv(gymnasium.Env[Observation, np.int64]):
     | decisions | N x A | 0 | 1 | one-hot decisions about units so far |
     | cursor | 2 | 0 | N | the unit to decide about, the first unit of its stage |
     | state | 41 | -10 | 10 | budget, progress, settings, phase; `arrays.STATE_COLUMNS` |
-    | choices | A x 5 | -10 | 10 | where each action leads, `arrays.CHOICE_COLUMNS` |
+    | choices | A x 6 | -10 | 10 | where each action leads, `arrays.CHOICE_COLUMNS` |
     | action_mask | A | 0 | 1 | as `action_masks()` |
 
     ## Reward

@@ -20,6 +20,14 @@ def untrained(seed: int = 0, size: NetworkSize = SMALL) -> PlanNetwork:
     return PlanNetwork(size).eval()
 
 
+def without_preferences(seed: int = 0) -> PlanNetwork:
+    """A network that does not know beforehand what is likely to be good."""
+    network = untrained(seed)
+    with torch.no_grad():
+        network.action_head.outlook.weight.zero_()
+    return network
+
+
 def opinionated(seed: int = 0) -> PlanNetwork:
     """A network whose scores depend on everything, as those of a trained one do."""
     network = untrained(seed)

@@ -31,7 +31,7 @@ from tests.agents.joint.imitation.lessons import (
     random_demonstration,
     taught,
 )
-from tests.agents.joint.policies import SMALL, opinionated, untrained
+from tests.agents.joint.policies import SMALL, opinionated, untrained, without_preferences
 
 SHORT = CloningConfig(
     epochs=4, episodes_per_batch=2, learning_rate=1e-2, validate_every=2, network=SMALL
@@ -70,10 +70,11 @@ def _clone(
     config: CloningConfig = SHORT,
     tracker: NoneTracker | None = None,
     resume: bool = False,
+    start: PlanNetwork | None = None,
 ) -> PlanNetwork:
     tracker = tracker or NoneTracker()
     validation = _validation(teaching)
-    return clone_policy(teaching, validation, config, folder, tracker, resume=resume).network
+    return clone_policy(teaching, validation, config, folder, tracker, start, resume=resume).network
 
 
 def _same(first: PlanNetwork, second: PlanNetwork) -> bool:
@@ -138,12 +139,13 @@ def test_demonstrations_that_do_what_they_must_not_are_refused() -> None:
 def test_it_learns_to_plan_as_it_was_shown(tmp_path: Path) -> None:
     teaching = taught("toy", "gpt2_tiny", share=0.2)
     config = dataclasses.replace(SHORT, epochs=120, validate_every=40)
-    network = _clone(tmp_path, teaching, config)
+    start = without_preferences()
+    network = _clone(tmp_path, teaching, config, start=start)
     validation = _validation(teaching)
-    assert validation.regret(untrained()) > 0.02
+    assert validation.regret(start) > 0.02
     assert validation.regret(network) < 0.005
     recordings = record(teaching)
-    assert mean_loss(network, recordings, 2) < 0.5 * mean_loss(untrained(), recordings, 2)
+    assert mean_loss(network, recordings, 2) < 0.5 * mean_loss(start, recordings, 2)
 
 
 def test_a_training_that_was_stopped_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
