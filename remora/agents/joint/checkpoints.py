@@ -17,7 +17,7 @@ from remora.errors import FileFormatError
 
 __all__ = ["load_checkpoint", "save_checkpoint"]
 
-VERSION = 1
+VERSION = 2
 
 
 def save_checkpoint(path: Path, model: MaskablePPO, decisive: Mapping[str, Any]) -> None:
@@ -48,6 +48,7 @@ def save_checkpoint(path: Path, model: MaskablePPO, decisive: Mapping[str, Any])
         "optimizer": model.policy.optimizer.state_dict(),
         "torch": torch.get_rng_state(),
         "episodes": [torch.from_numpy(values) for values in state.episodes],
+        "owed": torch.from_numpy(state.owed),
         "starts": torch.from_numpy(np.asarray(model._last_episode_starts, dtype=np.bool_)),
     }
     temporary = path.with_name(f".{path.name}.tmp")
@@ -79,7 +80,8 @@ def load_checkpoint(path: Path, model: MaskablePPO, decisive: Mapping[str, Any])
     assert isinstance(env, JointVecEnv)
     episodes = [tensor.numpy() for tensor in values["episodes"]]
     try:
-        shown = env.set_state(VecEnvState(episodes, plain["generators"]))
+        owed = values["owed"].numpy()
+        shown = env.set_state(VecEnvState(episodes, plain["generators"], owed))
     except ValueError as error:
         raise FileFormatError(f"{path} belongs to a run on other problems") from error
     model._last_obs = shown

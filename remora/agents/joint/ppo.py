@@ -87,7 +87,8 @@ class _Run:
         folder: Path,
         tracker: Tracker,
     ) -> None:
-        self._env = JointVecEnv(sampler, config.num_envs, exact_size(sampler.problems), config.seed)
+        size = exact_size(sampler.problems)
+        self._env = JointVecEnv(sampler, config.num_envs, size, config.seed, config.shaping)
         self._validation = validation
         self._config = config
         self._folder = folder

@@ -47,6 +47,7 @@ class PpoConfig:
         max_grad_norm: gradients are shortened to this length.
         checkpoint_every: rollouts between two files to resume from, and two judgements.
         max_units: most units of a model that the policy is meant for.
+        shaping: whether rewards follow the bound on the step time; else all comes at the end.
         network: sizes of the network; those of a given network come first.
     """
 
@@ -67,6 +68,7 @@ class PpoConfig:
     max_grad_norm: float = 0.5
     checkpoint_every: int = 8
     max_units: int = MAX_UNITS
+    shaping: bool = True
     network: NetworkSize = field(default_factory=NetworkSize)
 
     def __post_init__(self) -> None:

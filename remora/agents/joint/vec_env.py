@@ -31,10 +31,12 @@ class VecEnvState:
     Attributes:
         episodes: of :meth:`EpisodeBatch.snapshot`.
         generators: states of numpy's generators, as plain values.  # [E]
+        owed: rewards that are paid when an episode ends.  # [E]
     """
 
     episodes: list[NDArray[Any]]
     generators: list[dict[str, Any]]
+    owed: NDArray[np.float64]
 
 
 class JointVecEnv(VecEnv):
@@ -48,6 +50,8 @@ class JointVecEnv(VecEnv):
         num_envs: number of episodes side by side.
         size: how far observations are padded.
         seed: of the first episode's draws; the others follow.
+        shaping: whether every decision brings what it changes in the bound on the step time;
+            else the last one brings all of it.
 
     Raises:
         InvalidInputError: a problem is larger than ``size``, or there is no environment.
@@ -59,6 +63,7 @@ class JointVecEnv(VecEnv):
         num_envs: int,
         size: JointSize | None = None,
         seed: int = 0,
+        shaping: bool = True,
     ) -> None:
         if num_envs < 1:
             raise InvalidInputError(f"num_envs is {num_envs}; allowed: 1 or more")
@@ -67,6 +72,8 @@ class JointVecEnv(VecEnv):
         self._batch = EpisodeBatch(sampler, num_envs, size)
         self._actions = np.zeros(num_envs, dtype=np.int64)
         self._costs: list[float] = []
+        self._shaping = shaping
+        self._owed = np.zeros(num_envs)
         self._shared = {"render_mode": None, "action_masks": self.action_masks}
         super().__init__(num_envs, observation_space(size), spaces.Discrete(NUM_ACTIONS))
         self._generators = [np.random.default_rng(seed + place) for place in range(num_envs)]
@@ -82,6 +89,7 @@ class JointVecEnv(VecEnv):
             if seed is not None:
                 self._generators[place] = np.random.default_rng(seed)
             self._begin(place)
+        self._owed[:] = 0.0
         self._reset_seeds()
         return self._observations()
 
@@ -105,7 +113,7 @@ class JointVecEnv(VecEnv):
             infos[place] = {"cost": cost, "terminal_observation": shown}
             self._costs.append(cost)
             self._begin(place)
-        rewards = outcome.rewards.astype(np.float32)
+        rewards = self._paid(outcome.rewards, outcome.ended)
         return self._observations(), rewards, outcome.ended.copy(), infos
 
     def action_masks(self) -> NDArray[np.bool_]:
@@ -120,11 +128,12 @@ class JointVecEnv(VecEnv):
     def get_state(self) -> VecEnvState:
         """Where everything stands, for :meth:`set_state`."""
         states = [dict(generator.bit_generator.state) for generator in self._generators]
-        return VecEnvState(self._batch.snapshot(), states)
+        return VecEnvState(self._batch.snapshot(), states, self._owed.copy())
 
     def set_state(self, state: VecEnvState) -> Observation:
         """Go on from an earlier state; returns what is shown there.  # {name: [E, length]}."""
         self._batch.restore(state.episodes)
+        self._owed[:] = state.owed
         for generator, values in zip(self._generators, state.generators, strict=True):
             generator.bit_generator.state = values
         return self._observations()
@@ -166,6 +175,15 @@ class JointVecEnv(VecEnv):
     def env_is_wrapped(self, wrapper_class: type[Any], indices: VecEnvIndices = None) -> list[bool]:
         """No episode is wrapped."""
         return [False for _ in self._get_indices(indices)]
+
+    def _paid(self, rewards: NDArray[np.float64], ended: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """What is paid now of what the step brought.  # [E]."""
+        if self._shaping:
+            return rewards.astype(np.float32)
+        self._owed += rewards
+        paid = np.where(ended, self._owed, 0.0)
+        self._owed[ended] = 0.0
+        return paid.astype(np.float32)
 
     def _begin(self, place: int) -> None:
         self._batch.begin(place, *self.sampler.sample(self._generators[place]))

@@ -41,8 +41,23 @@ def test_it_runs_in_lockstep_with_the_vectorised_environment() -> None:
     assert mine.take_costs() == []
 
 
-def test_it_goes_on_from_an_earlier_state() -> None:
-    env = _env()
+def test_without_shaping_the_last_decision_brings_all() -> None:
+    shaped = _env()
+    late = JointVecEnv(sampler_of(*NAMES), 3, SIZE, 3, shaping=False)
+    shaped.reset(), late.reset()
+    owed = np.zeros(3)
+    for step in range(60):
+        actions = random_actions(shaped.batch, np.random.default_rng(step))
+        _, rewards, ended, _ = shaped.step(actions)
+        _, paid, _, _ = late.step(actions)
+        owed += rewards
+        assert paid == pytest.approx(np.where(ended, owed, 0.0), abs=1e-5)
+        owed[ended] = 0.0
+
+
+@pytest.mark.parametrize("shaping", [True, False])
+def test_it_goes_on_from_an_earlier_state(shaping: bool) -> None:
+    env = JointVecEnv(sampler_of(*NAMES), 3, SIZE, 3, shaping)
     env.reset()
 
     def played() -> list[float]:
