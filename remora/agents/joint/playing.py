@@ -6,6 +6,8 @@ Legend: E episodes, A actions, H width.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +22,7 @@ from remora.envs.joint.graphs import unit_graph
 from remora.envs.joint.observation import JointSize
 from remora.envs.joint.problem_tables import ProblemTables
 
-__all__ = ["Player", "exact_size"]
+__all__ = ["Moment", "Player", "exact_size"]
 
 _IN_UNITS = STATE_COLUMNS.index("phase_units")
 
@@ -30,6 +32,19 @@ def exact_size(problems: Sequence[ProblemTables]) -> JointSize:
     graphs = [unit_graph(problem) for problem in problems]
     most_edges = max(len(graph.edges) for graph in graphs)
     return JointSize(max(len(graph.nodes) for graph in graphs), max(most_edges, 1))
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where the only episode of a player stood.
+
+    Attributes:
+        episode: of :meth:`EpisodeBatch.snapshot`.
+        decided: sums of embeddings of its decisions.  # [1, H]
+    """
+
+    episode: list[NDArray[Any]]
+    decided: Decided
 
 
 class Player:
@@ -99,6 +114,17 @@ class Player:
             self._decided.all + added, (self._decided.stage + added) * same_stage
         )
         return outcome
+
+    def moment(self) -> Moment:
+        """Where the episode stands, if there is only one."""
+        decided = Decided(self._decided.all.clone(), self._decided.stage.clone())
+        return Moment(self.batch.snapshot(), decided)
+
+    def adopt(self, place: int, moment: Moment) -> None:
+        """Let an episode stand where that of another player of the same one problem stood."""
+        self.batch.adopt(place, moment.episode)
+        self._decided.all[place] = moment.decided.all[0]
+        self._decided.stage[place] = moment.decided.stage[0]
 
     def copy(self, place_from: int, place_to: int) -> None:
         """Let one episode stand where another one does."""

@@ -155,6 +155,16 @@ class EpisodeBatch:
         for values, earlier in zip(self._by_place(), snapshot, strict=True):
             values[:] = earlier
 
+    def adopt(self, place: int, snapshot: Sequence[NDArray[Any]]) -> None:
+        """Let an episode stand where the only one of another batch stood.
+
+        Args:
+            place: of the episode.
+            snapshot: of a batch of one episode, of the same problems and size.
+        """
+        for values, alone in zip(self._by_place(), snapshot, strict=True):
+            values[place] = alone[0]
+
     def _by_place(self) -> list[NDArray[Any]]:
         """All arrays with a row per episode."""
         shared = {"touched", "spare", "ends", "taken", "promised", "uses", "trial"}

@@ -224,9 +224,12 @@ class _Trainer:
 
 def _identity(teaching: Teaching, config: CloningConfig, start: PlanNetwork | None) -> str:
     """Hash of everything that the weights depend on."""
-    shown = [[one.lesson, one.actions, one.step_time_s] for one in teaching.shown]
+    episodes = (*teaching.shown, *(one.episode for one in teaching.explored))
+    shown = [[one.lesson, one.actions, one.step_time_s] for one in episodes]
     budgets = {lesson.name: lesson.budget_bytes for lesson in teaching.lessons}
     digest = hashlib.sha256(json.dumps([shown, budgets, config.decisive()]).encode())
+    for one in teaching.explored:
+        digest.update(one.costs.tobytes())
     for tensor in start.state_dict().values() if start is not None else ():
         digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()

@@ -7,11 +7,14 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from remora.agents.heuristics.shapes import Shape
 from remora.envs.joint.problem_tables import ProblemTables
 from remora.errors import InvalidInputError
 
-__all__ = ["Demonstration", "Lesson", "Teaching"]
+__all__ = ["Demonstration", "Explored", "Lesson", "Teaching"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,20 @@ class Demonstration:
     source: str
 
 
+@dataclass(frozen=True, eq=False)
+class Explored:
+    """An episode, and what its other actions would have brought.
+
+    Attributes:
+        episode: what was done.
+        costs: log of the step time over that of keeping everything, had the policy gone on from
+            that action; infinity for what was not tried.  # [T, A]
+    """
+
+    episode: Demonstration
+    costs: NDArray[np.float64]
+
+
 @dataclass(frozen=True)
 class Teaching:
     """Lessons and the episodes that go with them.
@@ -66,6 +83,7 @@ class Teaching:
     Attributes:
         lessons: each once.
         shown: what is learned from; the same episode is there once.
+        explored: episodes of which every step is learned from what its actions lead to.
 
     Raises:
         InvalidInputError: two lessons have one name, or an episode belongs to none.
@@ -73,13 +91,14 @@ class Teaching:
 
     lessons: tuple[Lesson, ...]
     shown: tuple[Demonstration, ...] = ()
+    explored: tuple[Explored, ...] = ()
 
     def __post_init__(self) -> None:
         names = [lesson.name for lesson in self.lessons]
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise InvalidInputError(f"two lessons are named {twice!r}; allowed: each name once")
-        for demonstration in self.shown:
+        for demonstration in (*self.shown, *(one.episode for one in self.explored)):
             if demonstration.lesson not in names:
                 raise InvalidInputError(
                     f"a demonstration is of lesson {demonstration.lesson!r}, which is not there; "
@@ -99,7 +118,7 @@ class Teaching:
                 known.add((shown.lesson, shown.actions))
                 added.append(shown)
         lessons = tuple(_informed(lesson, added) for lesson in self.lessons)
-        return Teaching(lessons, (*self.shown, *added))
+        return Teaching(lessons, (*self.shown, *added), self.explored)
 
 
 def _informed(lesson: Lesson, found: Sequence[Demonstration]) -> Lesson:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from remora.agents.joint.imitation.lesson import Demonstration, Lesson, Teaching
+from remora.agents.joint.imitation.lesson import Demonstration, Explored, Lesson, Teaching
 from remora.agents.joint.imitation.recordings import Recordings
 from remora.agents.joint.imitation.shape_targets import SHAPE_PHASES, shape_target
 from remora.agents.joint.playing import exact_size
@@ -39,14 +39,20 @@ class Emphasis:
             less than the best one.
         shape_regret: the same for how likely ranks, kinds and micro-batches should be.
         shape_weight: of a step that decides about those, against one that decides about a unit.
+        outcome: the same as ``regret`` for the actions of an explored step: how likely each should
+            be follows from what it led to.
+        matter: a step of which the actions lead to costs so far apart, in the mean over the least,
+            counts in full; one where they differ less counts less.
     """
 
     regret: float = 0.03
     shape_regret: float = 0.02
     shape_weight: float = 4.0
+    outcome: float = 0.01
+    matter: float = 0.02
 
     def __post_init__(self) -> None:
-        for name in ("regret", "shape_regret", "shape_weight"):
+        for name in ("regret", "shape_regret", "shape_weight", "outcome", "matter"):
             value = getattr(self, name)
             if not 0 < value < math.inf:
                 raise InvalidInputError(f"emphasis.{name} is {value}; allowed: more than 0")
@@ -54,6 +60,23 @@ class Emphasis:
     def weight(self, lesson: Lesson, one: Demonstration) -> float:
         """How much a demonstration counts, 1 for the best one known."""
         return math.exp(-math.log(one.step_time_s / lesson.best_s) / self.regret)
+
+    def of_outcomes(self, costs: NDArray[np.float64]) -> tuple[NDArray[np.float32], float] | None:
+        """How likely the actions of a step should be, and how much that counts.
+
+        Args:
+            costs: of its actions; infinity for what was not tried.  # [A]
+
+        Returns:
+            Probabilities and a weight; None if fewer than two actions were tried.  # [A]
+        """
+        tried = np.isfinite(costs)
+        if tried.sum() < 2:
+            return None
+        above = costs - costs[tried].min()
+        odds = np.exp(-above / self.outcome)
+        weight = min(1.0, float(above[tried].mean()) / self.matter)
+        return np.asarray(odds / odds.sum(), dtype=np.float32), weight
 
 
 @dataclass
@@ -69,6 +92,7 @@ class _Track:
     targets: list[NDArray[np.float32]]
     weights: list[float]
     rewards: list[float]
+    phases: list[Phase]
 
 
 def record(teaching: Teaching, emphasis: Emphasis | None = None) -> Recordings:
@@ -82,7 +106,7 @@ def record(teaching: Teaching, emphasis: Emphasis | None = None) -> Recordings:
         InvalidInputError: there is no demonstration, or one does what is not allowed or ends in
             another step time than it says.
     """
-    if not teaching.shown:
+    if not teaching.shown and not teaching.explored:
         raise InvalidInputError("demonstrations are empty; allowed: at least one")
     emphasis = emphasis or Emphasis()
     size = exact_size([lesson.tables for lesson in teaching.lessons])
@@ -95,6 +119,9 @@ def record(teaching: Teaching, emphasis: Emphasis | None = None) -> Recordings:
         shown = [one for weight, one in weighed if weight >= _LEAST_WEIGHT]
         for first in range(0, len(shown), _TOGETHER):
             tracks += recorder.play(shown[first : first + _TOGETHER])
+        explored = [one for one in teaching.explored if one.episode.lesson == lesson.name]
+        for first in range(0, len(explored), _TOGETHER):
+            tracks += recorder.play_explored(explored[first : first + _TOGETHER])
     return _joined(static, tracks)
 
 
@@ -131,6 +158,23 @@ class _Recorder:
             _check_end(batch, place, one)
         return tracks
 
+    def play_explored(self, explored: Sequence[Explored]) -> list[_Track]:
+        """Play some explored episodes; what is learned from a step is what its actions led to.
+
+        Ranks, kind and micro-batches are learned from what is known of them in any case.
+        """
+        tracks = self.play([one.episode for one in explored])
+        for one, track in zip(explored, tracks, strict=True):
+            for step, costs in enumerate(one.costs):
+                found = self._emphasis.of_outcomes(costs)
+                track.weights[step] = 0.0
+                if track.phases[step] in SHAPE_PHASES:
+                    target = self._shape_target(one.episode, track, step)
+                    found = None if target is None else (target, self._emphasis.shape_weight)
+                if found is not None:
+                    track.targets[step], track.weights[step] = found
+        return tracks
+
     def _batch(self, count: int) -> EpisodeBatch:
         batch = EpisodeBatch(self._sampler, count, self._size)
         for place in range(count):
@@ -139,12 +183,13 @@ class _Recorder:
 
     def _track(self) -> _Track:
         decisions = np.full(self._size.max_units, -1, dtype=np.int64)
-        return _Track(self._number, decisions, [], [], [], [], [], [], [])
+        return _Track(self._number, decisions, [], [], [], [], [], [], [], [])
 
     def _note(
         self, batch: EpisodeBatch, place: int, one: Demonstration, action: int, track: _Track
     ) -> None:
         seen, phase, mask = batch.observations(), batch.phase(place), batch.masks[place]
+        track.phases.append(phase)
         track.cursor.append(seen["cursor"][place].copy())
         track.state.append(seen["state"][place].copy())
         track.choices.append(seen["choices"][place].copy())
@@ -155,16 +200,21 @@ class _Recorder:
         target = None
         if phase in SHAPE_PHASES:
             weight *= self._emphasis.shape_weight
-            target = shape_target(
-                self._lesson.tables,
-                self._lesson.shape_times,
-                one.shape,
-                phase,
-                mask,
-                self._emphasis.shape_regret,
-            )
+            target = self._shape_target(one, track, len(track.phases) - 1)
         track.targets.append(_certain(action) if target is None else target)
         track.weights.append(weight)
+
+    def _shape_target(
+        self, one: Demonstration, track: _Track, step: int
+    ) -> NDArray[np.float32] | None:
+        return shape_target(
+            self._lesson.tables,
+            self._lesson.shape_times,
+            one.shape,
+            track.phases[step],
+            track.mask[step],
+            self._emphasis.shape_regret,
+        )
 
 
 def _certain(action: int) -> NDArray[np.float32]:
