@@ -50,7 +50,7 @@ class StageOrder:
     copies: int
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=512)
 def stage_order(kind: int, num_ranks: int, micro_batches: int) -> StageOrder:
     """Count what is in memory.
 
@@ -109,14 +109,17 @@ def _moments(tasks: list[tuple[TaskKind, int, int]], own: list[int], stages: int
 
 def _corners(moments: Ints) -> Ints:
     """At most ``NUM_CORNERS`` rows that every moment is below one of.  # [corners][own][2]."""
-    rows = [row for row in moments if not _covered(row, moments)]
+    rows = np.array([row for row in moments if not _covered(row, moments)])
     while len(rows) > NUM_CORNERS:
-        pairs = [(a, b) for a in range(len(rows)) for b in range(a)]
-        first, second = min(pairs, key=lambda pair: _growth(rows[pair[0]], rows[pair[1]]))
-        joined = np.maximum(rows[first], rows[second])
-        rows = [row for place, row in enumerate(rows) if place not in (first, second)]
-        rows.append(joined)
-    return np.array(rows)
+        joined = np.maximum(rows[:, None], rows[None])  # [rows][rows][own][2]
+        sums = rows.sum(axis=(1, 2))
+        growth = 2 * joined.sum(axis=(2, 3)) - sums[:, None] - sums[None]
+        # Of equal pairs the first one, the later row named first.
+        growth[np.triu_indices(len(rows))] = np.iinfo(np.int64).max
+        first, second = divmod(int(growth.argmin()), len(rows))
+        rest = np.delete(rows, (first, second), axis=0)
+        rows = np.concatenate((rest, joined[first, second][None]))
+    return rows
 
 
 def _covered(row: Ints, moments: Ints) -> bool:
@@ -124,8 +127,3 @@ def _covered(row: Ints, moments: Ints) -> bool:
     above = (moments.sum(axis=2) >= row.sum(axis=1)).all(axis=1)
     above &= (moments[:, :, 1] >= row[:, 1]).all(axis=1)
     return bool((above & (moments != row).any(axis=(1, 2))).any())
-
-
-def _growth(one: Ints, other: Ints) -> int:
-    joined = np.maximum(one, other).sum()
-    return int(2 * joined - one.sum() - other.sum())

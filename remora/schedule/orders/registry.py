@@ -85,7 +85,7 @@ def check_pipeline(kind: PipelineKind, num_ranks: int, micro_batches: int, chunk
     rule.check(num_ranks, micro_batches)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=512)
 def pipeline_order(
     kind: PipelineKind,
     num_ranks: int,

@@ -16,7 +16,7 @@ from remora.schedule.problem import Problem
 from remora.schedule.schedule import Action, Group, PipelineKind, Placement, Schedule, StatePlan
 from remora.schedule.state_bytes import streamed_storages
 from remora.simulator.compiled.batch_kernel import Outcomes, Plans, simulate_batch
-from remora.simulator.compiled.chain_arrays import chain_arrays
+from remora.simulator.compiled.chain_arrays import ChainArrays, chain_arrays
 from remora.simulator.compiled.layout_kernel import Fixed
 from remora.simulator.compiled.layout_state import GRADIENT
 from remora.simulator.compiled.option_rows import OptionRows
@@ -63,6 +63,7 @@ class CompiledSimulator:
     def __init__(self, problem: Problem) -> None:
         self._problem = problem
         self._sides: dict[tuple[int, int], _Side] = {}
+        self._chains: dict[int, _ChainSide] = {}
 
     def figures(self, schedule: Schedule) -> Figures:
         """Figures of one valid schedule."""
@@ -89,8 +90,14 @@ class CompiledSimulator:
         pipeline = schedule.pipeline
         key = (pipeline.micro_batches, pipeline.num_ranks)
         if key not in self._sides:
-            self._sides[key] = _Side(self._problem, *key)
+            shared = self._chain_side(pipeline.micro_batches)
+            self._sides[key] = _Side(self._problem, shared, *key)
         return self._sides[key]
+
+    def _chain_side(self, micro_batches: int) -> _ChainSide:
+        if micro_batches not in self._chains:
+            self._chains[micro_batches] = _ChainSide.of(self._problem, micro_batches)
+        return self._chains[micro_batches]
 
 
 def simulator_of(problem: Problem) -> CompiledSimulator:
@@ -101,17 +108,35 @@ def simulator_of(problem: Problem) -> CompiledSimulator:
     return simulator
 
 
+@dataclass(frozen=True)
+class _ChainSide:
+    """What is the same at any number of ranks."""
+
+    rates: HostLinkRates
+    rows: OptionRows
+    chain: ChainArrays
+
+    @classmethod
+    def of(cls, problem: Problem, micro_batches: int) -> _ChainSide:
+        chain = problem.chains[micro_batches]
+        rates = host_link_rates(problem, chain)
+        rows = OptionRows(chain, rates)
+        return cls(rates, rows, chain_arrays(chain))
+
+
 class _Side:
     """One problem at one number of micro-batches and ranks."""
 
-    def __init__(self, problem: Problem, micro_batches: int, num_ranks: int) -> None:
+    def __init__(
+        self, problem: Problem, shared: _ChainSide, micro_batches: int, num_ranks: int
+    ) -> None:
         self._chain = problem.chains[micro_batches]
         self._num_ranks = num_ranks
         replicas = problem.num_groups // num_ranks
-        rates: HostLinkRates = host_link_rates(problem, self._chain)
-        self._rows = OptionRows(self._chain, rates)
+        rates = shared.rates
+        self._rows = shared.rows
         self._fixed = Fixed(
-            chain_arrays(self._chain),
+            shared.chain,
             static_arrays(problem, self._chain),
             hardware_arrays(problem, self._chain, rates, replicas),
             cache_arrays(problem, micro_batches),
@@ -215,7 +240,7 @@ class _Order:
     passes: Ints
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=512)
 def _order(
     kind: PipelineKind, num_ranks: int, micro_batches: int, chunks: int, forward_only: bool
 ) -> _Order:
