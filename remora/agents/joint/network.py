@@ -206,6 +206,13 @@ class PlanNetwork(nn.Module):
         self.value_head = ValueHead(size.context, size.width)
 
     @classmethod
+    def fresh(cls, size: NetworkSize, seed: int) -> PlanNetwork:
+        """Make an untrained network, ready to decode; the same seed draws the same weights."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return cls(size).eval()
+
+    @classmethod
     def of_weights(cls, size: NetworkSize, weights: Mapping[str, Tensor]) -> PlanNetwork:
         """Make a network with given weights, ready to decode; draws no random numbers.
 

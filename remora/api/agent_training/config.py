@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from remora.agents.joint.imitation.cloning import CloningConfig
+from remora.agents.joint.imitation.lookahead import LookaheadConfig
 from remora.agents.joint.imitation.recorder import Emphasis
 from remora.agents.joint.imitation.rounds import RoundConfig
 from remora.agents.joint.imitation.teachers import Translation
@@ -22,15 +23,17 @@ __all__ = [
     "AgentTrainingConfig",
     "EvaluationConfig",
     "LabelsConfig",
+    "LookaheadsConfig",
     "RoundsConfig",
     "agent_training_config",
     "experiment_config",
 ]
 
-STAGES = ("cloning", "ppo", "rounds")
+STAGES = ("cloning", "lookahead", "ppo", "rounds")
 """What a training may consist of; each goes on from the best policy of the one before."""
 
-_SECTIONS = ("labels", "validation", "network", "cloning", "ppo", "rounds", "evaluation")
+_LEARNING = ("cloning", "lookahead", "ppo", "rounds")
+_SECTIONS = ("labels", "validation", "network", *_LEARNING, "evaluation")
 _VALUES = ("seed", "stages", "start")
 
 
@@ -65,6 +68,33 @@ class LabelsConfig:
         for name in ("count", "workers", "one_device_s", "pipeline_s", "refine_rounds"):
             if not getattr(self, name) > 0:
                 raise InvalidInputError(f"labels.{name} is {getattr(self, name)}; allowed: above 0")
+
+
+@dataclass(frozen=True)
+class LookaheadsConfig:
+    """Rounds in which the policy tries what its other actions lead to, and learns from that.
+
+    Attributes:
+        count: how many rounds.
+        epochs: of learning after each.
+        learning_rate: of that learning.
+        kept: latest rounds that are learned from.
+        look: values of one round; the first one plays no episode that the policy begins.
+    """
+
+    count: int = 8
+    epochs: int = 15
+    learning_rate: float = 5e-4
+    kept: int = 2
+    look: LookaheadConfig = field(default_factory=LookaheadConfig)
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        for name in ("count", "epochs", "learning_rate", "kept"):
+            if not getattr(self, name) > 0:
+                raise InvalidInputError(
+                    f"lookahead.{name} is {getattr(self, name)}; allowed: above 0"
+                )
 
 
 @dataclass(frozen=True)
@@ -124,7 +154,7 @@ class AgentTrainingConfig:
         start: folder of a policy to go on from, None for fresh weights.
         labels: what is learned from.
         validation: what checkpoints are chosen by; never learned from.
-        cloning, ppo, rounds: values of the stages.
+        cloning, lookahead, ppo, rounds: values of the stages.
         evaluation: what the result is compared with.
     """
 
@@ -136,6 +166,7 @@ class AgentTrainingConfig:
         default_factory=lambda: LabelsConfig(env="joint_validation", count=18, seed=1)
     )
     cloning: CloningConfig = field(default_factory=CloningConfig)
+    lookahead: LookaheadsConfig = field(default_factory=LookaheadsConfig)
     ppo: PpoConfig = field(default_factory=PpoConfig)
     rounds: RoundsConfig = field(default_factory=RoundsConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
@@ -165,8 +196,8 @@ def agent_training_config(values: Mapping[str, Any] | None = None) -> AgentTrain
 
     Args:
         values: ``seed``, ``stages``, ``start`` and the sections ``labels``, ``validation``,
-            ``network``, ``cloning``, ``ppo``, ``rounds`` and ``evaluation``; what is left out
-            keeps its default.
+            ``network``, ``cloning``, ``lookahead``, ``ppo``, ``rounds`` and ``evaluation``; what
+            is left out keeps its default.
 
     Raises:
         UnknownNameError: an unknown section or key; the message names the closest ones.
@@ -180,6 +211,7 @@ def agent_training_config(values: Mapping[str, Any] | None = None) -> AgentTrain
     size = record(NetworkSize, "network", sections["network"])
     seed = int(given.get("seed", 0))
     cloning = _nested(sections["cloning"], "cloning", emphasis=Emphasis)
+    lookahead = _nested(sections["lookahead"], "lookahead", look=LookaheadConfig)
     rounds = _nested(sections["rounds"], "rounds", round=RoundConfig)
     validation = AgentTrainingConfig().validation
     whole = {
@@ -188,6 +220,7 @@ def agent_training_config(values: Mapping[str, Any] | None = None) -> AgentTrain
             LabelsConfig, "validation", {**asdict(validation), **sections["validation"]}
         ),
         "cloning": record(CloningConfig, "cloning", {**cloning, "seed": seed, "network": size}),
+        "lookahead": record(LookaheadsConfig, "lookahead", lookahead),
         "ppo": record(PpoConfig, "ppo", {**sections["ppo"], "seed": seed, "network": size}),
         "rounds": record(RoundsConfig, "rounds", rounds),
         "evaluation": record(EvaluationConfig, "evaluation", sections["evaluation"]),

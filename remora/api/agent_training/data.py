@@ -30,6 +30,9 @@ __all__ = ["labels_of", "sampler_of", "teaching_of", "validation_of"]
 
 Listener = Callable[[str, int, int], None]
 
+_DRAWN = 8
+"""Plans that a policy draws for every validation problem."""
+
 EASY = math.log(1.01)
 """Problems on which greedy is so close to the best plan known are left out of episodes."""
 
@@ -112,7 +115,7 @@ def validation_of(labels: Sequence[Label]) -> Validation:
             "validation has no problem whose budget an episode is sure to fit; allowed: more "
             "problems, or larger budgets"
         )
-    return Validation(problems)
+    return Validation(problems, _DRAWN)
 
 
 def _taught_before(labels: Sequence[Label], shown: Sequence[Demonstration]) -> Teaching:

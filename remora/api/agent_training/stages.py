@@ -12,7 +12,13 @@ from remora.agents.joint.imitation.demonstration_files import (
     read_demonstrations,
     write_demonstrations,
 )
+from remora.agents.joint.imitation.explored_files import (
+    EXPLORED_NAME,
+    read_explored,
+    write_explored,
+)
 from remora.agents.joint.imitation.lesson import Teaching
+from remora.agents.joint.imitation.lookahead import look_ahead
 from remora.agents.joint.imitation.rounds import improve_demonstrations
 from remora.agents.joint.network import PlanNetwork
 from remora.agents.joint.policy_files import Policy, load_policy, save_policy
@@ -98,6 +104,11 @@ def _runs(config: AgentTrainingConfig) -> list[tuple[str, _Run]]:
     for stage in config.stages:
         if stage == "cloning":
             runs.append((stage, _cloning(config.cloning)))
+        elif stage == "lookahead":
+            runs += [
+                (f"lookahead_{number}", _lookahead(config, number))
+                for number in range(config.lookahead.count)
+            ]
         elif stage == "ppo":
             runs.append((stage, _ppo(config)))
         else:
@@ -147,6 +158,41 @@ def _ppo(config: AgentTrainingConfig) -> _Run:
             tracker,
             network,
             resume=resume and (folder / PPO_CHECKPOINT).is_file(),
+        )
+
+    return run
+
+
+def _lookahead(config: AgentTrainingConfig, number: int) -> _Run:
+    """What was tried in a round is kept, so that a stopped round does not try it again."""
+
+    def run(
+        material: Material,
+        folder: Path,
+        tracker: Tracker,
+        network: PlanNetwork | None,
+        resume: bool,
+    ) -> Policy:
+        rounds, path = config.lookahead, folder / EXPLORED_NAME
+        if network is None:
+            network = PlanNetwork.fresh(config.cloning.network, config.seed)
+        if not (resume and path.is_file()):
+            look = replace(rounds.look, shown=max(rounds.look.shown, 1), own=0)
+            look = rounds.look if number else look
+            seed = config.seed + 1 + number
+            write_explored(path, look_ahead(network, material.teaching, look, seed))
+        first = max(0, number + 1 - rounds.kept)
+        folders = [folder.parent / f"lookahead_{kept}" for kept in range(first, number + 1)]
+        explored = [one for kept in folders for one in read_explored(kept / EXPLORED_NAME)]
+        values = replace(config.cloning, epochs=rounds.epochs, learning_rate=rounds.learning_rate)
+        return clone_policy(
+            Teaching(material.teaching.lessons, (), tuple(explored)),
+            material.validation,
+            values,
+            folder,
+            tracker,
+            network,
+            resume=resume and (folder / CLONING_CHECKPOINT).is_file(),
         )
 
     return run

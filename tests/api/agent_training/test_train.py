@@ -20,6 +20,7 @@ VALUES: Mapping[str, Any] = {
     "validation": {"env": "joint_one_model", "count": 1, "seed": 1, "one_device_s": 0.05},
     "network": {"width": 8, "rounds": 1, "heads": 2},
     "cloning": {"epochs": 3, "validate_every": 1},
+    "lookahead": {"count": 2, "epochs": 2},
     "ppo": {
         "total_steps": 96,
         "num_envs": 2,
@@ -100,12 +101,12 @@ def test_a_training_leaves_a_policy_with_a_card_and_a_comparison(
     methods = {answer.method for answer in agent.answers}
     assert methods == {"policy, greedy", "policy, samples", "greedy"}
     result = json.loads((out / RESULT_NAME).read_text())
-    assert result["stages"] == ["cloning", "ppo", "rounds"]
+    assert result["stages"] == ["cloning", "lookahead", "ppo", "rounds"]
     assert {row[0] for row in result["rows"]} == methods
     assert len(list(out.glob("timeline_*.png"))) == 1
 
 
-@pytest.mark.parametrize("rows", [2, 6, 9])
+@pytest.mark.parametrize("rows", [2, 6, 9, 13])
 def test_a_stopped_training_goes_on_to_the_same_weights(
     rows: int, config: AgentTrainingConfig, trained: tuple[Path, TrainedAgent], tmp_path: Path
 ) -> None:

@@ -59,6 +59,8 @@ class Emphasis:
 
     def weight(self, lesson: Lesson, one: Demonstration) -> float:
         """How much a demonstration counts, 1 for the best one known."""
+        if not math.isfinite(lesson.best_s):
+            return 1.0
         return math.exp(-math.log(one.step_time_s / lesson.best_s) / self.regret)
 
     def of_outcomes(self, costs: NDArray[np.float64]) -> tuple[NDArray[np.float32], float] | None:
