@@ -1,4 +1,4 @@
-"""Pictures as PNG files: pipeline, memory, both, and the Pareto front of a budget sweep."""
+"""Pictures as files for papers: pipeline, memory, both, and the Pareto front of a budget sweep."""
 
 from __future__ import annotations
 
@@ -11,10 +11,21 @@ from remora.report.arrangement import PipelinePicture, pipeline_picture
 from remora.report.curves import fullest_ranks
 from remora.report.memory_picture import draw_memory, memory_handles
 from remora.report.pipeline_picture import draw_pipeline, legend_handles
-from remora.report.wording import time_scale
+from remora.report.unit_bars import full_bytes, looks_of
+from remora.report.unit_choice import UnitChoice
+from remora.report.wording import bytes_scale, time_scale
 from remora.simulator.timeline import Timeline
 
-__all__ = ["memory_png", "pareto_png", "pipeline_png", "timeline_png"]
+__all__ = [
+    "FORMS",
+    "front_drawing",
+    "memory_drawing",
+    "pipeline_drawing",
+    "timeline_drawing",
+    "unit_drawing",
+]
+
+FORMS = ("png", "svg", "pdf")
 
 _MAX_MEMORY_RANKS = 8
 # Inches.
@@ -26,15 +37,16 @@ _PANEL, _ONE_PANEL, _PANEL_TITLE = 1.35, 2.4, 0.27
 _MIN_WIDTH, _MAX_WIDTH = 11.0, 22.0
 
 
-def timeline_png(timeline: Timeline, budget_bytes: int) -> bytes:
+def timeline_drawing(timeline: Timeline, budget_bytes: int, form: str = "png") -> bytes:
     """Draw the pipeline above the memory of up to eight ranks, the fullest ones.
 
     Args:
         timeline: simulated or measured run.
         budget_bytes: drawn as a dashed line.
+        form: one of :data:`FORMS`.
 
     Returns:
-        The PNG file.
+        The file.
     """
     picture = pipeline_picture(timeline)
     width = _width(picture)
@@ -42,27 +54,42 @@ def timeline_png(timeline: Timeline, budget_bytes: int) -> bytes:
     figure = _figure(width, above + _memory_height(timeline, width))
     _add_pipeline(figure, picture, 0.0)
     _add_memory(figure, timeline, budget_bytes, above)
-    return _png(figure)
+    return _rendered(figure, form)
 
 
-def pipeline_png(timeline: Timeline) -> bytes:
-    """Draw what every rank computes, copies and sends; see :func:`timeline_png`."""
+def pipeline_drawing(timeline: Timeline, form: str = "png") -> bytes:
+    """Draw what every rank computes, copies and sends; see :func:`timeline_drawing`."""
     picture = pipeline_picture(timeline)
     width = _width(picture)
     figure = _figure(width, _pipeline_height(picture, width))
     _add_pipeline(figure, picture, 0.0)
-    return _png(figure)
+    return _rendered(figure, form)
 
 
-def memory_png(timeline: Timeline, budget_bytes: int) -> bytes:
-    """Draw the memory of up to eight ranks, the fullest ones; see :func:`timeline_png`."""
+def memory_drawing(
+    timeline: Timeline,
+    budget_bytes: int,
+    form: str = "png",
+    measured: Timeline | None = None,
+) -> bytes:
+    """Draw the memory of up to eight ranks, the fullest ones; see :func:`timeline_drawing`.
+
+    Args:
+        timeline: simulated run.
+        budget_bytes: drawn as a dashed line.
+        form: one of :data:`FORMS`.
+        measured: real run of the same schedule, laid over the simulated one as a line.
+    """
     figure = _figure(_MIN_WIDTH, _memory_height(timeline, _MIN_WIDTH))
-    _add_memory(figure, timeline, budget_bytes, 0.0)
-    return _png(figure)
+    _add_memory(figure, timeline, budget_bytes, 0.0, measured)
+    return _rendered(figure, form)
 
 
-def pareto_png(
-    points: Sequence[tuple[int, float]], lower_bounds: Sequence[float], run_name: str = "step"
+def front_drawing(
+    points: Sequence[tuple[int, float]],
+    lower_bounds: Sequence[float],
+    run_name: str = "step",
+    form: str = "png",
 ) -> bytes:
     """Draw step time over memory budget.
 
@@ -70,6 +97,7 @@ def pareto_png(
         points: (budget in bytes, step time in seconds), by rising budget.  # [num_points]
         lower_bounds: seconds that no schedule beats, one per point.  # [num_points]
         run_name: what takes these seconds, a step or a pass.
+        form: one of :data:`FORMS`.
     """
     figure = _figure(7, 4.5)
     figure.set_layout_engine("constrained")
@@ -80,7 +108,32 @@ def pareto_png(
     axes.set_xlabel("memory budget (GiB)")
     axes.set_ylabel(f"{run_name} time (ms)")
     axes.legend()
-    return _png(figure)
+    return _rendered(figure, form)
+
+
+def unit_drawing(choices: Sequence[UnitChoice], form: str = "png") -> bytes:
+    """Draw what every unit would hold, in the colour of what happens to it.
+
+    Args:
+        choices: all units.
+        form: one of :data:`FORMS`.
+    """
+    figure = _figure(max(7.0, min(_MAX_WIDTH, 0.16 * len(choices))), 3.2)
+    figure.set_layout_engine("constrained")
+    axes = figure.subplots()
+    size, unit = bytes_scale(max((full_bytes(choice) for choice in choices), default=0))
+    for name, colour, hatch, places in looks_of(choices):
+        heights = [full_bytes(choices[i]) / size for i in places]
+        axes.bar(
+            list(places), heights, 0.85, label=name, color=colour, hatch=hatch, edgecolor="white"
+        )
+    axes.set_xlabel("unit")
+    axes.set_ylabel(f"held if all is kept ({unit})")
+    if choices:
+        axes.legend(frameon=False, fontsize=8)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    return _rendered(figure, form)
 
 
 def _add_pipeline(figure: Any, picture: PipelinePicture, top: float) -> None:
@@ -93,10 +146,17 @@ def _add_pipeline(figure: Any, picture: PipelinePicture, top: float) -> None:
     draw_pipeline(axes, picture, (width - _LEFT - _RIGHT) * 72)
 
 
-def _add_memory(figure: Any, timeline: Timeline, budget_bytes: int, top: float) -> None:
+def _add_memory(
+    figure: Any,
+    timeline: Timeline,
+    budget_bytes: int,
+    top: float,
+    measured: Timeline | None = None,
+) -> None:
     """Add legend and one panel per rank, ``top`` inches below the upper edge."""
     ranks = fullest_ranks(timeline, _MAX_MEMORY_RANKS)
-    legend_height = _add_legend(figure, memory_handles(timeline, ranks, budget_bytes), top)
+    handles = memory_handles(timeline, ranks, budget_bytes, measured)
+    legend_height = _add_legend(figure, handles, top)
     columns, _ = _grid(len(ranks), figure.get_figwidth())
     usable = figure.get_figwidth() - _LEFT - _RIGHT
     panel_width = (usable - (columns - 1) * _LEFT) / columns
@@ -107,7 +167,7 @@ def _add_memory(figure: Any, timeline: Timeline, budget_bytes: int, top: float) 
         panel = _panel_height(len(ranks))
         panel_top = top + legend_height + row * (panel + _PANEL_TITLE) + _PANEL_TITLE
         axes = _axes(figure, left, panel_top, panel_width, panel)
-        draw_memory(axes, timeline, rank, budget_bytes)
+        draw_memory(axes, timeline, rank, budget_bytes, measured)
         lowest = position + columns >= len(ranks)
         axes.tick_params(labelbottom=lowest)
         if lowest:
@@ -183,7 +243,12 @@ def _figure(width: float, height: float) -> Any:
     return Figure(figsize=(width, height))
 
 
-def _png(figure: Any) -> bytes:
+def _rendered(figure: Any, form: str) -> bytes:
+    from matplotlib import rc_context
+
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130)
+    # Neither dates nor random names, so that equal pictures are equal files.
+    dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    with rc_context({"svg.hashsalt": "remora"}):
+        figure.savefig(buffer, format=form, dpi=130, metadata=dates.get(form))
     return buffer.getvalue()
