@@ -81,7 +81,7 @@ MEMORY_COLOURS: Mapping[MemoryKind, str] = {
 
 DARK_COLOURS: Mapping[InstructionKind | MemoryKind, str] = {
     InstructionKind.SEND: "#FFFFFF",
-    MemoryKind.IN_FLIGHT: "#FFFFFF",
+    MemoryKind.IN_FLIGHT: "#BB33FF",
 }
 """What stands for nearly black colours on a dark ground."""
 

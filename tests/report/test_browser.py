@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from remora.api.plan import Plan
 from remora.report.colours import INSTRUCTION_STYLES
 from remora.report.content import ReportContent
 from remora.report.front_page import front_html
@@ -16,7 +17,6 @@ from remora.report.html import report_html
 from remora.schedule.program import InstructionKind
 from remora.schedule.schedule import PipelineKind, PipelinePlan
 from remora.simulator.timeline import Timeline
-from tests.api.small_models import small_plan
 from tests.report.browser import Opened, started
 from tests.report.contents import drawn_as, verification_of
 from tests.report.runs import pipeline_run
@@ -46,9 +46,9 @@ def _piped(content: ReportContent, ranks: int = 4, micro_batches: int = 6) -> Re
 
 
 @pytest.fixture(scope="module")
-def pages(content: ReportContent, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def pages(made_plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """One page of every sort."""
-    explained = small_plan().explained_content()
+    content, explained = made_plan.content(), made_plan.explained_content()
     units = (dataclasses.replace(explained.graph.units[0], name=UNIT), *explained.graph.units[1:])
     named = dataclasses.replace(explained, graph=dataclasses.replace(explained.graph, units=units))
     budgets = [
