@@ -130,7 +130,8 @@ def unit_drawing(choices: Sequence[UnitChoice], form: str = "png") -> bytes:
     axes.set_xlabel("unit")
     axes.set_ylabel(f"held if all is kept ({unit})")
     if choices:
-        axes.legend(frameon=False, fontsize=8)
+        place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2}
+        axes.legend(frameon=False, fontsize=8, ncols=len(axes.containers), **place)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     return _rendered(figure, form)

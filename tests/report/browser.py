@@ -62,7 +62,7 @@ class Opened:
         scheme = "dark" if dark else "light"
         viewport = {"width": width, "height": 900}
         self.page = browser.new_page(viewport=viewport, color_scheme=scheme)
-        self.page.set_default_timeout(20_000)
+        self.page.set_default_timeout(60_000)
         self.complaints: list[str] = []
         self.requests: list[str] = []
         self.page.on("console", lambda message: self.complaints.append(message.text))

@@ -186,7 +186,17 @@ def test_any_of_many_ranks_can_be_chosen(browser: Any, pages: dict[str, Path]) -
     opened = Opened(browser, pages["many ranks"])
     assert opened.page.locator("#memory .panels h3").count() == 1
     opened.page.locator("select[data-choice=rank]").select_option("5")
-    assert opened.page.locator("#memory .panels h3").inner_text().startswith("rank 5: peak")
+    title = opened.page.locator("#memory .panels h3")
+    assert title.inner_text().startswith("rank 5: peak")
+    # The bar of a rank does the same.
+    opened.point_at("#memory .peaks", 2.5 / 6, 150)
+    opened.page.mouse.down()
+    opened.page.mouse.up()
+    opened.page.wait_for_function(
+        "document.querySelector('#memory .panels h3').textContent.startsWith('rank 2: peak')"
+    )
+    assert opened.page.locator("select[data-choice=rank]").input_value() == "2"
+    assert opened.complaints == []
     opened.page.close()
 
 
