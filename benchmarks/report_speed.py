@@ -10,6 +10,7 @@ hand: 1F1B with everything recomputed and offloaded, drawn beside a measured run
 from __future__ import annotations
 
 import dataclasses
+import os
 import statistics
 import sys
 import tempfile
@@ -78,11 +79,15 @@ def measured(browser: Any, path: Path, repetitions: int) -> dict[str, Any]:
 
 
 def _figures(times_s: list[float]) -> dict[str, float]:
-    return {"median": statistics.median(times_s), "slowest": max(times_s)}
+    return {
+        "fastest": min(times_s),
+        "median": statistics.median(times_s),
+        "slowest": max(times_s),
+    }
 
 
-def page_text(subjects: Mapping[str, Mapping[str, Any]]) -> str:
-    """The table."""
+def page_text(subjects: Mapping[str, Mapping[str, Any]], load: float) -> str:
+    """The table, and how busy the machine was."""
     head = ["", *subjects, "target"]
     rows = [
         ["size", *(f"{s['bytes'] / 1e6:.2f} MB" for s in subjects.values()), "15 MB"],
@@ -91,11 +96,12 @@ def page_text(subjects: Mapping[str, Mapping[str, Any]]) -> str:
     for name in BUTTONS:
         cells = (_cell(s["buttons_s"][name]) for s in subjects.values())
         rows.append([name, *cells, f"{TOGGLE_TARGET_S:.1f} s"])
-    return f"Median seconds, and the slowest in brackets.\n\n{table(head, rows)}"
+    busy = f"While this ran, {load:.1f} processes on average wanted one of {os.cpu_count()} cores."
+    return f"Median seconds (fastest to slowest).\n\n{table(head, rows)}\n\n{busy}"
 
 
 def _cell(figures: Mapping[str, float]) -> str:
-    return f"{figures['median']:.2f} ({figures['slowest']:.2f})"
+    return f"{figures['median']:.2f} ({figures['fastest']:.2f} to {figures['slowest']:.2f})"
 
 
 def main() -> None:
@@ -118,8 +124,9 @@ def main() -> None:
         browser.close()
     about = context("python -m benchmarks.report_speed", ("playwright",))
     about["versions"]["chromium"] = version
-    record = {"context": about, "pages": found}
-    write(Path(values["out"]), "report_speed", record, "Speed of reports", page_text(found))
+    load = os.getloadavg()[0]
+    record = {"context": about, "load": load, "pages": found}
+    write(Path(values["out"]), "report_speed", record, "Speed of reports", page_text(found, load))
 
 
 if __name__ == "__main__":
