@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from remora.errors import InvalidInputError
+from remora.report.charts import unit_drawing
 from remora.report.content import ReportContent
-from remora.report.drawings import FORMS, memory_drawing, pipeline_drawing, unit_drawing
+from remora.report.drawings import memory_drawing, pipeline_drawing
 from remora.report.files import write_bytes
+from remora.report.rendering import FORMS
 
 __all__ = ["check_form", "write_figures"]
 

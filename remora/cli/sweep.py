@@ -17,7 +17,7 @@ from remora.api.variants import traced_variants
 from remora.cli.console import output, print_files, print_line, progress_shown
 from remora.cli.request import local_device, make_request, model_source, plain, units_of
 from remora.errors import InvalidInputError
-from remora.report.drawings import front_drawing
+from remora.report.charts import front_drawing
 from remora.report.files import write_bytes, write_json, write_text
 from remora.report.front_page import front_html
 from remora.report.tables import cells_table

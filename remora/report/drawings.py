@@ -1,8 +1,7 @@
-"""Pictures as files for papers: pipeline, memory, both, and the Pareto front of a budget sweep."""
+"""Pictures of runs as files for papers: pipeline, memory, and both."""
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -11,21 +10,11 @@ from remora.report.arrangement import PipelinePicture, pipeline_picture
 from remora.report.curves import fullest_ranks
 from remora.report.memory_picture import draw_memory, memory_handles
 from remora.report.pipeline_picture import draw_pipeline, legend_handles
-from remora.report.unit_bars import full_bytes, looks_of
-from remora.report.unit_choice import UnitChoice
-from remora.report.wording import bytes_scale, time_scale
+from remora.report.rendering import new_figure, rendered
+from remora.report.wording import time_scale
 from remora.simulator.timeline import Timeline
 
-__all__ = [
-    "FORMS",
-    "front_drawing",
-    "memory_drawing",
-    "pipeline_drawing",
-    "timeline_drawing",
-    "unit_drawing",
-]
-
-FORMS = ("png", "svg", "pdf")
+__all__ = ["memory_drawing", "pipeline_drawing", "timeline_drawing"]
 
 _MAX_MEMORY_RANKS = 8
 # Inches.
@@ -43,7 +32,7 @@ def timeline_drawing(timeline: Timeline, budget_bytes: int, form: str = "png") -
     Args:
         timeline: simulated or measured run.
         budget_bytes: drawn as a dashed line.
-        form: one of :data:`FORMS`.
+        form: one of :data:`~remora.report.rendering.FORMS`.
 
     Returns:
         The file.
@@ -51,19 +40,19 @@ def timeline_drawing(timeline: Timeline, budget_bytes: int, form: str = "png") -
     picture = pipeline_picture(timeline)
     width = _width(picture)
     above = _pipeline_height(picture, width)
-    figure = _figure(width, above + _memory_height(timeline, width))
+    figure = new_figure(width, above + _memory_height(timeline, width))
     _add_pipeline(figure, picture, 0.0)
     _add_memory(figure, timeline, budget_bytes, above)
-    return _rendered(figure, form)
+    return rendered(figure, form)
 
 
 def pipeline_drawing(timeline: Timeline, form: str = "png") -> bytes:
     """Draw what every rank computes, copies and sends; see :func:`timeline_drawing`."""
     picture = pipeline_picture(timeline)
     width = _width(picture)
-    figure = _figure(width, _pipeline_height(picture, width))
+    figure = new_figure(width, _pipeline_height(picture, width))
     _add_pipeline(figure, picture, 0.0)
-    return _rendered(figure, form)
+    return rendered(figure, form)
 
 
 def memory_drawing(
@@ -77,64 +66,12 @@ def memory_drawing(
     Args:
         timeline: simulated run.
         budget_bytes: drawn as a dashed line.
-        form: one of :data:`FORMS`.
+        form: one of :data:`~remora.report.rendering.FORMS`.
         measured: real run of the same schedule, laid over the simulated one as a line.
     """
-    figure = _figure(_MIN_WIDTH, _memory_height(timeline, _MIN_WIDTH))
+    figure = new_figure(_MIN_WIDTH, _memory_height(timeline, _MIN_WIDTH))
     _add_memory(figure, timeline, budget_bytes, 0.0, measured)
-    return _rendered(figure, form)
-
-
-def front_drawing(
-    points: Sequence[tuple[int, float]],
-    lower_bounds: Sequence[float],
-    run_name: str = "step",
-    form: str = "png",
-) -> bytes:
-    """Draw step time over memory budget.
-
-    Args:
-        points: (budget in bytes, step time in seconds), by rising budget.  # [num_points]
-        lower_bounds: seconds that no schedule beats, one per point.  # [num_points]
-        run_name: what takes these seconds, a step or a pass.
-        form: one of :data:`FORMS`.
-    """
-    figure = _figure(7, 4.5)
-    figure.set_layout_engine("constrained")
-    axes = figure.subplots()
-    budgets = [budget / 2**30 for budget, _ in points]
-    axes.step(budgets, [time_s * 1e3 for _, time_s in points], "o-", where="post", label="plan")
-    axes.plot(budgets, [bound * 1e3 for bound in lower_bounds], "k:", label="lower bound")
-    axes.set_xlabel("memory budget (GiB)")
-    axes.set_ylabel(f"{run_name} time (ms)")
-    axes.legend()
-    return _rendered(figure, form)
-
-
-def unit_drawing(choices: Sequence[UnitChoice], form: str = "png") -> bytes:
-    """Draw what every unit would hold, in the colour of what happens to it.
-
-    Args:
-        choices: all units.
-        form: one of :data:`FORMS`.
-    """
-    figure = _figure(max(7.0, min(_MAX_WIDTH, 0.16 * len(choices))), 3.2)
-    figure.set_layout_engine("constrained")
-    axes = figure.subplots()
-    size, unit = bytes_scale(max((full_bytes(choice) for choice in choices), default=0))
-    for name, colour, hatch, places in looks_of(choices):
-        heights = [full_bytes(choices[i]) / size for i in places]
-        axes.bar(
-            list(places), heights, 0.85, label=name, color=colour, hatch=hatch, edgecolor="white"
-        )
-    axes.set_xlabel("unit")
-    axes.set_ylabel(f"held if all is kept ({unit})")
-    if choices:
-        place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2}
-        axes.legend(frameon=False, fontsize=8, ncols=len(axes.containers), **place)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    return _rendered(figure, form)
+    return rendered(figure, form)
 
 
 def _add_pipeline(figure: Any, picture: PipelinePicture, top: float) -> None:
@@ -235,21 +172,3 @@ def _axes(figure: Any, left: float, top: float, width: float, height: float) -> 
     return figure.add_axes(
         (left / full_width, bottom / full_height, width / full_width, height / full_height)
     )
-
-
-def _figure(width: float, height: float) -> Any:
-    # Without pyplot there is no global state and no need for a display.
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height))
-
-
-def _rendered(figure: Any, form: str) -> bytes:
-    from matplotlib import rc_context
-
-    buffer = io.BytesIO()
-    # Neither dates nor random names, so that equal pictures are equal files.
-    dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
-    with rc_context({"svg.hashsalt": "remora"}):
-        figure.savefig(buffer, format=form, dpi=130, metadata=dates.get(form))
-    return buffer.getvalue()

@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 from remora.report.arrangement import pipeline_picture
+from remora.report.charts import front_drawing
 from remora.report.colours import IDLE_COLOUR, INSTRUCTION_STYLES, MEMORY_COLOURS
 from remora.report.content import ReportContent
-from remora.report.drawings import front_drawing, memory_drawing, pipeline_drawing, timeline_drawing
+from remora.report.drawings import memory_drawing, pipeline_drawing, timeline_drawing
 from remora.schedule.program import InstructionKind, MemoryKind, Stream
 from remora.schedule.schedule import PipelineKind
 from remora.simulator.shares import bubble_share
