@@ -17,8 +17,8 @@ from remora.api.hardware import find_hardware
 from remora.cost_models.roofline import roofline_costs
 from remora.errors import InvalidInputError
 from remora.graph.trace import trace
+from remora.report.drawings import timeline_drawing
 from remora.report.perfetto import timeline_to_perfetto
-from remora.report.png import timeline_png
 from remora.schedule.menu import keep_all_schedule
 from remora.schedule.problem import OPTIMIZERS, Problem
 from remora.schedule.schedule import PipelineKind, PipelinePlan, Schedule, StatePlan
@@ -89,7 +89,9 @@ def main(folder: Path) -> None:
     names = [unit.name for unit in problem.graph.units]
     trace_events = timeline_to_perfetto(timelines[fastest], names)
     (folder / "timeline.json").write_text(json.dumps(trace_events))
-    (folder / "timeline.png").write_bytes(timeline_png(timelines[fastest], problem.budget_bytes))
+    (folder / "timeline.png").write_bytes(
+        timeline_drawing(timelines[fastest], problem.budget_bytes)
+    )
     print(f"fastest: {fastest}; {folder}: timeline.json, timeline.png")
 
 

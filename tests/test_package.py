@@ -11,7 +11,7 @@ import remora
 
 ROOT = Path(__file__).resolve().parents[1]
 LINKED_FOLDERS = ("conf", "envs", "agents", "cost_models", "executor")
-DATA_SUFFIXES = {".yaml", ".json", ".safetensors", ".typed"}
+DATA_SUFFIXES = {".yaml", ".json", ".safetensors", ".typed", ".js", ".css", ".LICENSE"}
 
 
 def test_import_loads_no_heavy_library() -> None:

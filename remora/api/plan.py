@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from remora.api.cost_model_choice import GNN
-from remora.api.passes import trace_pass
-from remora.errors import FileFormatError, InvalidInputError
+from remora.api.plan_checks import check_graph, check_pass_graph, check_runs_here
+from remora.errors import InvalidInputError
 from remora.graph.loss import ExampleInputs, LossFunction
-from remora.graph.model_graph import ModelGraph
-from remora.graph.trace import trace
 from remora.report.content import CandidateRow, ReportContent
 from remora.report.hardware_words import state_sentence
 from remora.schedule.cuts import default_pipeline
@@ -32,7 +30,7 @@ if TYPE_CHECKING:
     from remora.executor.memory.install import Handle
     from remora.executor.pipeline.rank_training import RankTraining
 
-__all__ = ["Plan", "check_runs_here"]
+__all__ = ["Plan"]
 
 
 @dataclass(frozen=True)
@@ -223,8 +221,39 @@ class Plan:
         from remora.report.html import report_html
 
         path = Path(path)
-        write_text(path, report_html(self.content()))
+        write_text(path, report_html(self.explained_content()))
         return path
+
+    def figures(self, folder: str | Path, form: str = "svg") -> tuple[Path, ...]:
+        """Write the pictures of the report as single files, for papers and slides.
+
+        Args:
+            folder: where they go.
+            form: ``svg``, ``pdf`` or ``png``.
+
+        Returns:
+            The files: ``pipeline``, ``memory`` and ``units``; after a recorded real run
+            ``measured``, too.
+
+        Raises:
+            InvalidInputError: there is no such form.
+        """
+        from remora.api.plan_figures import write_figures
+
+        return write_figures(self.explained_content(), Path(folder), form)
+
+    def explained_content(self) -> ReportContent:
+        """Collect what the report shows: :meth:`content`, and the alternatives of every unit."""
+        from remora.api.alternatives import Planned, choices_of
+
+        planned = Planned(
+            self.problem,
+            self.schedule,
+            self.timeline,
+            self.estimate.peak_bound_bytes,
+            self._correction(),
+        )
+        return replace(self.content(), choices=choices_of(planned))
 
     def content(self) -> ReportContent:
         """Collect what reports and tables show.
@@ -263,68 +292,3 @@ def _scaled(row: CandidateRow, factor: float) -> CandidateRow:
     if row.step_time_s is None:
         return row
     return replace(row, step_time_s=row.step_time_s * factor)
-
-
-def check_runs_here(schedule: Schedule, world_size: int = 1) -> None:
-    """Refuse to run a schedule in this process that needs ranks or micro-batches.
-
-    Args:
-        schedule: the one to run.
-        world_size: ranks that it was planned for.
-
-    Raises:
-        InvalidInputError: it is for several devices or micro-batches.
-    """
-    pipeline = schedule.pipeline
-    ranks = max(world_size, pipeline.num_ranks)
-    if ranks > 1 or pipeline.micro_batches > 1:
-        raise InvalidInputError(
-            f"the schedule is for {ranks} devices and {pipeline.micro_batches} micro-batches "
-            f"(pipeline {pipeline.kind.value}); allowed in this process: one device and the whole "
-            "batch; plan.on_ranks() trains by it under torchrun, and 'remora verify' runs it"
-        )
-
-
-def check_graph(
-    schedule: Schedule,
-    model: nn.Module,
-    example_inputs: ExampleInputs,
-    loss: LossFunction | None,
-    units: tuple[str, ...] | None,
-    device_type: str | None = None,
-) -> None:
-    """Trace the model and refuse a schedule that was made for another one.
-
-    The model may be elsewhere than on the type of device that it is traced for.
-
-    Raises:
-        FileFormatError: the hashes of the graphs differ.
-    """
-    import torch
-
-    device = None if device_type is None else torch.device(device_type)
-    degree = schedule.tensor.degree
-    graph = trace(model, example_inputs, loss, units, device=device, tensor_degree=degree)
-    _check_hash(schedule, graph)
-
-
-def check_pass_graph(
-    schedule: Schedule,
-    model: nn.Module,
-    example_inputs: ExampleInputs,
-    units: tuple[str, ...] | None,
-) -> None:
-    """Trace a pass of the model and refuse a schedule that was made for another one.
-
-    Raises:
-        FileFormatError: the hashes of the graphs differ.
-    """
-    _check_hash(schedule, trace_pass(model, example_inputs, units))
-
-
-def _check_hash(schedule: Schedule, graph: ModelGraph) -> None:
-    if graph.content_hash != schedule.graph_hash:
-        raise FileFormatError(
-            f"the schedule belongs to another model or batch: its graph is "
-            f"{schedule.graph_hash}, this one is {graph.content_hash}"
-        )

@@ -68,6 +68,7 @@ COMMANDS: Mapping[str, Command] = {
             "(cost_model=gnn)",
             "top_k": "schedules that are measured in every round",
             "dataset": "folder that these steps are added to; default: profiled_runs in out",
+            "figures": "svg, pdf or png: writes the pictures of the report as files, too",
             "tracker": _TRACKER,
             "out": _OUT,
         },

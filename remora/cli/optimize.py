@@ -12,6 +12,7 @@ from remora.api.closed_loop import LoopResult, check_loop
 from remora.api.passes import pass_example
 from remora.api.placement import build_to_measure, build_to_trace
 from remora.api.plan import Plan
+from remora.api.plan_figures import check_form
 from remora.api.planning import (
     Progress,
     check_request,
@@ -31,8 +32,8 @@ from remora.cli.verdict import (
     write_verdict,
 )
 from remora.errors import InvalidInputError
+from remora.report.drawings import timeline_drawing
 from remora.report.files import write_bytes
-from remora.report.png import timeline_png
 from remora.report.summary import summary_sentences
 from remora.report.tables import candidates_table, cells_table
 from remora.schedule.inference import Mode
@@ -53,6 +54,8 @@ def run(config: DictConfig) -> float | None:
     Raises:
         RemoraError: see the exit codes.
     """
+    if config.figures is not None:
+        check_form(config.figures)
     if config.memory == SWEEP:
         from remora.cli.sweep import run_sweep
 
@@ -92,6 +95,8 @@ def _run(config: DictConfig, tracker: Tracker) -> float:
             print_verdict(console, plan.content(), plan.verification)
     finally:
         files.append(plan.report(folder / "report.html"))
+        if config.figures is not None:
+            files += plan.figures(folder, config.figures)
         print_line(console)
         print_files(console, files)
         _track(plan, files, tracker)
@@ -146,7 +151,7 @@ def _verified(config: DictConfig, plan: Plan, folder: Path, console: Console) ->
 def _write_pictures(plan: Plan, folder: Path) -> list[Path]:
     picture = folder / "timeline.png"
     timeline = write_timeline(plan, folder)
-    write_bytes(picture, timeline_png(plan.timeline, plan.budget_bytes))
+    write_bytes(picture, timeline_drawing(plan.timeline, plan.budget_bytes))
     return [timeline, picture]
 
 

@@ -11,10 +11,10 @@ from remora.api.replanning import Replanned, replan_and_compare
 from remora.cli.console import output, print_files, print_line
 from remora.cli.request import plain, without_none
 from remora.cli.verdict import write_timeline
+from remora.report.drawings import timeline_drawing
 from remora.report.files import write_bytes
 from remora.report.hardware_words import state_sentence
 from remora.report.plan_changes import change_cells, change_sentences
-from remora.report.png import timeline_png
 from remora.report.tables import cells_table
 from remora.report.wording import bytes_text, duration_text, overhead_text
 from remora.simulator.records import Estimate
@@ -44,7 +44,7 @@ def run(config: DictConfig) -> float:
     _print(result)
     plan, folder = result.plan, Path(config.out)
     files = [*plan.save(folder), write_timeline(plan, folder), folder / "timeline.png"]
-    write_bytes(files[-1], timeline_png(plan.timeline, plan.budget_bytes))
+    write_bytes(files[-1], timeline_drawing(plan.timeline, plan.budget_bytes))
     files.append(plan.report(folder / "report.html"))
     print_line(output())
     print_files(output(), files)

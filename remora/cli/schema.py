@@ -107,6 +107,7 @@ class OptimizeConfig:
     rounds: int = MISSING
     top_k: int = MISSING
     dataset: str | None = None
+    figures: str | None = None
     out: str | None = None
 
 

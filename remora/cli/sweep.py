@@ -17,8 +17,9 @@ from remora.api.variants import traced_variants
 from remora.cli.console import output, print_files, print_line, progress_shown
 from remora.cli.request import local_device, make_request, model_source, plain, units_of
 from remora.errors import InvalidInputError
-from remora.report.files import write_bytes, write_json
-from remora.report.png import pareto_png
+from remora.report.charts import front_drawing
+from remora.report.files import write_bytes, write_json, write_text
+from remora.report.front_page import front_html
 from remora.report.tables import cells_table
 from remora.report.wording import bytes_text, duration_text, overhead_text
 from remora.schedule.inference import Mode
@@ -43,11 +44,16 @@ def run_sweep(config: DictConfig) -> None:
     header = ("range", "budget", f"{run_name} time", "over keep all", "peak", "lower bound")
     console.print(cells_table(header, [_cells(x, p) for x, p in zip(_POINTS, plans, strict=True)]))
     points = [(plan.budget_bytes, plan.estimate.step_time_s) for plan in plans]
-    picture, values = folder / "pareto.png", folder / "pareto.json"
-    write_bytes(picture, pareto_png(points, [plan.lower_bound_s for plan in plans], run_name))
+    bounds = [plan.lower_bound_s for plan in plans]
+    report, values = folder / "report.html", folder / "pareto.json"
+    files = [report, values]
+    write_text(report, front_html([plan.content() for plan in plans]))
     write_json(values, {"version": 1, "points": [_point(plan) for plan in plans]})
+    for form in dict.fromkeys(("png", config.figures or "png")):
+        files.append(folder / f"pareto.{form}")
+        write_bytes(files[-1], front_drawing(points, bounds, run_name, form))
     print_line(console)
-    print_files(console, [picture, values])
+    print_files(console, files)
 
 
 def _plans(config: DictConfig, progress: Progress) -> list[Plan]:

@@ -18,8 +18,8 @@ from remora.hardware.local import local_device_type
 from remora.report.content import ReportContent
 from remora.report.files import write_json
 from remora.report.perfetto import timeline_to_perfetto
-from remora.report.summary import verdict_sentence
 from remora.report.tables import verdict_table
+from remora.report.verdict_words import verdict_sentence
 from remora.simulator.records import Verification
 
 __all__ = [

@@ -15,6 +15,7 @@ from remora.schedule.program import InstructionKind, MemoryKind
 
 __all__ = [
     "BUDGET_COLOUR",
+    "DARK_COLOURS",
     "IDLE_COLOUR",
     "INSTRUCTION_STYLES",
     "MEMORY_COLOURS",
@@ -77,6 +78,12 @@ MEMORY_COLOURS: Mapping[MemoryKind, str] = {
     MemoryKind.IN_FLIGHT: _INK,
     MemoryKind.WORKSPACE: _RED,
 }
+
+DARK_COLOURS: Mapping[InstructionKind | MemoryKind, str] = {
+    InstructionKind.SEND: "#FFFFFF",
+    MemoryKind.IN_FLIGHT: "#BB33FF",
+}
+"""What stands for nearly black colours on a dark ground."""
 
 
 def text_colour(background: str) -> str:

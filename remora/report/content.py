@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from remora.graph.model_graph import ModelGraph
 from remora.report.unit_actions import actions_text
+from remora.report.unit_choice import UnitChoice
 from remora.schedule.inference import Mode
 from remora.schedule.schedule import Group, Schedule
 from remora.simulator.records import Estimate, Verification
@@ -60,6 +61,7 @@ class ReportContent:
         cost_reason: why the cost model of the estimate was taken; empty if that is not known.
         hardware_state: a sentence on the state of the hardware; empty if it was as new.
         mode: what was planned.
+        choices: alternatives of every unit; empty if they were not worked out.
     """
 
     graph: ModelGraph
@@ -78,6 +80,7 @@ class ReportContent:
     cost_reason: str = ""
     hardware_state: str = ""
     mode: Mode = Mode.TRAIN
+    choices: tuple[UnitChoice, ...] = ()
 
     @property
     def run_name(self) -> str:

@@ -2,38 +2,31 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from html import escape
 from typing import Any
 
-from remora.report.boxes import labels_are_units
+from remora.report.choice_table import choice_table
 from remora.report.content import ReportContent, unit_rows
-from remora.report.figures import MAX_SINGLE_INSTRUCTIONS, memory_figure, timeline_figure
+from remora.report.contribution import contribution_sentences
+from remora.report.gantt_data import MAX_SINGLE_INSTRUCTIONS, gantt_data
+from remora.report.headline import headline
+from remora.report.html_parts import drawing, note, page, paragraphs, table, tiles, words
+from remora.report.memory_data import memory_data
 from remora.report.plan_words import plan_sentences, stage_cells
-from remora.report.summary import busy_cells, candidate_cells, summary_sentences, verdict_cells
+from remora.report.summary import busy_cells, candidate_cells, summary_groups
+from remora.report.unit_bars import unit_bars
 from remora.report.unit_times import unit_time_cells
-from remora.report.wording import bytes_text
-from remora.simulator.timeline import Timeline
+from remora.report.verdict_words import verdict_cells
+from remora.schedule.inference import Mode
+from remora.schedule.program import Stream
 
 __all__ = ["report_html"]
 
-_STYLE = """
-body { font-family: system-ui, sans-serif; max-width: 75rem; margin: 2rem auto; padding: 0 1rem;
-       color: #1a1a1a; background: #fff; line-height: 1.45; }
-table { border-collapse: collapse; margin: 0.5rem 0 1.5rem; }
-th, td { border-bottom: 1px solid #ccc; padding: 0.25rem 0.8rem; text-align: left;
-         font-variant-numeric: tabular-nums; }
-tr.chosen { font-weight: bold; }
-h2 { margin-top: 2rem; }
-h3 { margin: 0.5rem 0 0; font-size: 1rem; font-weight: normal; }
-.panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(34rem, 1fr)); gap: 0 1rem; }
-.panels > div { min-width: 0; }
-"""
+_Section = tuple[str, str, str]
+"""Id, heading and HTML."""
 
 
 def report_html(content: ReportContent) -> str:
-    """Write the report: summary, candidates, verdict, timeline, memory, plan, and every unit.
+    """Write the report: figures, words, timeline, memory, units, candidates, verdict and plan.
 
     Every name that comes from the model, its hardware or a file is escaped.
 
@@ -41,131 +34,120 @@ def report_html(content: ReportContent) -> str:
         content: what to show.
 
     Returns:
-        A complete HTML page of about 5 MB, of which all but a little is Plotly.
+        A complete HTML page of less than 2 MB for all but the largest plans, of which 1.2 MB are
+        the drawing library.
     """
-    title = escape(f"Remora: {content.graph.model_name}")
-    figures = _figures(content)
-    body = [f"<h1>{title}</h1>", *_paragraphs(summary_sentences(content, with_plan=False))]
-    body += _candidates(content)
-    if content.verification is not None:
-        body += _section("Measured", _table(*verdict_cells(content, content.verification)))
-    body += _section(
-        f"Timeline of one {content.run_name}",
-        _timeline_note(content, figures["timeline"]),
-        _place("timeline"),
-    )
-    body += _section("Memory", _memory_places(content))
-    body += _section("Time by kind of work", _table(*busy_cells(content)))
-    body += _section("Pipeline and state", *_paragraphs(plan_sentences(content)))
-    if content.schedule.pipeline.num_stages > 1:
-        body.append(_table(*stage_cells(content)))
-    body += _section("What happens to each unit", _units(content))
-    if content.measured is not None:
-        body += _beside_measured(content, content.measured)
-    return _page(title, "\n".join(body), figures)
-
-
-def _beside_measured(content: ReportContent, measured: Timeline) -> list[str]:
-    names = [unit.name for unit in content.graph.units]
-    what = f"that of one measured {content.run_name}"
-    note = f"<p>Each cell has the predicted time first, then {what}.</p>"
-    table = _table(*unit_time_cells(content.timeline, measured, names))
-    return [
-        *_section(f"Measured timeline of one {content.run_name}", _place("measured-timeline")),
-        *_section("Predicted and measured time of each unit", note, table),
+    sections = [
+        _timeline(content),
+        _memory(content),
+        *_units(content),
+        *_candidates(content),
+        *_measured(content),
+        _plan(content),
     ]
+    head = tiles(headline(content)) + words(summary_groups(content, with_plan=False))
+    return page(f"Remora: {content.graph.model_name}", head, sections, _data(content))
 
 
-def _figures(content: ReportContent) -> dict[str, Any]:
-    timeline = content.timeline
-    names = [unit.name for unit in content.graph.units]
-    figures = {"timeline": timeline_figure(timeline, names)}
+def _data(content: ReportContent) -> dict[str, Any]:
+    measured = content.measured
+    bars = unit_bars(content.choices, _bar_words(content))
+    return {
+        "units": [unit.name for unit in content.graph.units],
+        "gantt": gantt_data(content.timeline, measured),
+        "memory": memory_data(content.timeline, content.budget_bytes, measured),
+        "plain": {} if bars is None else {"units": bars},
+    }
+
+
+def _timeline(content: ReportContent) -> _Section:
+    several = len(content.timeline.peak_bytes) > 1
+    rows = "One wide row per rank shows what it computes" if several else "The wide row is compute"
+    text = f"{rows}; the pale ground is waiting."
+    if any(event.instruction.stream is not Stream.COMPUTE for event in content.timeline.events):
+        text += " Thin rows are copies and messages that run beside it."
+    text += f" Numbers are those of the {'micro-batches' if _many(content) else 'units'}."
+    if content.schedule.tensor.degree > 1:
+        text += f" Each rank is {content.schedule.tensor.degree} devices that do the same."
     if content.measured is not None:
-        figures["measured-timeline"] = timeline_figure(content.measured, names)
-    for rank in range(len(timeline.memory)):
-        figures[f"memory-{rank}"] = memory_figure(timeline, rank, content.budget_bytes)
-    return figures
-
-
-def _timeline_note(content: ReportContent, figure: Mapping[str, Any]) -> str:
-    note = "Hover over a box for more, drag to zoom in."
-    if any("text" in trace for trace in figure["data"]):
-        number = "unit" if labels_are_units(content.timeline) else "micro-batch"
-        note = f"The number in a box is the {number}. {note}"
+        text += " Under every predicted row stands what a real run did."
     if len(content.timeline.events) > MAX_SINGLE_INSTRUCTIONS:
-        note += " The work of a stage on one micro-batch is drawn as one box per kind."
-    return f"<p>{note}</p>"
+        text += " The work of a stage on one micro-batch is drawn as one box per kind."
+    text += " Point at a box to learn more, drag to zoom in, double-click to zoom out."
+    return "timeline", f"What runs when, in one {content.run_name}", note(text) + drawing()
 
 
-def _memory_places(content: ReportContent) -> str:
-    panels = [
-        f"<div><h3>rank {rank}: peak {bytes_text(peak)}</h3>{_place(f'memory-{rank}')}</div>"
-        for rank, peak in enumerate(content.timeline.peak_bytes)
-    ]
-    return f'<div class="panels">{"".join(panels)}</div>'
+def _many(content: ReportContent) -> bool:
+    return content.schedule.pipeline.micro_batches > 1
 
 
-def _paragraphs(sentences: Iterable[str]) -> list[str]:
-    return [f"<p>{escape(sentence)}</p>" for sentence in sentences]
+def _memory(content: ReportContent) -> _Section:
+    text = (
+        "Bytes on each device over time, stacked by what they are for; the dashed line is the "
+        "budget."
+    )
+    if content.measured is not None:
+        text += " The solid line is what a real run held."
+    peaks = ""
+    if len(content.timeline.memory) > 1:
+        peaks = '<h3>Every rank at its peak</h3><div class="drawing peaks"></div>'
+    body = f'<div class="controls"></div><div class="legend"></div>{peaks}'
+    return "memory", "Memory over time", note(text) + body + '<div class="panels"></div>'
 
 
-def _candidates(content: ReportContent) -> list[str]:
+def _bar_words(content: ReportContent) -> str:
+    return "weights, caches" if content.mode is Mode.INFERENCE else "saved for backward"
+
+
+def _units(content: ReportContent) -> list[_Section]:
+    heading = "What happens to each unit, and why"
+    if not content.choices:
+        rows = [
+            (str(row.index), row.name, row.actions, " > ".join(row.groups))
+            for row in unit_rows(content.graph, content.schedule)
+        ]
+        cells = table(("unit", "name", "action", "recomputed in groups"), rows, tall=True)
+        return [("units", heading, cells)]
+    in_pass = content.mode is Mode.INFERENCE
+    text = (
+        "A unit is a piece of the model that is planned as a whole. Bars are the bytes that it "
+        f"would hold ({_bar_words(content)}). The table has, for every alternative, bytes held on "
+        "the device / seconds added for one micro-batch; the one taken is marked."
+    )
+    body = note(text) + '<div class="drawing"></div>'
+    body += choice_table(content.choices, content.estimate.step_time_s, in_pass)
+    return [("units", heading, body)]
+
+
+def _candidates(content: ReportContent) -> list[_Section]:
+    if not content.candidates:
+        return []
     header, rows = candidate_cells(content)
-    chosen = [*(row.chosen for row in content.candidates), False]
-    return _section("Candidates", _table(header, rows, chosen)) if content.candidates else []
+    looks = [*("chosen" if row.chosen else "" for row in content.candidates), "bound"]
+    text = note(
+        "Every scheduler that was asked; the plan is the fastest that fits, marked with *. "
+        "No schedule can be faster than the lower bound."
+    )
+    learned = contribution_sentences(content.candidates)
+    policy = f"<h3>The learned policy</h3>{paragraphs(learned)}" if learned else ""
+    return [("candidates", "Candidates", text + table(header, rows, looks) + policy)]
 
 
-def _units(content: ReportContent) -> str:
-    rows = [
-        (str(row.index), row.name, row.actions, " > ".join(row.groups))
-        for row in unit_rows(content.graph, content.schedule)
-    ]
-    return _table(("unit", "name", "action", "recomputed in groups"), rows)
+def _measured(content: ReportContent) -> list[_Section]:
+    if content.verification is None:
+        return []
+    body = table(*verdict_cells(content, content.verification))
+    if content.measured is not None:
+        names = [unit.name for unit in content.graph.units]
+        body += "<h3>Predicted and measured time of each unit</h3>"
+        body += note(f"The predicted time / that of one measured {content.run_name}.")
+        body += table(*unit_time_cells(content.timeline, content.measured, names), tall=True)
+    return [("measured", "Predicted and measured", body)]
 
 
-def _section(heading: str, *content: str) -> list[str]:
-    return [f"<h2>{escape(heading)}</h2>", *content]
-
-
-def _place(name: str) -> str:
-    return f'<div id="{name}" class="figure"></div>'
-
-
-def _table(
-    header: Sequence[str], rows: Iterable[Sequence[str]], marked: Sequence[bool] = ()
-) -> str:
-    lines = ["<table>", _row("th", header, False)]
-    for position, row in enumerate(rows):
-        lines.append(_row("td", row, bool(marked) and marked[position]))
-    return "\n".join([*lines, "</table>"])
-
-
-def _row(tag: str, cells: Sequence[str], marked: bool) -> str:
-    attribute = ' class="chosen"' if marked else ""
-    return f"<tr{attribute}>{''.join(f'<{tag}>{escape(c)}</{tag}>' for c in cells)}</tr>"
-
-
-def _page(title: str, body: str, figures: dict[str, Any]) -> str:
-    from plotly.offline import get_plotlyjs
-
-    # A name with "</script>" or "<!--" in it must not end or change the script.
-    data = json.dumps(figures, separators=(",", ":")).replace("<", "\\u003c")
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<title>{title}</title>
-<style>{_STYLE}</style>
-<script>{get_plotlyjs()}</script>
-</head>
-<body>
-{body}
-<script>
-const figures = {data};
-for (const [name, figure] of Object.entries(figures)) {{
-  Plotly.newPlot(name, figure.data, figure.layout, {{responsive: true, displaylogo: false}});
-}}
-</script>
-</body>
-</html>
-"""
+def _plan(content: ReportContent) -> _Section:
+    body = paragraphs(plan_sentences(content))
+    if content.schedule.pipeline.num_stages > 1:
+        body += table(*stage_cells(content))
+    body += f"<h3>Time by kind of work</h3>{table(*busy_cells(content))}"
+    return "plan", "Pipeline, state and work", body

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from remora.report.colours import BUDGET_COLOUR, MEMORY_COLOURS
-from remora.report.curves import kinds_held, top_of_scale, whole_step
+from remora.report.curves import kinds_held, thinned, top_of_scale, whole_step
 from remora.report.wording import bytes_scale, bytes_text, kind_text, time_scale
 from remora.schedule.program import MemoryKind
 from remora.simulator.timeline import Timeline
@@ -16,7 +16,13 @@ __all__ = ["draw_memory", "memory_handles"]
 _SLOTS = 1000
 
 
-def draw_memory(axes: Any, timeline: Timeline, rank: int, budget_bytes: int) -> None:
+def draw_memory(
+    axes: Any,
+    timeline: Timeline,
+    rank: int,
+    budget_bytes: int,
+    measured: Timeline | None = None,
+) -> None:
     """Draw the memory of one rank.
 
     Args:
@@ -24,11 +30,15 @@ def draw_memory(axes: Any, timeline: Timeline, rank: int, budget_bytes: int) -> 
         timeline: simulated or measured run.
         rank: whose memory.
         budget_bytes: drawn as a dashed line.
+        measured: real run, drawn as a solid line.
     """
     from matplotlib.patheffects import withStroke
 
-    factor, _ = time_scale(timeline.step_time_s)
-    top_bytes, in_sight = top_of_scale(timeline.max_peak_bytes, budget_bytes)
+    runs = [timeline] if measured is None else [timeline, measured]
+    longest_s = max(run.step_time_s for run in runs)
+    factor, _ = time_scale(longest_s)
+    highest = max(run.max_peak_bytes for run in runs)
+    top_bytes, in_sight = top_of_scale(highest, budget_bytes)
     size, unit = bytes_scale(top_bytes)
     samples = whole_step(timeline.memory[rank], timeline.step_time_s, _SLOTS)
     kinds = kinds_held(samples)
@@ -40,11 +50,21 @@ def draw_memory(axes: Any, timeline: Timeline, rank: int, budget_bytes: int) -> 
             step="post",
             linewidth=0,
         )
+    if measured is not None and rank < len(measured.memory):
+        level = thinned(measured.memory[rank], measured.step_time_s, _SLOTS)
+        axes.step(
+            [sample.time_s * factor for sample in level],
+            [sample.level_bytes / size for sample in level],
+            where="post",
+            color=BUDGET_COLOUR,
+            linewidth=1,
+            path_effects=[withStroke(linewidth=2.2, foreground="white")],
+        )
     if in_sight:
         line = axes.axhline(budget_bytes / size, color=BUDGET_COLOUR, linestyle="--", linewidth=1.2)
         # A white rim keeps it visible on dark colours.
         line.set_path_effects([withStroke(linewidth=2.8, foreground="white")])
-    axes.set_xlim(0, timeline.step_time_s * factor or 1.0)
+    axes.set_xlim(0, longest_s * factor or 1.0)
     axes.set_ylim(0, top_bytes / size or 1.0)
     axes.set_ylabel(unit, fontsize=8)
     axes.tick_params(labelsize=8)
@@ -54,8 +74,13 @@ def draw_memory(axes: Any, timeline: Timeline, rank: int, budget_bytes: int) -> 
         axes.spines[side].set_visible(False)
 
 
-def memory_handles(timeline: Timeline, ranks: Sequence[int], budget_bytes: int) -> list[Any]:
-    """Return one patch for every kind of memory that occurs, and the line of the budget."""
+def memory_handles(
+    timeline: Timeline,
+    ranks: Sequence[int],
+    budget_bytes: int,
+    measured: Timeline | None = None,
+) -> list[Any]:
+    """Return a patch for every kind of memory that occurs, and the lines that are drawn."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -67,4 +92,6 @@ def memory_handles(timeline: Timeline, ranks: Sequence[int], budget_bytes: int) 
     if not top_of_scale(timeline.max_peak_bytes, budget_bytes)[1]:
         label += " (above the picture)"
     handles.append(Line2D([], [], color=BUDGET_COLOUR, linestyle="--", label=label))
+    if measured is not None:
+        handles.append(Line2D([], [], color=BUDGET_COLOUR, label="measured"))
     return handles

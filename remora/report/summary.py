@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 
 from remora.report.content import CandidateRow, ReportContent
 from remora.report.contribution import contribution_sentences
 from remora.report.plan_words import is_plain, plan_sentences
-from remora.report.unit_actions import KEPT, OFFLOADED, RECOMPUTED, fate
+from remora.report.unit_actions import KEPT, OFFLOADED, RECOMPUTED, fates
+from remora.report.verdict_words import verdict_sentence
 from remora.report.wording import (
     bytes_text,
     duration_text,
@@ -17,7 +17,6 @@ from remora.report.wording import (
     percent_text,
 )
 from remora.schedule.inference import Mode
-from remora.simulator.records import Verification
 from remora.simulator.shares import (
     bubble_share,
     bubble_shares,
@@ -29,9 +28,8 @@ from remora.simulator.shares import (
 __all__ = [
     "busy_cells",
     "candidate_cells",
+    "summary_groups",
     "summary_sentences",
-    "verdict_cells",
-    "verdict_sentence",
 ]
 
 Cells = tuple[tuple[str, ...], list[tuple[str, ...]]]
@@ -45,31 +43,59 @@ def summary_sentences(content: ReportContent, with_plan: bool = True) -> list[st
         content: what to sum up.
         with_plan: say how the model is cut and where state lives, if there is anything to say.
     """
+    groups = summary_groups(content, with_plan)
+    return [sentence for sentences in groups.values() for sentence in sentences]
+
+
+def summary_groups(content: ReportContent, with_plan: bool = True) -> dict[str, list[str]]:
+    """Return the sentences of the summary under what they answer; see :func:`summary_sentences`."""
+    train = content.mode is Mode.TRAIN
+    groups = {
+        "Asked": [_asked_sentence(content), content.hardware_state],
+        "Answer": [_figures_sentence(content), *_pass_sentences(content)],
+        "How sure": [_cost_model_sentence(content)],
+        "How good": [
+            _bound_sentence(content.lower_bound_s),
+            *contribution_sentences(content.candidates),
+        ],
+        "Pipeline": plan_sentences(content) if with_plan and not is_plain(content.schedule) else [],
+        "Units": [_actions_sentence(content)] if train else [],
+        "Waiting": _shares_sentences(content),
+        "At the peak": [_peak_sentence(content)],
+        "Real run": []
+        if content.verification is None
+        else [verdict_sentence(content.verification, content.mode)],
+    }
+    shown = {name: [s for s in sentences if s] for name, sentences in groups.items()}
+    return {name: sentences for name, sentences in shown.items() if sentences}
+
+
+def _asked_sentence(content: ReportContent) -> str:
+    return (
+        f"{content.graph.model_name} on {content.hardware_name}: {len(content.graph.units)} units, "
+        f"memory budget {bytes_text(content.budget_bytes)} per device."
+    )
+
+
+def _figures_sentence(content: ReportContent) -> str:
     estimate = content.estimate
     saved = content.keep_all_peak_bytes - estimate.peak_memory_bytes
-    sentences = [
-        f"{content.graph.model_name} on {content.hardware_name}: {len(content.graph.units)} units, "
-        f"memory budget {bytes_text(content.budget_bytes)} per device.",
-        *([content.hardware_state] if content.hardware_state else []),
+    than = "less" if saved >= 0 else "more"
+    return (
         f"The schedule of {content.agent} is predicted to take "
         f"{duration_text(estimate.step_time_s)} per {content.run_name} "
         f"({overhead_text(estimate.step_time_s, content.keep_all_step_time_s)} over keeping all) "
         f"with a peak of {bytes_text(estimate.peak_memory_bytes)} "
-        f"({bytes_text(saved)} less than keeping all).",
-        *_pass_sentences(content),
-        _cost_model_sentence(content),
-        _bound_sentence(content.lower_bound_s),
-        *contribution_sentences(content.candidates),
-        *(plan_sentences(content) if with_plan and not is_plain(content.schedule) else []),
-        *([_actions_sentence(content)] if content.mode is Mode.TRAIN else []),
-        *_shares_sentences(content),
-    ]
-    kinds = sorted(estimate.breakdown_bytes.items(), key=lambda item: -item[1])
-    shares = ", ".join(f"{kind} {bytes_text(size)}" for kind, size in kinds if size)
-    sentences.append(f"At the peak the memory holds {shares}.")
-    if content.verification is not None:
-        sentences.append(verdict_sentence(content.verification, content.mode))
-    return sentences
+        f"({bytes_text(abs(saved))} {than} than keeping all)."
+    )
+
+
+def _peak_sentence(content: ReportContent) -> str:
+    kinds = sorted(content.estimate.breakdown_bytes.items(), key=lambda item: -item[1])
+    shares = ", ".join(
+        f"{kind.replace('_', ' ')} {bytes_text(size)}" for kind, size in kinds if size
+    )
+    return f"At the peak the memory holds {shares}."
 
 
 def _pass_sentences(content: ReportContent) -> list[str]:
@@ -112,29 +138,6 @@ def candidate_cells(content: ReportContent) -> Cells:
     return header, [*(_candidate(row, content) for row in content.candidates), bound]
 
 
-def verdict_cells(content: ReportContent, verification: Verification) -> Cells:
-    """Return header and rows of predicted against measured."""
-    measured = verification.measurement
-    estimate = content.estimate
-    rows: list[tuple[str, ...]] = [
-        (
-            f"{content.run_name} time",
-            duration_text(estimate.step_time_s),
-            duration_text(measured.step_time_s),
-            overhead_text(measured.step_time_s, estimate.step_time_s),
-        ),
-        (
-            "peak memory",
-            bytes_text(estimate.peak_memory_bytes),
-            bytes_text(measured.peak_memory_bytes),
-            overhead_text(measured.peak_memory_bytes, estimate.peak_memory_bytes),
-        ),
-    ]
-    if verification.plain is not None and verification.plain.status == "ok":
-        rows += _plain_rows(content, verification)
-    return ("", "predicted", "measured", "difference"), rows
-
-
 def busy_cells(content: ReportContent) -> Cells:
     """Return header and rows of the seconds that all ranks spend on each kind of work."""
     rows: list[tuple[str, ...]] = [
@@ -142,34 +145,6 @@ def busy_cells(content: ReportContent) -> Cells:
         for kind, busy_s in busy_s_by_kind(content.timeline).items()
     ]
     return ("work", "time, all ranks together"), rows
-
-
-def verdict_sentence(verification: Verification, mode: Mode = Mode.TRAIN) -> str:
-    """Return the verdict in one sentence."""
-    if verification.passed:
-        what = (
-            "loss, gradients, buffers, random state, and the parameters after optimizer steps"
-            if mode is Mode.TRAIN
-            else "outputs, generated tokens, buffers and random state"
-        )
-        same = f"verified: {what} equal the plain model's"
-        if verification.max_gradient_difference:
-            same += f" (largest relative difference {verification.max_gradient_difference:.1e})"
-        run = "step" if mode is Mode.TRAIN else "pass"
-        late = f"; the {run} time is outside the tolerance" if verification.time_off else ""
-        remark = f" Note: {verification.detail}." if verification.detail else ""
-        return f"{same}, and the peak is within the budget{late}.{remark}"
-    names = ", ".join(flag.replace("_", " ") for flag in verification.failures)
-    worst = "".join(
-        f" (worst {what}: {name}, by {difference:.1e})"
-        for what, name, difference in (
-            ("gradient", verification.worst_gradient, verification.max_gradient_difference),
-            ("parameter", verification.worst_parameter, verification.max_parameter_difference),
-        )
-        if name
-    )
-    detail = f": {verification.detail}" if verification.detail else ""
-    return f"FAILED: {names}{worst}{detail}."
 
 
 def _candidate(row: CandidateRow, content: ReportContent) -> tuple[str, ...]:
@@ -187,42 +162,18 @@ def _candidate(row: CandidateRow, content: ReportContent) -> tuple[str, ...]:
     )
 
 
-def _plain_rows(content: ReportContent, verification: Verification) -> list[tuple[str, ...]]:
-    plain = verification.plain
-    assert plain is not None
-    time_s, peak = content.keep_all_step_time_s, content.keep_all_peak_bytes
-    return [
-        (
-            f"{content.run_name} time, plain model",
-            duration_text(time_s),
-            duration_text(plain.step_time_s),
-            overhead_text(plain.step_time_s, time_s),
-        ),
-        (
-            "peak memory, plain model",
-            bytes_text(peak),
-            bytes_text(plain.peak_memory_bytes),
-            overhead_text(plain.peak_memory_bytes, peak),
-        ),
-    ]
-
-
 def _actions_sentence(content: ReportContent) -> str:
     memory = content.schedule.memory
     groups = [group for top in memory.groups for group in top.walk()]
-    grouped = {unit for group in groups for unit in range(group.start, group.end)}
-    fates = Counter(
-        fate(content.graph, unit, option, unit.index in grouped)
-        for unit, option in zip(content.graph.units, memory.options, strict=True)
-    )
+    counts = fates(content.graph, memory)
     rest = "".join(
         f", {count} {name}"
-        for name, count in sorted(fates.items())
+        for name, count in sorted(counts.items())
         if name not in (KEPT, RECOMPUTED, OFFLOADED)
     )
     return (
-        f"{fates[KEPT]} units are kept, {fates[RECOMPUTED]} recomputed "
-        f"({len(groups)} groups), {fates[OFFLOADED]} offloaded{rest}."
+        f"{counts[KEPT]} units are kept, {counts[RECOMPUTED]} recomputed "
+        f"({len(groups)} groups), {counts[OFFLOADED]} offloaded{rest}."
     )
 
 

@@ -8,7 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from remora.report.content import ReportContent
-from remora.report.summary import candidate_cells, verdict_cells
+from remora.report.summary import candidate_cells
+from remora.report.verdict_words import verdict_cells
 from remora.report.wording import bytes_text
 from remora.simulator.records import Verification
 

@@ -6,9 +6,18 @@ from collections import Counter
 
 from remora.graph.model_graph import ModelGraph, Unit
 from remora.schedule.recompute import effective_actions, is_recompute
-from remora.schedule.schedule import Action, UnitOption
+from remora.schedule.schedule import Action, MemoryPlan, UnitOption
 
-__all__ = ["KEPT", "OFFLOADED", "PARTLY", "RECOMPUTED", "SEVERAL", "actions_text", "fate"]
+__all__ = [
+    "KEPT",
+    "OFFLOADED",
+    "PARTLY",
+    "RECOMPUTED",
+    "SEVERAL",
+    "actions_text",
+    "fate",
+    "fates",
+]
 
 KEPT = "kept"
 RECOMPUTED = "recomputed"
@@ -39,6 +48,16 @@ def fate(graph: ModelGraph, unit: Unit, option: UnitOption, grouped: bool) -> st
         return RECOMPUTED if counts.total() == counts[Action.RECOMPUTE] else PARTLY
     names = {Action.OFFLOAD: OFFLOADED, Action.COMPRESS: COMPRESSED}
     return names[acted[0]] if acted else KEPT
+
+
+def fates(graph: ModelGraph, memory: MemoryPlan) -> Counter[str]:
+    """Count the units of a plan by what happens to them; see :func:`fate`."""
+    groups = [group for top in memory.groups for group in top.walk()]
+    grouped = {unit for group in groups for unit in range(group.start, group.end)}
+    return Counter(
+        fate(graph, unit, option, unit.index in grouped)
+        for unit, option in zip(graph.units, memory.options, strict=True)
+    )
 
 
 def actions_text(graph: ModelGraph, unit: Unit, option: UnitOption, grouped: bool) -> str:

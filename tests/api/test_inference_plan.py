@@ -74,6 +74,21 @@ def test_the_words_are_those_of_a_pass() -> None:
     assert "optimizer" not in text
 
 
+def test_every_unit_has_two_places_for_what_it_needs() -> None:
+    one = example()
+    plan = planned(one.model, dict(one.example_inputs), prompt_tokens=24, generated_tokens=8)  # type: ignore[call-overload]
+    state = plan.schedule.state
+    for choice in plan.explained_content().choices:
+        taken = choice.taken
+        assert taken is not None
+        full = choice.alternatives[0]
+        away = choice.index in state.streamed_units or choice.index in state.host_caches
+        assert away == (taken.held_bytes < full.held_bytes)
+        assert away == (taken.copy_s > 0)
+        cached = choice.index in state.host_caches
+        assert cached == (away and "cache" in taken.name and "host" in taken.name)
+
+
 def test_a_plan_of_inference_survives_its_files(tmp_path: Path) -> None:
     one = example()
     plan = planned(one.model, one.example_inputs, generated_tokens=8)

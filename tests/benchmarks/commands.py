@@ -19,7 +19,6 @@ BLOCKED = (
     "hydra",
     "omegaconf",
     "wandb",
-    "plotly",
     "platformdirs",
     "psutil",
     "scipy",

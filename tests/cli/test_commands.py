@@ -87,10 +87,16 @@ def test_a_tracker_keeps_the_figures(tmp_path: Path) -> None:
     assert "keep_all" in (folder / "candidates.csv").read_text()
 
 
+def test_figures_are_written_beside_the_report(tmp_path: Path) -> None:
+    assert main(["optimize", *STACK, *FAST, "figures=svg", "out=run"]) == 0
+    pictures = {"pipeline.svg", "memory.svg", "units.svg"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == FILES | pictures
+
+
 def test_sweep_prints_a_front_that_does_not_rise(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = [*FAST, "hardware.host_pool=none", "memory=sweep", "out=run"]
+    arguments = [*FAST, "hardware.host_pool=none", "memory=sweep", "figures=svg", "out=run"]
     assert main(["optimize", *STACK, *arguments]) == 0
     points = json.loads((tmp_path / "run" / "pareto.json").read_text())["points"]
     budgets = [point["budget_bytes"] for point in points]
@@ -98,7 +104,13 @@ def test_sweep_prints_a_front_that_does_not_rise(
     assert budgets == sorted(budgets)
     assert times == sorted(times, reverse=True)
     assert times[0] > times[-1]
-    assert (tmp_path / "run" / "pareto.png").exists()
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        "pareto.json",
+        "pareto.png",
+        "pareto.svg",
+        "report.html",
+    }
+    assert "budget sweep" in (tmp_path / "run" / "report.html").read_text()
     assert "lower bound" in capsys.readouterr().out
 
 

@@ -60,6 +60,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ([*PLAN, "hardware.memory_bytes=0"], "hardware.memory_bytes is 0"),
         ([*PLAN, "verify=true"], "hardware is 'rtx3090', allowed with verify=true"),
         ([*PLAN, "memory=sweep", "verify=true"], "allowed with memory=sweep: false"),
+        ([*PLAN, "figures=gif"], "figures is 'gif', allowed: png, svg, pdf"),
         ([*PLAN, "model.values.batch=none"], "model resnet_tiny"),
         (["optimize", "model=custom"], "model.target is missing, allowed: package.module"),
         (["optimize", "model=custom", "model.target=no.such:thing"], "there is no module 'no'"),

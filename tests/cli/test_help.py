@@ -41,6 +41,7 @@ def test_the_public_keys_of_optimize_stay_as_they_are() -> None:
         "agent",
         "cost_model",
         "dataset",
+        "figures",
         "generated_tokens",
         "global_batch",
         "hardware",

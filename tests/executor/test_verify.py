@@ -14,7 +14,7 @@ from remora.executor.memory import runtime
 from remora.executor.memory.region import SavedHandle
 from remora.executor.verdict import BUDGET_SLACK
 from remora.executor.verify import verify
-from remora.report.summary import verdict_sentence
+from remora.report.verdict_words import verdict_sentence
 from remora.schedule.schedule import Action, PipelinePlan
 from remora.simulator.records import Estimate, Verification
 from tests.executor.memory.plans import schedule

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from remora.api.plan import Plan
 from remora.report.content import ReportContent
 from remora.simulator.timeline import Timeline
 from tests.api.small_models import small_plan
@@ -9,8 +10,13 @@ from tests.report.runs import pipeline_run
 
 
 @pytest.fixture(scope="session")
-def content() -> ReportContent:
-    return small_plan().content()
+def made_plan() -> Plan:
+    return small_plan()
+
+
+@pytest.fixture(scope="session")
+def content(made_plan: Plan) -> ReportContent:
+    return made_plan.content()
 
 
 @pytest.fixture(scope="session")

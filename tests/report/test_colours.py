@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 import pytest
 
-from remora.report.colours import INSTRUCTION_STYLES, MEMORY_COLOURS, text_colour
+from remora.report.colours import DARK_COLOURS, INSTRUCTION_STYLES, MEMORY_COLOURS, text_colour
 from remora.schedule.program import InstructionKind, MemoryKind
 
 # Machado, Oliveira and Fernandes 2009, severity 1; they act on linear RGB.
@@ -100,6 +100,20 @@ def test_the_measure_knows_confusable_colours() -> None:
 @pytest.mark.parametrize("kinds", [COMPUTE, BESIDE, *ONE_ROW])
 def test_kinds_that_share_rows_stay_apart_for_all_eyes(kinds: tuple[InstructionKind, ...]) -> None:
     assert smallest_distance(INSTRUCTION_STYLES[kind].colour for kind in kinds) > 0.1
+
+
+@pytest.mark.parametrize("kinds", [BESIDE, tuple(MemoryKind)])
+def test_kinds_stay_apart_on_a_dark_ground(kinds: tuple[InstructionKind | MemoryKind, ...]) -> None:
+    light = {**{k: s.colour for k, s in INSTRUCTION_STYLES.items()}, **MEMORY_COLOURS}
+    assert smallest_distance(DARK_COLOURS.get(kind, light[kind]) for kind in kinds) > 0.1
+
+
+def test_nothing_is_nearly_black_on_a_dark_ground() -> None:
+    dark_ground = "#15181D"
+    for colours in ({k: s.colour for k, s in INSTRUCTION_STYLES.items()}, MEMORY_COLOURS):
+        for kind, colour in colours.items():
+            seen = DARK_COLOURS.get(kind, colour)
+            assert np.linalg.norm(oklab(linear_rgb(seen)) - oklab(linear_rgb(dark_ground))) > 0.15
 
 
 def test_kinds_of_memory_stay_apart_for_all_eyes() -> None:

@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 from remora.report.arrangement import pipeline_picture
+from remora.report.charts import front_drawing
 from remora.report.colours import IDLE_COLOUR, INSTRUCTION_STYLES, MEMORY_COLOURS
 from remora.report.content import ReportContent
-from remora.report.png import memory_png, pareto_png, pipeline_png, timeline_png
+from remora.report.drawings import memory_drawing, pipeline_drawing, timeline_drawing
 from remora.schedule.program import InstructionKind, MemoryKind, Stream
 from remora.schedule.schedule import PipelineKind
 from remora.simulator.shares import bubble_share
@@ -50,14 +51,14 @@ def of_every_kind() -> Timeline:
 
 
 def test_every_kind_of_work_is_drawn_in_its_colour() -> None:
-    seen = pixels(pipeline_png(of_every_kind()))
+    seen = pixels(pipeline_drawing(of_every_kind()))
     for kind, style in INSTRUCTION_STYLES.items():
         assert seen[style.colour] > 150, kind
 
 
 def test_areas_are_in_proportion_to_time() -> None:
     run = pipeline_run(ranks=4, micro_batches=8, units=1, recompute=True)
-    seen = pixels(pipeline_png(run))
+    seen = pixels(pipeline_drawing(run))
     forward = seen[INSTRUCTION_STYLES[K.FORWARD].colour]
     backward = seen[INSTRUCTION_STYLES[K.BACKWARD].colour]
     recompute = seen[INSTRUCTION_STYLES[K.RECOMPUTE].colour]
@@ -72,7 +73,7 @@ def test_areas_are_in_proportion_to_time() -> None:
 
 def test_memory_is_stacked_up_in_proportion() -> None:
     run = pipeline_run(PipelineKind.NONE, 1, 2, units=4)
-    seen = pixels(memory_png(run, 3 * GIB))
+    seen = pixels(memory_drawing(run, 3 * GIB))
     weights, optimizer = (
         seen[MEMORY_COLOURS[kind]] for kind in (MemoryKind.WEIGHTS, MemoryKind.OPTIMIZER)
     )
@@ -82,14 +83,16 @@ def test_memory_is_stacked_up_in_proportion() -> None:
 
 def test_the_budget_line_is_drawn_where_it_can_be_seen() -> None:
     run = pipeline_run(PipelineKind.NONE, 1, 2, units=4)
-    near, far = (pixels(memory_png(run, budget))["#000000"] for budget in (3 * GIB, 300 * GIB))
+    near, far = (pixels(memory_drawing(run, budget))["#000000"] for budget in (3 * GIB, 300 * GIB))
     assert near > far + 500
 
 
 def test_a_picture_of_many_ranks_shows_the_memory_of_eight() -> None:
     heights = [
         size(
-            memory_png(pipeline_run(ranks=ranks, micro_batches=16, units=1, recompute=False), GIB)
+            memory_drawing(
+                pipeline_run(ranks=ranks, micro_batches=16, units=1, recompute=False), GIB
+            )
         )[1]
         for ranks in (2, 8, 16)
     ]
@@ -107,7 +110,7 @@ def test_a_big_pipeline_is_drawn_task_by_task(big_run: Timeline) -> None:
             if e.instruction.rank == rank and e.instruction.stream is Stream.COMPUTE
         )
         assert sum(box.duration_s for box in boxes) == pytest.approx(busy_s, rel=1e-3)
-    width, height = size(timeline_png(big_run, GIB))
+    width, height = size(timeline_drawing(big_run, GIB))
     assert width < 3000
     assert height < 3000
 
@@ -129,7 +132,7 @@ def test_the_stages_of_a_rank_are_told_apart_by_a_foot() -> None:
             for e in run.events
         ),
     )
-    feet, no_feet = (pixels(pipeline_png(timeline)) for timeline in (run, flat))
+    feet, no_feet = (pixels(pipeline_drawing(timeline)) for timeline in (run, flat))
     forward = INSTRUCTION_STYLES[K.FORWARD].colour
     assert feet[forward] < 0.95 * no_feet[forward]
 
@@ -143,14 +146,14 @@ def test_every_pipeline_kind_can_be_drawn() -> None:
     for kind in PipelineKind:
         ranks = 1 if kind is PipelineKind.NONE else 2
         run = pipeline_run(kind, ranks, 4, chunks.get(kind, 1))
-        assert pixels(timeline_png(run, GIB))[INSTRUCTION_STYLES[K.FORWARD].colour] > 1000
+        assert pixels(timeline_drawing(run, GIB))[INSTRUCTION_STYLES[K.FORWARD].colour] > 1000
 
 
 def test_an_empty_run_is_an_empty_picture() -> None:
     empty = Timeline(0.0, (0,), (0,), {}, (), ((),))
-    assert timeline_png(empty, GIB).startswith(b"\x89PNG")
+    assert timeline_drawing(empty, GIB).startswith(b"\x89PNG")
 
 
 def test_a_simulated_plan_and_a_front_can_be_drawn(content: ReportContent) -> None:
-    assert timeline_png(content.timeline, content.budget_bytes).startswith(b"\x89PNG")
-    assert pareto_png([(2**30, 0.2), (2**31, 0.1)], [0.1, 0.1]).startswith(b"\x89PNG")
+    assert timeline_drawing(content.timeline, content.budget_bytes).startswith(b"\x89PNG")
+    assert front_drawing([(2**30, 0.2), (2**31, 0.1)], [0.1, 0.1]).startswith(b"\x89PNG")

@@ -18,8 +18,8 @@ from remora.api.agent_training.judging import COLUMNS, GREEDY_DECODE, Answer, co
 from remora.api.agent_training.stages import Material, run_stages
 from remora.api.provenance import provenance
 from remora.errors import FileFormatError, InvalidInputError
+from remora.report.drawings import timeline_drawing
 from remora.report.files import read_json, write_bytes, write_json
-from remora.report.png import timeline_png
 from remora.simulator.simulate import simulate
 from remora.tracking.tracker import Tracker, tracked
 
@@ -153,7 +153,7 @@ def _log(
         assert schedule is not None
         timeline = simulate(problem.tables.problem, schedule)
         path = out / f"timeline_{answer.problem}.png"
-        write_bytes(path, timeline_png(timeline, problem.budget_bytes))
+        write_bytes(path, timeline_drawing(timeline, problem.budget_bytes))
         tracker.log_picture(path.stem, path)
     write_json(
         out / RESULT_NAME,

@@ -1,8 +1,7 @@
-"""Pictures as PNG files: pipeline, memory, both, and the Pareto front of a budget sweep."""
+"""Pictures of runs as files for papers: pipeline, memory, and both."""
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -11,10 +10,11 @@ from remora.report.arrangement import PipelinePicture, pipeline_picture
 from remora.report.curves import fullest_ranks
 from remora.report.memory_picture import draw_memory, memory_handles
 from remora.report.pipeline_picture import draw_pipeline, legend_handles
+from remora.report.rendering import new_figure, rendered
 from remora.report.wording import time_scale
 from remora.simulator.timeline import Timeline
 
-__all__ = ["memory_png", "pareto_png", "pipeline_png", "timeline_png"]
+__all__ = ["memory_drawing", "pipeline_drawing", "timeline_drawing"]
 
 _MAX_MEMORY_RANKS = 8
 # Inches.
@@ -26,61 +26,52 @@ _PANEL, _ONE_PANEL, _PANEL_TITLE = 1.35, 2.4, 0.27
 _MIN_WIDTH, _MAX_WIDTH = 11.0, 22.0
 
 
-def timeline_png(timeline: Timeline, budget_bytes: int) -> bytes:
+def timeline_drawing(timeline: Timeline, budget_bytes: int, form: str = "png") -> bytes:
     """Draw the pipeline above the memory of up to eight ranks, the fullest ones.
 
     Args:
         timeline: simulated or measured run.
         budget_bytes: drawn as a dashed line.
+        form: one of :data:`~remora.report.rendering.FORMS`.
 
     Returns:
-        The PNG file.
+        The file.
     """
     picture = pipeline_picture(timeline)
     width = _width(picture)
     above = _pipeline_height(picture, width)
-    figure = _figure(width, above + _memory_height(timeline, width))
+    figure = new_figure(width, above + _memory_height(timeline, width))
     _add_pipeline(figure, picture, 0.0)
     _add_memory(figure, timeline, budget_bytes, above)
-    return _png(figure)
+    return rendered(figure, form)
 
 
-def pipeline_png(timeline: Timeline) -> bytes:
-    """Draw what every rank computes, copies and sends; see :func:`timeline_png`."""
+def pipeline_drawing(timeline: Timeline, form: str = "png") -> bytes:
+    """Draw what every rank computes, copies and sends; see :func:`timeline_drawing`."""
     picture = pipeline_picture(timeline)
     width = _width(picture)
-    figure = _figure(width, _pipeline_height(picture, width))
+    figure = new_figure(width, _pipeline_height(picture, width))
     _add_pipeline(figure, picture, 0.0)
-    return _png(figure)
+    return rendered(figure, form)
 
 
-def memory_png(timeline: Timeline, budget_bytes: int) -> bytes:
-    """Draw the memory of up to eight ranks, the fullest ones; see :func:`timeline_png`."""
-    figure = _figure(_MIN_WIDTH, _memory_height(timeline, _MIN_WIDTH))
-    _add_memory(figure, timeline, budget_bytes, 0.0)
-    return _png(figure)
-
-
-def pareto_png(
-    points: Sequence[tuple[int, float]], lower_bounds: Sequence[float], run_name: str = "step"
+def memory_drawing(
+    timeline: Timeline,
+    budget_bytes: int,
+    form: str = "png",
+    measured: Timeline | None = None,
 ) -> bytes:
-    """Draw step time over memory budget.
+    """Draw the memory of up to eight ranks, the fullest ones; see :func:`timeline_drawing`.
 
     Args:
-        points: (budget in bytes, step time in seconds), by rising budget.  # [num_points]
-        lower_bounds: seconds that no schedule beats, one per point.  # [num_points]
-        run_name: what takes these seconds, a step or a pass.
+        timeline: simulated run.
+        budget_bytes: drawn as a dashed line.
+        form: one of :data:`~remora.report.rendering.FORMS`.
+        measured: real run of the same schedule, laid over the simulated one as a line.
     """
-    figure = _figure(7, 4.5)
-    figure.set_layout_engine("constrained")
-    axes = figure.subplots()
-    budgets = [budget / 2**30 for budget, _ in points]
-    axes.step(budgets, [time_s * 1e3 for _, time_s in points], "o-", where="post", label="plan")
-    axes.plot(budgets, [bound * 1e3 for bound in lower_bounds], "k:", label="lower bound")
-    axes.set_xlabel("memory budget (GiB)")
-    axes.set_ylabel(f"{run_name} time (ms)")
-    axes.legend()
-    return _png(figure)
+    figure = new_figure(_MIN_WIDTH, _memory_height(timeline, _MIN_WIDTH))
+    _add_memory(figure, timeline, budget_bytes, 0.0, measured)
+    return rendered(figure, form)
 
 
 def _add_pipeline(figure: Any, picture: PipelinePicture, top: float) -> None:
@@ -93,10 +84,17 @@ def _add_pipeline(figure: Any, picture: PipelinePicture, top: float) -> None:
     draw_pipeline(axes, picture, (width - _LEFT - _RIGHT) * 72)
 
 
-def _add_memory(figure: Any, timeline: Timeline, budget_bytes: int, top: float) -> None:
+def _add_memory(
+    figure: Any,
+    timeline: Timeline,
+    budget_bytes: int,
+    top: float,
+    measured: Timeline | None = None,
+) -> None:
     """Add legend and one panel per rank, ``top`` inches below the upper edge."""
     ranks = fullest_ranks(timeline, _MAX_MEMORY_RANKS)
-    legend_height = _add_legend(figure, memory_handles(timeline, ranks, budget_bytes), top)
+    handles = memory_handles(timeline, ranks, budget_bytes, measured)
+    legend_height = _add_legend(figure, handles, top)
     columns, _ = _grid(len(ranks), figure.get_figwidth())
     usable = figure.get_figwidth() - _LEFT - _RIGHT
     panel_width = (usable - (columns - 1) * _LEFT) / columns
@@ -107,7 +105,7 @@ def _add_memory(figure: Any, timeline: Timeline, budget_bytes: int, top: float) 
         panel = _panel_height(len(ranks))
         panel_top = top + legend_height + row * (panel + _PANEL_TITLE) + _PANEL_TITLE
         axes = _axes(figure, left, panel_top, panel_width, panel)
-        draw_memory(axes, timeline, rank, budget_bytes)
+        draw_memory(axes, timeline, rank, budget_bytes, measured)
         lowest = position + columns >= len(ranks)
         axes.tick_params(labelbottom=lowest)
         if lowest:
@@ -174,16 +172,3 @@ def _axes(figure: Any, left: float, top: float, width: float, height: float) -> 
     return figure.add_axes(
         (left / full_width, bottom / full_height, width / full_width, height / full_height)
     )
-
-
-def _figure(width: float, height: float) -> Any:
-    # Without pyplot there is no global state and no need for a display.
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height))
-
-
-def _png(figure: Any) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130)
-    return buffer.getvalue()
