@@ -28,7 +28,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PIP) $(TORCH_PIP_ARGS) $(TORCH)
 	$(PIP) -c constraints.txt -e ".[zoo,solvers,loops,lowbit,dev]"
 	$(BIN)/python -m remora.simulator.compiled
-	$(BIN)/python -m remora.envs.joint
+	$(BIN)/python -m remora.envs
 	$(BIN)/python -m remora.agents.exact
 	@touch $@
 

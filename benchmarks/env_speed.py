@@ -38,7 +38,7 @@ def problem_of(graphs: Mapping[int, Any], name: str, ranks: int = 1) -> Any:
     """Tables of a problem with roofline costs; graphs by number of micro-batches."""
     from remora.api.hardware import find_hardware
     from remora.cost_models.roofline import roofline_costs
-    from remora.envs.joint.problem_tables import ProblemTables
+    from remora.envs.problem_tables import ProblemTables
     from remora.schedule.problem import OPTIMIZERS, Problem
 
     hardware = find_hardware(HARDWARE if ranks == 1 else CLUSTER)
@@ -50,10 +50,10 @@ def problem_of(graphs: Mapping[int, Any], name: str, ranks: int = 1) -> Any:
 
 def speed(envs: int, steps: int, ranks: int) -> dict[str, Any]:
     """Environment steps per second on a chain of 64 units, vectorised and one by one."""
-    from remora.envs.joint.joint_env import JointEnv
-    from remora.envs.joint.observation import JointSize
-    from remora.envs.joint.sampler import JointSampler
-    from remora.envs.joint.vector_env import JointVectorEnv
+    from remora.envs.joint_env import JointEnv
+    from remora.envs.observation import JointSize
+    from remora.envs.sampler import JointSampler
+    from remora.envs.vector_env import JointVectorEnv
     from remora.graph.trace import trace
 
     model = Classifier(width=64, depth=62)
@@ -112,9 +112,9 @@ def _drawn(masks: Any, generator: np.random.Generator) -> Any:
 def forbidden(name: str, plans: int) -> dict[str, Any]:
     """Share of random plans that masks forbid although they fit, by margin of the budget."""
     from remora.api.bench.traces import batch_size, traced
-    from remora.envs.joint.batch import EpisodeBatch
-    from remora.envs.joint.observation import JointSize
-    from remora.envs.joint.sampler import JointSampler
+    from remora.envs.batch import EpisodeBatch
+    from remora.envs.observation import JointSize
+    from remora.envs.sampler import JointSampler
     from remora.simulator.compiled import simulator_of
 
     problem = problem_of({1: traced(name, {}, batch_size(name, {}))}, name)

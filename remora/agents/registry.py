@@ -34,7 +34,7 @@ SCHEDULERS: Mapping[str, str] = MappingProxyType(
         "greedy": "remora.agents.heuristics.greedy:Greedy",
         "greedy_variants": "remora.agents.heuristics.greedy_variants:GreedyVariants",
         "keep_all": "remora.agents.heuristics.keep_all:KeepAll",
-        "learned": "remora.agents.joint.scheduler:Learned",
+        "learned": "remora.agents.learned.scheduler:Learned",
         "local_search": "remora.agents.heuristics.local_search:LocalSearch",
         "megatron": "remora.agents.heuristics.megatron:Megatron",
         "milp": "remora.agents.exact.menus.milp:Milp",

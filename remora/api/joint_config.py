@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from remora.api.bench.traces import batch_size
 from remora.api.configs import config_names, load_config
-from remora.envs.joint.drawing import SYNTHETIC, BudgetDraw, ModelChoice, Recipe
+from remora.envs.drawing import SYNTHETIC, BudgetDraw, ModelChoice, Recipe
 from remora.errors import InvalidInputError, UnknownNameError
 
 if TYPE_CHECKING:
-    from remora.envs.joint.observation import JointSize
+    from remora.envs.observation import JointSize
 
 __all__ = ["JointConfig", "joint_config"]
 
@@ -50,7 +50,7 @@ class JointConfig:
     @property
     def size(self) -> JointSize:
         """How far observations are padded."""
-        from remora.envs.joint.observation import JointSize
+        from remora.envs.observation import JointSize
 
         return JointSize(self.max_units, self.max_edges)
 

@@ -13,10 +13,10 @@ from remora.api.micro_batches import graphs_at, micro_batch_counts
 from remora.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from remora.envs.joint.drawing import ProblemSpec
-    from remora.envs.joint.joint_env import JointEnv
-    from remora.envs.joint.problem_tables import ProblemTables
-    from remora.envs.joint.sampler import JointSampler, ProblemTest
+    from remora.envs.drawing import ProblemSpec
+    from remora.envs.joint_env import JointEnv
+    from remora.envs.problem_tables import ProblemTables
+    from remora.envs.sampler import JointSampler, ProblemTest
     from remora.graph.model_graph import ModelGraph
     from remora.hardware.hardware import Hardware
 
@@ -41,8 +41,8 @@ def spec_source(spec: ProblemSpec) -> tuple[Mapping[int, ModelGraph], Hardware]:
         InvalidInputError: the model saves other tensors at the fixed number of micro-batches.
         TraceError: the model could not be traced.
     """
-    from remora.envs.joint.drawing import SYNTHETIC
-    from remora.envs.joint.synthetic import synthetic_graphs
+    from remora.envs.drawing import SYNTHETIC
+    from remora.envs.synthetic import synthetic_graphs
 
     ranks, fixed = spec.world_size, spec.micro_batches
     if spec.model == SYNTHETIC:
@@ -65,9 +65,9 @@ def draw_tables(config: JointConfig, count: int, seed: int) -> tuple[ProblemTabl
     Raises:
         InvalidInputError: hardly any model fits any hardware.
     """
-    from remora.envs.joint.building import build_problem
-    from remora.envs.joint.drawing import draw_spec
-    from remora.envs.joint.problem_tables import ProblemTables
+    from remora.envs.building import build_problem
+    from remora.envs.drawing import draw_spec
+    from remora.envs.problem_tables import ProblemTables
 
     found: list[ProblemTables] = []
     for number in range(_MOST_DRAWS * count):
@@ -109,7 +109,7 @@ def make_joint_sampler(
         UnknownNameError: no such file, value, model or hardware.
         InvalidInputError: a value is not allowed.
     """
-    from remora.envs.joint.sampler import JointSampler
+    from remora.envs.sampler import JointSampler
 
     chosen = joint_config(config, values)
     problems = draw_tables(chosen, num_problems, seed)
@@ -136,7 +136,7 @@ def make_env(
         UnknownNameError: no such file, value, model or hardware.
         InvalidInputError: a value is not allowed.
     """
-    from remora.envs.joint.joint_env import JointEnv
+    from remora.envs.joint_env import JointEnv
 
     sampler = make_joint_sampler(config, num_problems, seed, **values)
     return JointEnv(sampler, joint_config(config, values).size, render_mode)

@@ -38,8 +38,8 @@ def make_policy_labels(
         InvalidInputError: a value is not allowed.
         UsageError: a file cannot be written.
     """
-    from remora.agents.joint.labels.making import SearchTimes, make_labels
-    from remora.envs.joint.drawing import draw_spec
+    from remora.agents.learned.labels.making import SearchTimes, make_labels
+    from remora.envs.drawing import draw_spec
 
     recipe = joint_config(config).recipe
     specs = [draw_spec(recipe, seed, number) for number in range(count)]

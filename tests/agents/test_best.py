@@ -111,10 +111,10 @@ def test_the_polished_plan_says_whose_plan_it_began_from() -> None:
 
 
 def test_a_member_that_would_compile_for_long_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("remora.envs.joint.jit.is_compiled", lambda: False)
+    monkeypatch.setattr("remora.envs.jit.is_compiled", lambda: False)
     best = create("best", members=["floor", "learned"], evaluations=10)
     assert isinstance(best, Best)
     _, candidates = best.propose_with_candidates(uneven_problem(0.3), LONG_S)
     learned = next(candidate for candidate in candidates if candidate.name == "learned")
     assert not learned.feasible
-    assert "python -m remora.envs.joint" in learned.note
+    assert "python -m remora.envs" in learned.note

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from remora.agents.joint.policy_files import Policy, save_policy
+from remora.agents.learned.policy_files import Policy, save_policy
 from remora.cli.main import main
-from tests.agents.joint.policies import untrained
+from tests.agents.learned.policies import untrained
 
 WORDS = [
     *("bench", "transfer", "policy=policy", "groups=[{name: tiny, env: joint_one_model}]"),

@@ -206,12 +206,12 @@ def test_every_file_of_the_training_composes() -> None:
 def test_the_schema_of_the_training_follows_its_records() -> None:
     from dataclasses import fields
 
-    from remora.agents.joint.imitation.cloning import CloningConfig
-    from remora.agents.joint.imitation.recorder import Emphasis
-    from remora.agents.joint.imitation.rounds import RoundConfig
-    from remora.agents.joint.imitation.teachers import Translation
-    from remora.agents.joint.network import NetworkSize
-    from remora.agents.joint.ppo_config import PpoConfig
+    from remora.agents.learned.imitation.cloning import CloningConfig
+    from remora.agents.learned.imitation.recorder import Emphasis
+    from remora.agents.learned.imitation.rounds import RoundConfig
+    from remora.agents.learned.imitation.teachers import Translation
+    from remora.agents.learned.network import NetworkSize
+    from remora.agents.learned.ppo_config import PpoConfig
     from remora.api.agent_training.config import EvaluationConfig, LabelsConfig, RoundsConfig
 
     pairs: tuple[tuple[type, set[str], type], ...] = (

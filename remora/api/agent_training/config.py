@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from remora.agents.joint.imitation.cloning import CloningConfig
-from remora.agents.joint.imitation.lookahead import LookaheadConfig
-from remora.agents.joint.imitation.recorder import Emphasis
-from remora.agents.joint.imitation.rounds import RoundConfig
-from remora.agents.joint.imitation.teachers import Translation
-from remora.agents.joint.network import NetworkSize
-from remora.agents.joint.ppo_config import PpoConfig
+from remora.agents.learned.imitation.cloning import CloningConfig
+from remora.agents.learned.imitation.lookahead import LookaheadConfig
+from remora.agents.learned.imitation.recorder import Emphasis
+from remora.agents.learned.imitation.rounds import RoundConfig
+from remora.agents.learned.imitation.teachers import Translation
+from remora.agents.learned.network import NetworkSize
+from remora.agents.learned.ppo_config import PpoConfig
 from remora.api.configs import load_config
 from remora.api.records import record
 from remora.errors import InvalidInputError, UnknownNameError

@@ -10,20 +10,20 @@ from dataclasses import asdict
 from pathlib import Path
 
 from remora.agents.heuristics.shapes import Shape
-from remora.agents.joint.imitation.demonstration_files import (
+from remora.agents.learned.imitation.demonstration_files import (
     read_demonstrations,
     write_demonstrations,
 )
-from remora.agents.joint.imitation.lesson import Demonstration, Lesson, Teaching
-from remora.agents.joint.imitation.teachers import Translation, taught_by_labels
-from remora.agents.joint.labels.label import Label, read_labels
-from remora.agents.joint.selection import Validation, ValidationProblem
+from remora.agents.learned.imitation.lesson import Demonstration, Lesson, Teaching
+from remora.agents.learned.imitation.teachers import Translation, taught_by_labels
+from remora.agents.learned.labels.label import Label, read_labels
+from remora.agents.learned.selection import Validation, ValidationProblem
 from remora.api.agent_training.config import LabelsConfig
 from remora.api.joint_config import joint_config
 from remora.api.policy_labels import make_policy_labels
-from remora.envs.joint.actions import OBSERVATION_VERSION
-from remora.envs.joint.problem_tables import ProblemTables
-from remora.envs.joint.sampler import JointSampler
+from remora.envs.actions import OBSERVATION_VERSION
+from remora.envs.problem_tables import ProblemTables
+from remora.envs.sampler import JointSampler
 from remora.errors import InvalidInputError
 
 __all__ = ["labels_of", "sampler_of", "teaching_of", "validation_of"]

@@ -11,9 +11,9 @@ from statistics import median
 import numpy as np
 
 from remora.agents.candidates import run_member
-from remora.agents.joint.decoding import Decoded, Decoder
-from remora.agents.joint.network import PlanNetwork
-from remora.agents.joint.selection import Validation, ValidationProblem
+from remora.agents.learned.decoding import Decoded, Decoder
+from remora.agents.learned.network import PlanNetwork
+from remora.agents.learned.selection import Validation, ValidationProblem
 from remora.agents.registry import create
 from remora.api.agent_training.config import EvaluationConfig
 from remora.schedule.schedule import Schedule

@@ -6,28 +6,28 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from remora.agents.joint.imitation.cloning import CHECKPOINT_NAME as CLONING_CHECKPOINT
-from remora.agents.joint.imitation.cloning import CloningConfig, clone_policy
-from remora.agents.joint.imitation.demonstration_files import (
+from remora.agents.learned.imitation.cloning import CHECKPOINT_NAME as CLONING_CHECKPOINT
+from remora.agents.learned.imitation.cloning import CloningConfig, clone_policy
+from remora.agents.learned.imitation.demonstration_files import (
     read_demonstrations,
     write_demonstrations,
 )
-from remora.agents.joint.imitation.explored_files import (
+from remora.agents.learned.imitation.explored_files import (
     EXPLORED_NAME,
     read_explored,
     write_explored,
 )
-from remora.agents.joint.imitation.lesson import Teaching
-from remora.agents.joint.imitation.lookahead import look_ahead
-from remora.agents.joint.imitation.rounds import improve_demonstrations
-from remora.agents.joint.network import PlanNetwork
-from remora.agents.joint.policy_files import Policy, load_policy, save_policy
-from remora.agents.joint.ppo import CHECKPOINT_NAME as PPO_CHECKPOINT
-from remora.agents.joint.ppo import train_ppo
-from remora.agents.joint.selection import Validation
+from remora.agents.learned.imitation.lesson import Teaching
+from remora.agents.learned.imitation.lookahead import look_ahead
+from remora.agents.learned.imitation.rounds import improve_demonstrations
+from remora.agents.learned.network import PlanNetwork
+from remora.agents.learned.policy_files import Policy, load_policy, save_policy
+from remora.agents.learned.ppo import CHECKPOINT_NAME as PPO_CHECKPOINT
+from remora.agents.learned.ppo import train_ppo
+from remora.agents.learned.selection import Validation
 from remora.api.agent_training.config import AgentTrainingConfig
 from remora.api.agent_training.stage_tracker import StageTracker
-from remora.envs.joint.sampler import JointSampler
+from remora.envs.sampler import JointSampler
 from remora.report.files import read_json, write_json
 from remora.tracking.tracker import Tracker
 

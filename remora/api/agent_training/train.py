@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from remora.agents.joint.policy_files import save_policy
-from remora.agents.joint.selection import Validation
+from remora.agents.learned.policy_files import save_policy
+from remora.agents.learned.selection import Validation
 from remora.api.agent_training.config import AgentTrainingConfig
 from remora.api.agent_training.data import labels_of, sampler_of, teaching_of, validation_of
 from remora.api.agent_training.judging import COLUMNS, GREEDY_DECODE, Answer, compared, summary_rows

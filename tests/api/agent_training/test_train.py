@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from safetensors.numpy import load_file
 
-from remora.agents.joint.policy_files import load_policy
+from remora.agents.learned.policy_files import load_policy
 from remora.api.agent_training.config import AgentTrainingConfig, agent_training_config
 from remora.api.agent_training.train import POLICY_FOLDER, RESULT_NAME, TrainedAgent, train_agent
 from remora.api.policy_labels import make_policy_labels

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from remora.agents.joint.policy_files import Policy, load_policy, save_policy
+from remora.agents.learned.policy_files import Policy, load_policy, save_policy
 from remora.api.bench.rows import read_rows
 from remora.api.bench.task import Opened, Outcome, Task, run_task
 from remora.api.bench.transfer import run as transfer_run
@@ -23,7 +23,7 @@ from remora.api.bench.transfer.run import TransferResult, run_transfer
 from remora.api.bench.transfer.tables import transfer_sections
 from remora.api.configs import config_names
 from remora.errors import FileFormatError, InvalidInputError, UnknownNameError
-from tests.agents.joint.policies import untrained
+from tests.agents.learned.policies import untrained
 from tests.api.bench.runs import row
 
 TINY = Group("tiny", env="joint_one_model")

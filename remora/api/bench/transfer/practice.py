@@ -15,18 +15,18 @@ from typing import Any
 
 import torch
 
-from remora.agents.joint.imitation.cloning import CloningConfig, clone_policy
-from remora.agents.joint.imitation.lesson import Lesson, Teaching
-from remora.agents.joint.imitation.rounds import RoundConfig, improve_demonstrations
-from remora.agents.joint.imitation.teachers import Translation
-from remora.agents.joint.network import NetworkSize, PlanNetwork
-from remora.agents.joint.policy_files import Policy
-from remora.agents.joint.ppo import train_ppo
-from remora.agents.joint.ppo_config import PpoConfig
-from remora.agents.joint.selection import Validation, ValidationProblem
+from remora.agents.learned.imitation.cloning import CloningConfig, clone_policy
+from remora.agents.learned.imitation.lesson import Lesson, Teaching
+from remora.agents.learned.imitation.rounds import RoundConfig, improve_demonstrations
+from remora.agents.learned.imitation.teachers import Translation
+from remora.agents.learned.network import NetworkSize, PlanNetwork
+from remora.agents.learned.policy_files import Policy
+from remora.agents.learned.ppo import train_ppo
+from remora.agents.learned.ppo_config import PpoConfig
+from remora.agents.learned.selection import Validation, ValidationProblem
 from remora.api.records import record
-from remora.envs.joint.problem_tables import ProblemTables
-from remora.envs.joint.sampler import JointSampler
+from remora.envs.problem_tables import ProblemTables
+from remora.envs.sampler import JointSampler
 from remora.errors import InvalidInputError
 from remora.tracking.registry import create
 

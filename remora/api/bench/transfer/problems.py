@@ -10,9 +10,9 @@ from remora.api.bench.build import build_problem
 from remora.api.bench.suite import SuiteProblem, load_suite
 from remora.api.bench.transfer.groups import Group
 from remora.api.joint_environment import draw_tables, spec_source
-from remora.envs.joint import building
-from remora.envs.joint.drawing import ProblemSpec, draw_spec
-from remora.envs.joint.problem_tables import ProblemTables
+from remora.envs import building
+from remora.envs.drawing import ProblemSpec, draw_spec
+from remora.envs.problem_tables import ProblemTables
 from remora.errors import InvalidInputError
 from remora.schedule.problem import Problem
 

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from remora.agents.joint.policy_files import Policy, load_policy
-from remora.agents.joint.pretrained_policies import pretrained_path
+from remora.agents.learned.policy_files import Policy, load_policy
+from remora.agents.learned.pretrained_policies import pretrained_path
 from remora.api.bench.transfer.groups import Group
 from remora.api.bench.transfer.practice import PracticeConfig
 from remora.errors import FileFormatError, InvalidInputError

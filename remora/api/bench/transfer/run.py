@@ -24,7 +24,7 @@ from remora.api.bench.transfer.problems import TransferProblem, build_transfer, 
 from remora.api.bench.transfer.request import ROWS_NAME, TransferRequest, claim
 from remora.api.bench.transfer.trainings import Trainer, Training
 from remora.api.bench.workers import Lost, run_in_workers
-from remora.envs.joint.warm_up import compile_kernels
+from remora.envs.warm_up import compile_kernels
 
 __all__ = ["TransferResult", "run_transfer"]
 

@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 
-from remora.agents.joint.policy_files import Policy, save_policy
+from remora.agents.learned.policy_files import Policy, save_policy
 from remora.api.bench.transfer.groups import Group
 from remora.api.bench.transfer.methods import FINE_TUNED, Practised
 from remora.api.bench.transfer.practice import PracticeConfig, fresh_network, practise
 from remora.api.bench.transfer.problems import practice_tables
-from remora.envs.joint.problem_tables import ProblemTables
+from remora.envs.problem_tables import ProblemTables
 from remora.errors import FileFormatError, RemoraError
 from remora.report.files import read_json, write_json
 

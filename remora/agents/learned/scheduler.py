@@ -1,0 +1,143 @@
+"""Scheduler ``learned``: a trained policy plans pipeline, recomputation, offload and state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from remora.agents.evaluation import Evaluator, SearchEnded
+from remora.agents.heuristics.least_memory import find_fitting
+from remora.agents.heuristics.space import Space
+from remora.agents.learned.pretrained_policies import pretrained_path
+from remora.errors import InvalidInputError, UnknownNameError
+from remora.schedule.problem import Problem
+from remora.schedule.schedule import Schedule
+
+if TYPE_CHECKING:
+    from remora.agents.learned.policy_files import Policy
+    from remora.envs.problem_tables import ProblemTables
+
+__all__ = ["DECODES", "Learned"]
+
+DECODES = ("greedy", "samples", "beam", "random")
+"""Where plans come from; ``random`` draws allowed actions evenly and asks no policy."""
+
+
+@dataclass(frozen=True)
+class Learned:
+    """Plays the joint environment's episode, and climbs from the plans if there is time.
+
+    Every action is masked, so that each plan fits. Where the budget is below what an episode is
+    sure to fit, the least memory that the heuristics know is tried. A decode that the time limit
+    cuts short still ends in a plan.
+
+    Attributes:
+        policy: a policy that ships with the package, or the folder of one.
+        decode: one of ``DECODES``.
+        samples: plans that are drawn, besides the greedy one.
+        temperature: of the draws.
+        beam: width of the beam.
+        search: whether local search goes on from the best plans until the time is over.
+        evaluations: schedules that it simulates, None to use all the time.
+        seed: of all draws.
+    """
+
+    policy: str = "default"
+    decode: str = "samples"
+    samples: int = 64
+    temperature: float = 1.0
+    beam: int = 16
+    search: bool = True
+    evaluations: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        if self.decode not in DECODES:
+            raise UnknownNameError("decode of agent 'learned'", self.decode, DECODES)
+        for name, least in (("samples", 0), ("beam", 1)):
+            if getattr(self, name) < least:
+                raise InvalidInputError(
+                    f"{name} is {getattr(self, name)}; allowed: {least} or more"
+                )
+        if not self.temperature > 0:
+            raise InvalidInputError(f"temperature is {self.temperature}; allowed: more than 0")
+
+    @property
+    def name(self) -> str:
+        """Name in the registry."""
+        return "learned"
+
+    @staticmethod
+    def not_ready() -> str:
+        """Why a pool should do without it for now; empty if it need not."""
+        from remora.envs.jit import is_compiled
+
+        if is_compiled():
+            return ""
+        return "left out until its kernels are compiled: python -m remora.envs, once"
+
+    def propose(self, problem: Problem, time_limit_s: float) -> Schedule:
+        """Decode and climb; see :class:`remora.agents.scheduler.Scheduler`.
+
+        Raises:
+            InfeasibleError, TimeLimitError, InvalidInputError: as every scheduler.
+            UnknownNameError: no policy of that name ships with the package.
+            FileFormatError: the policy cannot be read.
+        """
+        from remora.agents.learned.local import LocalConfig, climb
+        from remora.envs.problem_tables import ProblemTables
+
+        evaluator = Evaluator(problem, time_limit_s)
+        tables = ProblemTables(self.name, problem)
+        space = Space(problem)
+        with suppress(SearchEnded):
+            if problem.budget_bytes < tables.least_bytes:
+                find_fitting(space, evaluator)
+            else:
+                config = LocalConfig(evaluations=self.evaluations, seed=self.seed)
+                share = config.plan_share if self.search else 1.0
+                enough_s = (1 - share) * time_limit_s
+                plans = self._plans(tables, evaluator, enough_s)
+                evaluator.score_all(plans)
+                if self.search:
+                    climb(space, evaluator, plans, config)
+        return evaluator.answer(self.name)
+
+    def _plans(
+        self, tables: ProblemTables, evaluator: Evaluator, enough_s: float
+    ) -> Sequence[Schedule]:
+        """Plans that fit, one at least; drawing ends where ``enough_s`` seconds are left."""
+        import numpy as np
+
+        from remora.agents.learned.decoding import Decoder
+        from remora.agents.learned.local import random_starts
+
+        def stop() -> bool:
+            return evaluator.remaining_s <= enough_s
+
+        generator = np.random.default_rng(self.seed)
+        budget = tables.problem.budget_bytes
+        if self.decode == "random":
+            return random_starts(max(self.samples, 1))(tables, budget, stop, generator)
+        policy = _policy(self.policy)
+        policy.check_units(tables.num_units)
+        decoder = Decoder(policy.network, tables, budget, stop)
+        found = [decoder.greedy()]
+        if self.decode == "samples":
+            found += decoder.samples(self.samples, generator, self.temperature)
+        elif self.decode == "beam":
+            found += decoder.beam(self.beam)
+        return [decoded.schedule for decoded in found]
+
+
+@lru_cache(maxsize=4)
+def _policy(name: str) -> Policy:
+    from remora.agents.learned.policy_files import load_policy
+
+    folder = Path(name)
+    return load_policy(folder if folder.is_dir() else pretrained_path(name))

@@ -1,0 +1,190 @@
+"""The pipelines that a problem of several ranks allows, and what is known of each beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from remora.envs.actions import KINDS, NUM_ACTIONS, STATES
+from remora.envs.columns import FOLDED, IN_ROUNDS, ONE_STAGE_EACH
+from remora.envs.intervals import add_present, largest_inside, new_table
+from remora.envs.places import allows_state
+from remora.envs.stage_orders import StageOrder, stage_order
+from remora.errors import InvalidInputError
+from remora.graph.model_graph import PARAMETER
+from remora.schedule.cuts import balanced_cuts
+from remora.schedule.menu import keep_all_schedule
+from remora.schedule.orders import model_copies
+from remora.schedule.problem import Problem
+from remora.schedule.schedule import PipelineKind, PipelinePlan
+from remora.simulator.bounds import fastest_pipeline
+from remora.simulator.compiled import simulator_of
+from remora.simulator.compiled.problem_arrays import static_arrays
+
+__all__ = ["PipelineShape", "divisors", "pipeline_shapes", "static_spans", "tied_bytes"]
+
+Ints = NDArray[np.int64]
+
+_FAMILIES = {
+    PipelineKind.NONE: ONE_STAGE_EACH,
+    PipelineKind.GPIPE: ONE_STAGE_EACH,
+    PipelineKind.ONE_F_ONE_B: ONE_STAGE_EACH,
+    PipelineKind.INTERLEAVED: IN_ROUNDS,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class PipelineShape:
+    """A kind of pipeline on some ranks with some micro-batches.
+
+    Attributes:
+        kind: place in ``KINDS``.
+        num_ranks: of one replica.
+        count: place of the number of micro-batches among those of the problem.
+        order: what is in memory when.
+        family: what comes before the first task of a rank, see :mod:`.columns`.
+        states: places of the state that are allowed.
+        cuts: of stages with equal seconds.  # [S - 1]
+        floor_s: seconds that no plan goes below.
+        keep_all_s: seconds of keeping everything with those cuts.
+    """
+
+    kind: int
+    num_ranks: int
+    count: int
+    order: StageOrder
+    family: int
+    states: tuple[int, ...]
+    cuts: tuple[int, ...]
+    floor_s: float
+    keep_all_s: float
+
+    @property
+    def num_stages(self) -> int:
+        """Stages of one copy of the model."""
+        return len(self.order.rank)
+
+    @property
+    def alone(self) -> bool:
+        """Whether no two stages share a rank."""
+        return len(np.unique(self.order.rank)) == self.num_stages
+
+
+def divisors(world_size: int) -> tuple[int, ...]:
+    """Ranks that one pipeline may have, most first."""
+    found = [ranks for ranks in range(world_size, 0, -1) if world_size % ranks == 0]
+    return tuple(found[:NUM_ACTIONS])
+
+
+def pipeline_shapes(problem: Problem, counts: Sequence[int]) -> tuple[PipelineShape, ...]:
+    """All shapes that a problem allows, by ranks, kind and micro-batches.
+
+    Args:
+        problem: of several ranks.
+        counts: numbers of micro-batches to choose from.
+    """
+    found: list[PipelineShape] = []
+    for num_ranks in divisors(problem.world_size):
+        for kind in range(len(KINDS)):
+            for count in range(len(counts)):
+                shape = _shape(problem, counts, num_ranks, kind, count)
+                if shape is not None:
+                    found.append(shape)
+    return tuple(found)
+
+
+def _shape(
+    problem: Problem, counts: Sequence[int], num_ranks: int, kind: int, count: int
+) -> PipelineShape | None:
+    (name, chunks), micro_batches = KINDS[kind], counts[count]
+    units = problem.chains[micro_batches].units
+    statistics = any(unit.mutated_buffers for unit in problem.graph.units)
+    if (
+        (name is PipelineKind.NONE) != (num_ranks == 1)
+        or num_ranks * chunks > len(units)
+        or (statistics and model_copies(name) > 1)
+    ):
+        return None
+    try:
+        order = stage_order(kind, num_ranks, micro_batches)
+    except InvalidInputError:
+        return None
+    seconds = [unit.forward_s + unit.backward_s for unit in units]
+    cuts = balanced_cuts(seconds, num_ranks * chunks)
+    plan = keep_all_schedule(problem.graph, PipelinePlan(name, cuts, chunks, micro_batches))
+    keep_all_s = simulator_of(problem).figures(plan).step_time_s
+    return PipelineShape(
+        kind=kind,
+        num_ranks=num_ranks,
+        count=count,
+        order=order,
+        family=_FAMILIES.get(name, FOLDED),
+        states=tuple(
+            code
+            for code, state in enumerate(STATES)
+            if allows_state(problem, replace(plan, state=state))
+        ),
+        cuts=cuts,
+        floor_s=_floor_s(problem, name, num_ranks, micro_batches),
+        keep_all_s=keep_all_s,
+    )
+
+
+def _floor_s(problem: Problem, kind: PipelineKind, num_ranks: int, micro_batches: int) -> float:
+    chain = problem.chains[micro_batches]
+    work_s = micro_batches * sum(unit.forward_s + unit.backward_s for unit in chain.units)
+    time = None
+    if num_ranks > 1:
+        time = fastest_pipeline(chain, num_ranks, micro_batches, kind)
+    return work_s / num_ranks if time is None else time.path_s
+
+
+def static_spans(problem: Problem) -> Ints:
+    """Bytes of what spans of units keep for the whole step.
+
+    Returns:
+        Columns WEIGHTS to UNIT_WEIGHTS of :mod:`.columns`.  # [n + 1][n + 1][columns]
+    """
+    chain = problem.chain
+    arrays = static_arrays(problem, chain)
+    roles = [entry.role for entry in chain.statics.all]
+    n = len(chain.units)
+    tables = [new_table(n) for _ in range(9)]
+    weights = np.zeros(n, dtype=np.int64)
+    gradients, largest = weights.copy(), weights.copy()
+    for static, values in enumerate(arrays.ints.tolist()):
+        role, size, gradient, optimizer, eight_bit, _, copied = values
+        units = arrays.units[arrays.unit_start[static] : arrays.unit_start[static + 1]].tolist()
+        if role < 2:
+            add_present(tables[role], units, size)
+        if roles[static] == PARAMETER:
+            for column, value in enumerate((gradient, optimizer, eight_bit, copied)):
+                add_present(tables[2 + column], units, value)
+            for unit in units:
+                weights[unit] += size
+                gradients[unit] += gradient
+                largest[unit] = max(largest[unit], size)
+    tables[6] = largest_inside(largest.tolist())
+    tables[7], tables[8] = (largest_inside(v.tolist()) for v in (gradients, weights))
+    return np.stack(tables, axis=2)
+
+
+def tied_bytes(problem: Problem) -> tuple[int, int, int, int]:
+    """Bytes of parameters that the first and the last unit share, such as tied embeddings.
+
+    Returns:
+        Of weights, gradients, optimizer state, and that in 8 bits.
+    """
+    chain = problem.chain
+    arrays, ends = static_arrays(problem, chain), {0, len(chain.units) - 1}
+    total = [0, 0, 0, 0]
+    for static, values in enumerate(arrays.ints.tolist()):
+        units = arrays.units[arrays.unit_start[static] : arrays.unit_start[static + 1]].tolist()
+        if chain.statics.all[static].role == PARAMETER and ends <= set(units):
+            _, size, gradient, optimizer, eight_bit, _, _ = values
+            for place, value in enumerate((size, gradient, optimizer, eight_bit)):
+                total[place] += value
+    return total[0], total[1], total[2], total[3]

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from remora.agents.evaluation import score_of
+from remora.agents.learned.network import NetworkSize, PlanNetwork
+from remora.agents.learned.policy_files import Policy, save_policy
+from remora.agents.learned.scheduler import DECODES
+from remora.agents.registry import create
+from remora.errors import InfeasibleError, InvalidInputError, UnknownNameError
+from remora.schedule.problem import Problem
+from tests.agents.budgets import uneven_problem
+from tests.envs.pipeline_problems import pipelines_of
+from tests.envs.problems import tables_of
+
+LONG_S = 600.0
+TINY = NetworkSize(width=8, rounds=1, heads=2)
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("policy")
+    torch.manual_seed(0)
+    save_policy(folder, Policy(PlanNetwork(TINY)))
+    return str(folder)
+
+
+def problem_at(share: float, ranks: int = 1) -> Problem:
+    tables = tables_of("toy") if ranks == 1 else pipelines_of("toy", ranks)
+    return dataclasses.replace(tables.problem, budget_bytes=tables.budget_bytes(share))
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("decode", DECODES)
+def test_every_decode_ends_in_a_plan_that_fits(decode: str, ranks: int, policy: str) -> None:
+    problem = problem_at(0.2, ranks)
+    scheduler = create("learned", policy=policy, decode=decode, samples=4, beam=4, evaluations=20)
+    found = scheduler.propose(problem, LONG_S)
+    assert score_of(problem, found).feasible
+    assert scheduler.propose(problem, LONG_S) == found
+
+
+def test_more_samples_and_a_search_are_never_slower(policy: str) -> None:
+    problem = problem_at(0.1)
+    ways = ({"decode": "greedy", "search": False}, {"search": False}, {"evaluations": 200})
+    times = []
+    for way in ways:
+        found = create("learned", policy=policy, **way).propose(problem, LONG_S)
+        times.append(score_of(problem, found).step_time_s)
+    assert times == sorted(times, reverse=True)
+
+
+def test_a_short_limit_still_ends_in_a_plan(policy: str) -> None:
+    problem = problem_at(0.2)
+    found = create("learned", policy=policy).propose(problem, 0.05)
+    assert score_of(problem, found).feasible
+
+
+def test_below_what_an_episode_is_sure_to_fit_the_least_memory_is_tried(policy: str) -> None:
+    problem = uneven_problem(0.0)
+    found = create("learned", policy=policy).propose(problem, LONG_S)
+    assert score_of(problem, found).feasible
+    with pytest.raises(InfeasibleError):
+        create("learned", policy=policy).propose(
+            dataclasses.replace(problem, budget_bytes=1), LONG_S
+        )
+
+
+def test_a_model_larger_than_the_policy_is_for_is_refused(tmp_path: Path) -> None:
+    save_policy(tmp_path, Policy(PlanNetwork(TINY), max_units=4))
+    with pytest.raises(InvalidInputError, match="has 7 units; allowed for this policy: up to 4"):
+        create("learned", policy=str(tmp_path)).propose(problem_at(0.2), LONG_S)
+
+
+def test_wrong_settings_are_named() -> None:
+    with pytest.raises(UnknownNameError, match="greedy"):
+        create("learned", decode="gready")
+    with pytest.raises(InvalidInputError, match="samples is -1"):
+        create("learned", samples=-1)
+    with pytest.raises(InvalidInputError, match="temperature is 0"):
+        create("learned", temperature=0.0)
+    with pytest.raises(UnknownNameError, match="pretrained policy"):
+        create("learned", policy="defualt").propose(problem_at(0.2), LONG_S)
