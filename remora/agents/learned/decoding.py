@@ -5,7 +5,7 @@ Legend: E episodes, A actions.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,13 +76,28 @@ class Decoder:
 
     def greedy(self) -> Decoded:
         """Take the likeliest action in every step."""
-        game = _Game(self._player(1))
+        game = _Game(self._player([self._budget_bytes]))
         game.play(_likeliest, self._stop)
         game.complete()
         return game.finished()[0]
 
+    def greedy_under(self, budgets_bytes: Sequence[int]) -> list[Decoded]:
+        """Take the likeliest actions, side by side under several budgets.
+
+        Args:
+            budgets_bytes: what masks judge by instead of the real budget; none is below what an
+                episode is sure to fit.
+        """
+        game = _Game(self._player(budgets_bytes))
+        game.play(_likeliest, self._stop)
+        return game.finished()
+
     def samples(
-        self, count: int, generator: np.random.Generator, temperature: float = 1.0
+        self,
+        count: int,
+        generator: np.random.Generator,
+        temperature: float = 1.0,
+        budgets_bytes: Sequence[int] = (),
     ) -> list[Decoded]:
         """Draw episodes.
 
@@ -90,6 +105,7 @@ class Decoder:
             count: how many.
             generator: draws; the same state draws the same episodes.
             temperature: above 1 flattens, below 1 sharpens what is drawn from.
+            budgets_bytes: what masks judge by, in turn; the real budget if there is none.
 
         Raises:
             InvalidInputError: the temperature is not positive.
@@ -98,7 +114,9 @@ class Decoder:
             raise InvalidInputError(f"temperature is {temperature}; allowed: more than 0")
         found: list[Decoded] = []
         while len(found) < count and not self._stop():
-            game = _Game(self._player(min(self._together, count - len(found))))
+            places = range(min(self._together, count - len(found)))
+            budgets = budgets_bytes or (self._budget_bytes,)
+            game = _Game(self._player([budgets[place % len(budgets)] for place in places]))
             game.play(_drawn(generator, temperature), self._stop)
             found += game.finished()
         return found
@@ -114,7 +132,7 @@ class Decoder:
         """
         if width < 1:
             raise InvalidInputError(f"beam is {width}; allowed: 1 or more")
-        game = _Game(self._player(width))
+        game = _Game(self._player([self._budget_bytes] * width))
         game.search(self._stop)
         return game.finished()
 
@@ -125,10 +143,12 @@ class Decoder:
         found = [self.greedy(), *self.samples(count, generator, temperature)]
         return min(found, key=lambda decoded: decoded.step_time_s)
 
-    def _player(self, count: int) -> Player:
-        batch = EpisodeBatch(self._sampler, count, self._size)
-        for place in range(count):
-            batch.begin(place, 0, self._budget_bytes)
+    def _player(self, budgets_bytes: Sequence[int]) -> Player:
+        batch = EpisodeBatch(self._sampler, len(budgets_bytes), self._size)
+        for place, budget_bytes in enumerate(budgets_bytes):
+            batch.begin(place, 0, budget_bytes)
+        if set(budgets_bytes) != {self._budget_bytes}:
+            return Player(self._network, batch)
         player = Player(self._network, batch, self._encoding)
         self._encoding = player.encoding
         return player

@@ -31,9 +31,10 @@ DECODES = ("greedy", "samples", "beam", "random")
 class Learned:
     """Plays the joint environment's episode, and climbs from the plans if there is time.
 
-    Every action is masked, so that each plan fits. Where the budget is below what an episode is
-    sure to fit, the least memory that the heuristics know is tried. A decode that the time limit
-    cuts short still ends in a plan.
+    Every action is masked, so that each plan fits the budget that masks judge by; plans made for a
+    little more are kept where they fit, too, see :mod:`.slack`. Where nothing fits, the least
+    memory that the heuristics know is tried. A decode that the time limit cuts short still ends in
+    a plan.
 
     Attributes:
         policy: a policy that ships with the package, or the folder of one.
@@ -96,26 +97,27 @@ class Learned:
         tables = ProblemTables(self.name, problem)
         space = Space(problem)
         with suppress(SearchEnded):
-            if problem.budget_bytes < tables.least_bytes:
-                find_fitting(space, evaluator)
-            else:
-                config = LocalConfig(evaluations=self.evaluations, seed=self.seed)
-                share = config.plan_share if self.search else 1.0
-                enough_s = (1 - share) * time_limit_s
-                plans = self._plans(tables, evaluator, enough_s)
+            config = LocalConfig(evaluations=self.evaluations, seed=self.seed)
+            share = config.plan_share if self.search else 1.0
+            plans = self._plans(tables, evaluator, (1 - share) * time_limit_s)
+            if plans:
                 evaluator.score_all(plans)
-                if self.search:
-                    climb(space, evaluator, plans, config)
+            else:
+                find_fitting(space, evaluator)
+                plans = [] if evaluator.best is None else [evaluator.best]
+            if self.search and plans:
+                climb(space, evaluator, plans, config)
         return evaluator.answer(self.name)
 
     def _plans(
         self, tables: ProblemTables, evaluator: Evaluator, enough_s: float
     ) -> Sequence[Schedule]:
-        """Plans that fit, one at least; drawing ends where ``enough_s`` seconds are left."""
+        """Plans that fit, if there are any; drawing ends where ``enough_s`` seconds are left."""
         import numpy as np
 
         from remora.agents.learned.decoding import Decoder
         from remora.agents.learned.local import random_starts
+        from remora.agents.learned.slack import fitting_plans
 
         def stop() -> bool:
             return evaluator.remaining_s <= enough_s
@@ -123,15 +125,19 @@ class Learned:
         generator = np.random.default_rng(self.seed)
         budget = tables.problem.budget_bytes
         if self.decode == "random":
+            if budget < tables.least_bytes:
+                return []
             return random_starts(max(self.samples, 1))(tables, budget, stop, generator)
         policy = _policy(self.policy)
         policy.check_units(tables.num_units)
-        decoder = Decoder(policy.network, tables, budget, stop)
-        found = [decoder.greedy()]
-        if self.decode == "samples":
-            found += decoder.samples(self.samples, generator, self.temperature)
-        elif self.decode == "beam":
-            found += decoder.beam(self.beam)
+        decoder = Decoder(policy.network, tables, max(budget, tables.least_bytes), stop)
+        samples = self.samples if self.decode == "samples" else 0
+        found = fitting_plans(decoder, tables, budget, samples, generator, self.temperature)
+        if budget >= tables.least_bytes:
+            if not found:
+                found = [decoder.greedy()]
+            if self.decode == "beam":
+                found += decoder.beam(self.beam)
         return [decoded.schedule for decoded in found]
 
 
