@@ -13,8 +13,9 @@ from remora.api.configs import config_names
 from remora.cli import compose
 from remora.cli.compose import compose_config
 from remora.cli.main import main
-from remora.cli.schema import (
-    SCHEMAS,
+from remora.cli.schema import SCHEMAS
+from remora.cli.train_agent import training_values
+from remora.cli.training_schema import (
     CloningSection,
     EmphasisSection,
     EvaluationSection,
@@ -25,7 +26,6 @@ from remora.cli.schema import (
     RoundsSection,
     TranslationSection,
 )
-from remora.cli.train_agent import training_values
 
 MODULE = "tests.api.small_models"
 STACK = ["model=custom", f"model.target={MODULE}:make_stack"]
