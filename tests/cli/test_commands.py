@@ -296,4 +296,19 @@ def test_doctor_names_what_is_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor"]) == 0
     text = capsys.readouterr().out
     assert "torch" in text
-    assert "remora[zoo]" in text
+    assert "models of the zoo" in text
+    assert "installs an import named remora" not in text
+
+
+@pytest.mark.parametrize("name", ["remora", "other-remora"])
+def test_doctor_names_another_distribution_of_our_name(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / f"{name.replace('-', '_')}-9.9.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 9.9\n")
+    (folder / "top_level.txt").write_text("remora\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert main(["doctor"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert f"Distribution {name} 9.9 installs an import named remora too" in text
