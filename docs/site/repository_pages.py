@@ -9,8 +9,10 @@ from __future__ import annotations
 import posixpath
 import re
 from pathlib import Path
+from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
@@ -27,6 +29,9 @@ _CODES = (
     "failed, 5 the model failed or a run died, 6 time limit without an answer, 130 interrupted."
 )
 
+_FETCHED = re.compile(
+    r'<(?:script|img|iframe|link rel="stylesheet")[^>]*? (?:src|href)="(https?:[^"]*)"'
+)
 _LINK = re.compile(r"\]\(([^)#\s:]+)(#[^)\s]*)?\)")
 
 
@@ -67,6 +72,13 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         return f"]({link}{match.group(2) or ''})"
 
     return _LINK.sub(site_link, markdown)
+
+
+def on_post_page(output: str, page: Page, **_: Any) -> str:
+    """Refuse a page that would fetch something from elsewhere when it is opened."""
+    for match in _FETCHED.finditer(output):
+        raise PluginError(f"{page.file.src_uri} fetches {match.group(1)}; allowed: own files")
+    return output
 
 
 def _command_line() -> str:
