@@ -135,6 +135,10 @@ def not_ready(name: str) -> str:
 def plans_mode(name: str, mode: Mode) -> bool:
     """Whether a scheduler plans problems of a mode: its class names others than training.
 
+    Args:
+        name: one of :func:`scheduler_names`.
+        mode: training or inference.
+
     Raises:
         UnknownNameError: no such scheduler.
     """

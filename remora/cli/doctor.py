@@ -56,8 +56,7 @@ def run() -> None:
     console.print(cells_table(("device", "memory", "free"), _devices()))
     print_line(console)
     extras = [
-        (name, extra, purpose, _version(name) or "missing")
-        for name, extra, purpose in _EXTRAS
+        (name, extra, purpose, _version(name) or "missing") for name, extra, purpose in _EXTRAS
     ]
     console.print(
         cells_table(("optional package", "extra", "for", "version"), extras, numeric=False)
