@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from remora.api.budget import parse_budget
+from remora.api.compiling import announce_compiling
 from remora.api.cost_model_choice import (
     AUTO,
     PROFILED,
@@ -256,6 +257,7 @@ def state_problem(
         )
         for count, graph in graphs.items()
     }
+    announce_compiling()
     progress.stage("finding the smallest peak")
     budget = parse_budget(request.memory)
     problem = make_problem(
