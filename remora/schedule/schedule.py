@@ -178,15 +178,7 @@ class TensorPlan:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """A complete plan for one graph: memory, pipeline, state and tensor parallelism.
-
-    Attributes:
-        graph_hash: ``content_hash`` of the graph that it was made for.
-        memory: options, groups and pace of host copies.
-        pipeline: kind, cuts, chunks and micro-batches.
-        state: where weights, gradients and optimizer state lie.
-        tensor: how many ranks share every layer.
-    """
+    """A complete plan for one graph: memory, pipeline, state and tensor parallelism."""
 
     graph_hash: str
     memory: MemoryPlan
