@@ -16,8 +16,11 @@ DEMO := $(BIN)/remora optimize model=gpt2 model.values.sequence=256 model.values
 # Test workers share the cores; one thread each also keeps results reproducible.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
+# Nothing is fetched; a link that leads nowhere ends it. The variable silences an announcement.
+DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow lint format bench wheel clean
+.PHONY: help install demo test test-slow lint docs pictures format bench wheel test-wheel clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,7 +29,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Remora needs Python 3.11 or newer; name one with PYTHON=")'
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) $(TORCH_PIP_ARGS) $(TORCH)
-	$(PIP) -c constraints.txt -e ".[zoo,solvers,loops,lowbit,dev]"
+	$(PIP) -c constraints.txt -e ".[zoo,solvers,loops,lowbit,docs,dev]"
 	$(BIN)/python -m remora.simulator.compiled
 	$(BIN)/python -m remora.envs
 	$(BIN)/python -m remora.agents.exact
@@ -43,11 +46,19 @@ test: $(STAMP) ## run the tests, without the slow ones
 test-slow: $(STAMP) ## run the slow tests
 	$(PYTEST) -m slow
 
-lint: $(STAMP) ## style, format, types and import direction
+lint: $(STAMP) ## style, format, types, import direction, and the documentation builds without a warning
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(DOCS)
+
+docs: $(STAMP) ## build the documentation into build/site, which opens offline
+	$(DOCS)
+	@echo "open build/site/index.html"
+
+pictures: $(STAMP) ## draw the pictures of the documentation anew
+	$(BIN)/python -m docs.draw_pictures
 
 format: $(STAMP) ## reformat and mend what can be mended
 	$(BIN)/ruff format .
@@ -58,6 +69,9 @@ bench: $(STAMP) ## list the commands of the benchmarks
 
 wheel: $(STAMP) ## build the wheel into dist/
 	$(BIN)/python -m build --wheel
+
+test-wheel: wheel ## install the wheel into an environment of its own, elsewhere, and use it there
+	tests/wheel/try_wheel.sh $(PYTHON) "$(TORCH_PIP_ARGS) $(TORCH)" dist/remora-*.whl
 
 clean: ## remove .venv, build products, outputs and caches
 	rm -rf $(VENV) build dist outputs multirun .mypy_cache .pytest_cache .ruff_cache \

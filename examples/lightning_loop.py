@@ -1,6 +1,6 @@
 """A Lightning Trainer with and without a memory budget: the same losses, a smaller peak.
 
-Run ``python -m examples.lightning_loop``; it needs ``pip install 'remora[loops]'``.
+Run ``python -m examples.lightning_loop``; it needs ``pip install -e '.[loops]'``.
 """
 
 from __future__ import annotations

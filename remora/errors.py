@@ -68,8 +68,8 @@ class MissingExtraError(UsageError):
 
     def __str__(self) -> str:
         return (
-            f"{self.purpose} needs the package {self.package!r}: "
-            f"install it with pip install 'remora[{self.extra}]'"
+            f"{self.purpose} needs the package {self.package!r}: install the extra {self.extra!r}, "
+            f"by pip install '.[{self.extra}]' in Remora's folder"
         )
 
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -49,3 +50,17 @@ def test_wheel_holds_the_package_with_its_data_and_nothing_else(tmp_path: Path) 
     }
     assert data <= names
     assert {name.split("/")[0] for name in names} == {"remora", "remora-0.1.0.dist-info"}
+
+
+def test_no_file_is_long() -> None:
+    files = [path for folder in ("remora", "tests") for path in (ROOT / folder).rglob("*.py")]
+    lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in files}
+    assert [name for name, length in lengths.items() if length > 400] == []
+
+
+def test_the_house_is_drawn_as_its_imports_are_checked() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    layers = next(c for c in settings["contracts"] if c["id"] == "direction")["layers"]
+    drawn = (ROOT / "CONTRIBUTING.md").read_text().partition("## The house")[2]
+    places = [drawn.index(f"\n  {layer}") for layer in layers]
+    assert places == sorted(places)

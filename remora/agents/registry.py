@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import cast
 
 from remora.agents.scheduler import Scheduler
-from remora.errors import UnknownNameError
+from remora.errors import InvalidInputError, UnknownNameError
 from remora.schedule.inference import Mode
 
 __all__ = [
@@ -58,6 +58,16 @@ SCHEDULERS: Mapping[str, str] = MappingProxyType(
 )
 """Name to ``module:class``; a class is imported when it is asked for."""
 
+_KINDS: Mapping[str, tuple[tuple[type, ...], str]] = MappingProxyType(
+    {
+        "int": ((int,), "a whole number"),
+        "float": ((int, float), "a number"),
+        "bool": ((bool,), "true or false"),
+        "str": ((str,), "a text"),
+    }
+)
+"""Kinds of settings by their annotation, and what to call them."""
+
 
 def scheduler_names() -> tuple[str, ...]:
     """Names of all schedulers, sorted."""
@@ -75,11 +85,23 @@ def create(name: str, **values: object) -> Scheduler:
         UnknownNameError: no such scheduler, or it has no such setting.
         InvalidInputError: a setting has a value that is not allowed.
     """
-    allowed = settings_of(name)
-    for key in values:
-        if key not in allowed:
-            raise UnknownNameError(f"setting of agent {name!r}", key, allowed)
+    parameters = inspect.signature(_factory(name)).parameters
+    for key, value in values.items():
+        if key not in parameters:
+            raise UnknownNameError(f"setting of agent {name!r}", key, parameters)
+        _check_kind(f"agent.{key}", value, str(parameters[key].annotation))
     return cast(Scheduler, _factory(name)(**values))
+
+
+def _check_kind(field: str, value: object, annotation: str) -> None:
+    """Refuse a text for a number and the like; annotations of other kinds allow everything."""
+    if annotation not in _KINDS:
+        return
+    kinds, words = _KINDS[annotation]
+    if not isinstance(value, kinds) or (isinstance(value, bool) and annotation != "bool"):
+        raise InvalidInputError(f"{field} is {value!r}; allowed: {words}")
+    if field == "agent.seed" and isinstance(value, int) and value < 0:
+        raise InvalidInputError(f"{field} is {value!r}; allowed: whole numbers from 0")
 
 
 def settings_of(name: str) -> tuple[str, ...]:
@@ -112,6 +134,10 @@ def not_ready(name: str) -> str:
 
 def plans_mode(name: str, mode: Mode) -> bool:
     """Whether a scheduler plans problems of a mode: its class names others than training.
+
+    Args:
+        name: one of :func:`scheduler_names`.
+        mode: training or inference.
 
     Raises:
         UnknownNameError: no such scheduler.

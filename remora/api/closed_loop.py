@@ -11,7 +11,7 @@ from pathlib import Path
 from remora.api.cost_model_choice import GNN, learned_cost_model
 from remora.api.measured_runs import append_steps, step_row
 from remora.api.model_source import ModelSource
-from remora.api.planning import Progress, Request
+from remora.api.request import Progress, Request
 from remora.api.search import Found, search
 from remora.cost_models.calibration import calibrated, part_factors
 from remora.cost_models.dataset.records import OK, StepRow

@@ -66,6 +66,11 @@ def check_cost_model(name: str, weights: str | None, local: bool) -> None:
         raise InvalidInputError(
             f"cost_model.weights is {weights!r}, allowed with cost_model={name}: nothing"
         )
+    if weights is not None and not (Path(weights) / "card.json").is_file():
+        raise InvalidInputError(
+            f"cost_model.weights is {weights!r}, where there is no card.json; allowed: a folder "
+            "that train-cost-model wrote"
+        )
 
 
 def choose_cost_model(

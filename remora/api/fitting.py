@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from remora.agents.candidates import run_member
 from remora.agents.registry import create
 from remora.api.batch_limit import largest_batch
-from remora.api.planning import Progress, Request, state_problem
+from remora.api.planning import state_problem
+from remora.api.request import Progress, Request
 from remora.graph.batch import batch_of, with_batch
 from remora.graph.loss import ExampleInputs, LossFunction
 from remora.graph.model_graph import ModelGraph

@@ -68,7 +68,7 @@ class ModelSource:
     def _call(self, build: Callable[[str, Mapping[str, Any]], Example]) -> Example:
         try:
             registry.resolve(self.target)
-        except ValueError as error:
+        except (Exception, SystemExit) as error:
             raise _cannot_resolve(self, error) from error
         try:
             return build(self.target, self.values)
@@ -77,7 +77,7 @@ class ModelSource:
                 raise _own_failure(self, error) from error
             reason = str(error).strip().split("\n")[0]
             raise InvalidInputError(f"model {self.name}: {reason}") from error
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             if self.is_custom:
                 raise _own_failure(self, error) from error
             raise
@@ -125,10 +125,17 @@ def _raised_by_zoo(error: BaseException) -> bool:
 
 
 def _own_failure(source: ModelSource, error: BaseException) -> ModelRunError:
-    return ModelRunError(f"the function {source.target} failed: {type(error).__name__}: {error}")
+    return ModelRunError(f"the function {source.target} failed: {_words(error)}")
 
 
-def _cannot_resolve(source: ModelSource, error: ValueError) -> Exception:
+def _words(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _cannot_resolve(source: ModelSource, error: BaseException) -> Exception:
+    """Nothing is there, or the user's own module fails while it is imported."""
+    if not _raised_by_zoo(error):
+        return ModelRunError(f"the module of {source.target} failed: {_words(error)}")
     missing = error.__cause__
     if isinstance(missing, ModuleNotFoundError) and missing.name and not source.is_custom:
         return MissingExtraError(missing.name, "zoo", f"model {source.name}")

@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from remora.api.budget import parse_budget
+from remora.api.compiling import announce_compiling
 from remora.api.cost_model_choice import (
     AUTO,
-    GNN,
     PROFILED,
     ROOFLINE,
     CostChoice,
-    check_cost_model,
     choose_cost_model,
     cost_model_of,
 )
 from remora.api.costs import make_costs
 from remora.api.hardware import find_hardware, is_local
-from remora.api.hardware_state import StateLike, find_state, given_state
-from remora.api.micro_batches import check_ranks
-from remora.api.passes import check_mode_values
+from remora.api.hardware_state import StateLike, find_state
 from remora.api.plan import Plan
 from remora.api.problem import find_optimizer, make_problem
+from remora.api.request import Progress, Request, check_request
 from remora.api.search import Found, found_within_bound, search
 from remora.api.variants import TracedVariant, traced_variants, with_variants
-from remora.errors import InvalidInputError
 from remora.graph.batch import batch_of, with_batch
 from remora.graph.evaluating import evaluating
 from remora.graph.loss import ExampleInputs, LossFunction
@@ -56,54 +53,6 @@ __all__ = [
     "state_variants",
     "traced_graphs",
 ]
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Called while a plan is made.
-
-    Attributes:
-        stage: with a few words when the next piece of work begins.
-        candidate: with every row of the table of candidates.
-    """
-
-    stage: Callable[[str], None] = field(default=lambda text: None)
-    candidate: Callable[[CandidateRow], None] = field(default=lambda row: None)
-
-
-@dataclass(frozen=True)
-class Request:
-    """What to plan for, apart from the model; see :func:`optimize` for the fields.
-
-    ``allow_lossy`` lets a schedule that is given compress saved tensors.
-    """
-
-    memory: int | str | None = None
-    optimizer: str | None = "adamw"
-    hardware: str | Mapping[str, Any] | Hardware = "local"
-    host_pool: str | None = None
-    world_size: int = 1
-    micro_batches: int | None = None
-    move_state: bool | None = None
-    tensor_degree: int | None = None
-    global_batch: bool | None = None
-    agent: str = "best"
-    agent_settings: Mapping[str, Any] = field(default_factory=dict)
-    time_limit_s: float = 10.0
-    cost_model: str = "auto"
-    cost_model_weights: str | None = None
-    allow_lossy: bool = False
-    state: StateLike = None
-    mode: str = "train"
-    prompt_tokens: int | None = None
-    generated_tokens: int = 0
-
-    @property
-    def moves_state(self) -> bool:
-        """Whether weights and the like may leave the device; in inference there is little else."""
-        if self.move_state is None:
-            return self.world_size > 1 or self.mode == Mode.INFERENCE
-        return self.move_state
 
 
 def optimize(  # noqa: PLR0913 - one call takes what there is to say
@@ -308,6 +257,7 @@ def state_problem(
         )
         for count, graph in graphs.items()
     }
+    announce_compiling()
     progress.stage("finding the smallest peak")
     budget = parse_budget(request.memory)
     problem = make_problem(
@@ -404,48 +354,6 @@ def search_within_bound(
         )
 
     return found_within_bound(problem, cost_model, propose)
-
-
-def check_request(request: Request) -> None:
-    """Refuse what can be refused before the model is traced."""
-    from remora.agents.evaluation import check_one_device
-    from remora.agents.registry import (
-        create,
-        plans_mode,
-        plans_one_device,
-        scheduler_names,
-    )
-
-    parse_budget(request.memory)
-    given_state(request.state)
-    find_optimizer(request.optimizer)
-    check_ranks(request.world_size, request.micro_batches, request.tensor_degree)
-    check_cost_model(request.cost_model, request.cost_model_weights, is_local(request.hardware))
-    mode = check_mode_values(request.mode, request.prompt_tokens, request.generated_tokens)
-    if mode is Mode.INFERENCE and (request.tensor_degree or 1) > 1:
-        raise InvalidInputError(
-            f"tensor_degree is {request.tensor_degree} with mode='inference'; allowed: 1"
-        )
-    if mode is Mode.INFERENCE and request.cost_model == GNN:
-        raise InvalidInputError(
-            f"cost_model is 'gnn' with mode='inference'; allowed: {AUTO!r}, {PROFILED!r}, "
-            f"{ROOFLINE!r}, since it has learned steps of training"
-        )
-    if mode is Mode.INFERENCE and request.global_batch:
-        raise InvalidInputError(
-            "global_batch is true with mode='inference'; allowed: false, since replicas of a "
-            "model that serves share nothing"
-        )
-    create(request.agent, **request.agent_settings)
-    if not plans_mode(request.agent, mode):
-        raise InvalidInputError(
-            f"agent is {request.agent!r} and mode is {mode.value!r}, which it does not plan; "
-            f"allowed: {', '.join(name for name in scheduler_names() if plans_mode(name, mode))}"
-        )
-    if plans_one_device(request.agent):
-        check_one_device(request.agent, request.world_size)
-    if isinstance(request.hardware, str) and not is_local(request.hardware):
-        find_hardware(request.hardware, request.host_pool)
 
 
 def _part_of(example: Example | None, count: int) -> Example | None:

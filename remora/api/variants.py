@@ -22,7 +22,7 @@ from remora.schedule.ranks import check_world, divisors
 from remora.zoo import Example
 
 if TYPE_CHECKING:
-    from remora.api.planning import Request
+    from remora.api.request import Request
 
 __all__ = [
     "TracedVariant",

@@ -15,7 +15,7 @@ from remora.api.bench.fidelity.run import FidelityRequest, run_fidelity
 from remora.api.bench.fidelity.tables import fidelity_sections
 from remora.api.train_cost_model import training_config
 from remora.cli.console import output, print_files, print_line, progress_shown
-from remora.cli.request import plain, without_none
+from remora.cli.request import folders_of, plain, without_none
 from remora.cost_models.dataset.dataset import Dataset, read_dataset
 from remora.cost_models.dataset.repeatability import repeatability
 from remora.report.tables import cells_table
@@ -61,9 +61,9 @@ def fidelity_request(config: DictConfig) -> FidelityRequest:
         UsageError: a name or value is not allowed.
     """
     values = plain(config)
-    datasets, families = values["dataset"], values["families"]
+    families = values["families"]
     return FidelityRequest(
-        datasets=tuple(map(Path, [datasets] if isinstance(datasets, str) else datasets)),
+        datasets=folders_of("dataset", values["dataset"]),
         training=training_config(without_none(values["training"])),
         out=Path(config.out),
         families=None if families is None else tuple(families),

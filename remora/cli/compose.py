@@ -14,8 +14,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from remora.cli.console import output, print_files
+from remora.cli.folders import check_folder
 from remora.cli.help import config_name as config_name_of
 from remora.cli.hydra_errors import translated
+from remora.cli.overrides import allowed_overrides
 from remora.cli.schema import SCHEMAS
 from remora.cli.sweep_table import gathered, write_job, write_sweep
 from remora.errors import InvalidInputError, UnknownNameError
@@ -64,7 +66,7 @@ def compose_config(config_name: str, overrides: Sequence[str]) -> DictConfig:
         initialize_config_module(_CONFIG_MODULE, job_name="remora", version_base=_VERSION_BASE),
         translated(config_name, overrides, compose),
     ):
-        config = compose(config_name, overrides=list(overrides))
+        config = compose(config_name, overrides=list(allowed_overrides(overrides)))
     return config
 
 
@@ -90,6 +92,7 @@ def run_command(config_name: str, config: DictConfig, job_folder: Path | None) -
     if config.out is None:
         with open_dict(config):
             config.out = str(job_folder or _default_folder(config_name))
+    check_folder("out", config.out)
     OmegaConf.set_readonly(config, True)
     module = import_module(f"remora.cli.{config_name}")
     figure: float | None = module.run(config)
@@ -124,6 +127,7 @@ def _run_multirun(config_name: str, overrides: Sequence[str]) -> None:
     given_folders = [text for text in overrides if text.startswith("out=")]
     folders = [text.removeprefix("out=") for text in given_folders]
     folder = folders[-1] if folders else str(_default_folder(config_name))
+    check_folder("out", folder)
     settings = [
         "hydra.output_subdir=null",
         "hydra/job_logging=none",
@@ -133,7 +137,7 @@ def _run_multirun(config_name: str, overrides: Sequence[str]) -> None:
     # Hydra reads the process's arguments, and by default turns every error into exit code 1.
     given, variable = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     # Every job has a folder of its own inside that of the sweep.
-    jobs = [text for text in overrides if text not in given_folders]
+    jobs = [text for text in allowed_overrides(overrides) if text not in given_folders]
     sys.argv = ["remora", "--multirun", *settings, *jobs]
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from remora.api.planning import Progress
+from remora.api.request import Progress
 from remora.report.content import CandidateRow
 from remora.report.wording import bytes_text, duration_text
 

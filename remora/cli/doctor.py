@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import platform
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import (
+    Distribution,
+    PackageNotFoundError,
+    distributions,
+    packages_distributions,
+    version,
+)
 
 from remora import __version__
 from remora.cli.console import output, print_line
@@ -11,7 +17,9 @@ from remora.hardware.memory import free_memory_bytes, host_memory_bytes
 from remora.report.tables import cells_table
 from remora.report.wording import bytes_text
 
-__all__ = ["run"]
+__all__ = ["name_clashes", "run"]
+
+_IMPORT, _COMMAND = "remora", "remora.cli.main:main"
 
 _CORE = (
     "torch",
@@ -39,7 +47,7 @@ _EXTRAS = (
 
 
 def run() -> None:
-    """Print versions, devices and extras."""
+    """Print versions, devices and extras, and what else installs an import of our name."""
     console = output()
     rows = [("remora", __version__), ("python", platform.python_version())]
     rows += [(name, _version(name) or "MISSING") for name in _CORE]
@@ -48,11 +56,36 @@ def run() -> None:
     console.print(cells_table(("device", "memory", "free"), _devices()))
     print_line(console)
     extras = [
-        (name, f"remora[{extra}]", purpose, _version(name) or "missing")
-        for name, extra, purpose in _EXTRAS
+        (name, extra, purpose, _version(name) or "missing") for name, extra, purpose in _EXTRAS
     ]
     console.print(
         cells_table(("optional package", "extra", "for", "version"), extras, numeric=False)
+    )
+    for name, found in sorted(name_clashes().items()):
+        print_line(console)
+        print_line(
+            console,
+            f"Distribution {name} {found} installs an import named {_IMPORT} too, so that either "
+            f"may be loaded: pip uninstall {name}, then install Remora again.",
+        )
+
+
+def name_clashes() -> dict[str, str]:
+    """Other distributions that install an import of our name, with their versions.
+
+    One of them may even be called as we are; ours is known by its command.
+    """
+    names = set(packages_distributions().get(_IMPORT, ())) | {_IMPORT}
+    return {
+        distribution.name: distribution.version
+        for distribution in distributions()
+        if distribution.name in names and not _is_ours(distribution)
+    }
+
+
+def _is_ours(distribution: Distribution) -> bool:
+    return any(
+        entry.name == _IMPORT and entry.value == _COMMAND for entry in distribution.entry_points
     )
 
 

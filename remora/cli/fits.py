@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from remora.api.fitting import Fit, make_fit
 from remora.api.placement import build_to_trace
-from remora.api.planning import check_request
+from remora.api.request import check_request
 from remora.cli.console import output, print_files, print_line, progress_shown
 from remora.cli.request import local_device, make_request, model_source, units_of
 from remora.errors import InfeasibleError

@@ -230,6 +230,16 @@ COMMANDS: Mapping[str, Command] = {
         },
         "remora profile subjects=zoo_small threads=1 dataset=outputs/profiled_runs",
     ),
+    "completion bash": Command(
+        "print what completes commands, keys and names in bash",
+        {},
+        "remora completion bash > ~/.remora-completion.bash",
+    ),
+    "completion zsh": Command(
+        "print the same for zsh",
+        {},
+        "remora completion zsh > ~/.remora-completion.zsh",
+    ),
     "doctor": Command(
         "show what is installed, which accelerators there are, and what is missing for what",
         {},
@@ -254,7 +264,7 @@ def overview() -> str:
     lines = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
     return "\n".join(
         [
-            "usage: remora COMMAND [BENCH] [key=value ...] [-m] [-v]",
+            "usage: remora COMMAND [WORD] [key=value ...] [-m] [-v]",
             "",
             *lines,
             "",

@@ -16,16 +16,27 @@ from hydra.errors import (
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException, ValidationError
 
-from remora.errors import InvalidInputError, UnknownNameError, UsageError
+from remora.errors import InvalidInputError, UnknownNameError, UsageError, closest_names
 
 __all__ = ["translated"]
 
 Compose = Callable[..., DictConfig]
 
 _COULD_NOT_OVERRIDE = re.compile(r"Could not override '([^'@]+)")
+_AMBIGUOUS = re.compile(r"Ambiguous value for argument '([^\s=]+)=(.*)'")
 _MUST_SPECIFY = re.compile(r"You must specify '([^']+)'")
 _MERGING = re.compile(r"Error merging override ([^\s=]+)=(.*)")
 _GROUP_OVERRIDE = re.compile(r"[a-z_]+=[A-Za-z0-9_]+")
+_NUMBER_OVERRIDE = re.compile(r"([a-z_]+)=([-+.0-9a-z]*)")
+
+# The end of OmegaConf's sentences about a wrong type, in ours.
+_ALLOWED_KINDS = (
+    ("to Integer", "a whole number"),
+    ("to Float", "a number"),
+    ("valid bool", "true or false"),
+    ("ListConfig", "a list such as [a,b]"),
+    ("Dict[", "single values, as in KEY.NAME=value"),
+)
 
 
 @contextmanager
@@ -43,6 +54,11 @@ def translated(
         yield
     except (HydraException, OmegaConfBaseException) as error:
         raise _translate(error, config_name, overrides, compose) from error
+    except ValueError as error:
+        # Hydra's own word for a group that is chosen by a number.
+        if not str(error).startswith("Config group override must be"):
+            raise
+        raise _number_for_group(overrides) from error
 
 
 def _translate(
@@ -54,10 +70,15 @@ def _translate(
             f"argument {error.override!r} is not of the form key=value, or its value needs quotes"
         )
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        group, _, name = error.missing_cfg_file.rpartition("/")
-        return UnknownNameError(group, name, error.options or ())
+        group, _, name = error.missing_cfg_file.partition("/")
+        return UnknownNameError(group, name, _names(group))
     if isinstance(error, MissingMandatoryValue):
         return InvalidInputError(f"{_full_key(error)} is missing; give {_full_key(error)}=")
+    if several := _AMBIGUOUS.search(text):
+        return InvalidInputError(
+            f"{several.group(1)} is {several.group(2)!r}, allowed without -m: one value, since -m "
+            "runs one job for each of several"
+        )
     if missing := _MUST_SPECIFY.search(text):
         return _missing_group(missing.group(1))
     if unknown := _COULD_NOT_OVERRIDE.search(text):
@@ -72,7 +93,10 @@ def _unknown_key(key: str, known: list[str]) -> UsageError:
     inner = [name for name in known if name.startswith(f"{key}.")]
     if key in known and inner:
         return InvalidInputError(f"{key} takes no name here, allowed: {', '.join(inner)}")
-    return UnknownNameError("key", key, known)
+    if "." in key or closest_names(key, known):
+        return UnknownNameError("key", key, known)
+    # Keys of sections say little to somebody whose outer key is wrong.
+    return UnknownNameError("key", key, [name for name in known if "." not in name])
 
 
 def _merging(
@@ -88,15 +112,39 @@ def _merging(
         return InvalidInputError(_first_line(str(cause or error)))
     key, value = merging.group(1).lstrip("+~"), merging.group(2)
     if isinstance(cause, ValidationError):
-        reason = _first_line(str(cause))
-        return InvalidInputError(f"{key} is {value!r}, which is not allowed: {reason}")
+        return InvalidInputError(f"{key} is {value!r}, {_allowed(_first_line(str(cause)))}")
     return UnknownNameError("key", key, _known_keys(config_name, overrides, compose))
 
 
+def _allowed(reason: str) -> str:
+    for words, kind in _ALLOWED_KINDS:
+        if words in reason:
+            return f"allowed: {kind}"
+    return f"which is not allowed: {reason}"
+
+
 def _missing_group(group: str) -> UsageError:
+    return InvalidInputError(f"{group} is missing, allowed: {', '.join(_names(group))}")
+
+
+def _number_for_group(overrides: Sequence[str]) -> UsageError:
+    """The error about the first group whose name is a number."""
+    for text in overrides:
+        match = _NUMBER_OVERRIDE.fullmatch(text)
+        names = _names(match.group(1)) if match else ()
+        if match and names and match.group(2) not in names:
+            return UnknownNameError(match.group(1), match.group(2), names)
+    return InvalidInputError("a group of the configuration is chosen by a number, allowed: a name")
+
+
+def _names(group: str) -> tuple[str, ...]:
+    """Names of the files of a group; none if there is no such group."""
     from remora.api.configs import config_names
 
-    return InvalidInputError(f"{group} is missing, allowed: {', '.join(config_names(group))}")
+    try:
+        return tuple(config_names(group))
+    except OSError:
+        return ()
 
 
 def _known_keys(config_name: str, overrides: Sequence[str], compose: Compose | None) -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 
-from remora.cli.help import COMMANDS, command_help, config_name, family, overview
+from remora.cli.help import COMMANDS, command_help, family, overview
 from remora.errors import InvalidInputError, RemoraError, UnknownNameError
 
 __all__ = ["main"]
@@ -98,7 +98,8 @@ def _dispatch(line: _Line) -> int:
     if not COMMANDS[line.command].keys:
         if line.overrides:
             raise InvalidInputError(f"{line.command} takes no argument {line.overrides[0]!r}")
-        import_module(f"remora.cli.{config_name(line.command)}").run()
+        module, *words = line.command.split()
+        import_module(f"remora.cli.{module}").run(*words)
         return 0
     from remora.cli.compose import run_composed
 

@@ -13,10 +13,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from remora.api.profiling.collect import Collected, Done, ProfileRequest, collect
 from remora.api.profiling.subjects import subjects_from_values, subjects_of_model
 from remora.cli.console import output, print_line
+from remora.cli.folders import check_folder
 from remora.cli.request import model_source, optimizer_name, plain
 from remora.cost_models.dataset.card import dataset_card
 from remora.cost_models.dataset.dataset import read_dataset
-from remora.errors import ModelRunError
+from remora.errors import InvalidInputError, ModelRunError
 from remora.report.files import write_text
 from remora.report.wording import duration_text
 from remora.tracking.registry import create
@@ -57,12 +58,19 @@ def profile_request(config: DictConfig) -> ProfileRequest:
         UsageError: a name or value is not allowed.
     """
     if config.model is None:
+        for name in ("batches", "dtypes"):
+            if config[name] is not None:
+                raise InvalidInputError(
+                    f"{name} is {list(config[name])}, allowed without model=: null, since every "
+                    "subject has its own"
+                )
         subjects = subjects_from_values(plain(config.subjects))
     else:
         values = plain(config)
         source = model_source(config.model)
         subjects = subjects_of_model(source, config.family, values["batches"], values["dtypes"])
     dataset = config.dataset or str(Path(config.out) / "profiled_runs")
+    check_folder("dataset", dataset)
     return ProfileRequest(
         subjects=subjects,
         dataset=Path(dataset),

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
 from remora.api.hardware import is_local
 from remora.api.model_source import CUSTOM, ModelSource
-from remora.api.planning import Request
+from remora.api.request import Request
 from remora.errors import InvalidInputError
 from remora.hardware.local import local_device_type
 
 __all__ = [
+    "folders_of",
     "local_device",
     "make_request",
     "model_source",
@@ -97,8 +99,32 @@ def optimizer_name(name: str | None) -> str | None:
 
 
 def units_of(config: DictConfig) -> tuple[str, ...] | None:
-    """Return the module paths that begin units, if they are given."""
-    return None if config.units is None else tuple(config.units)
+    """Return the module paths that begin units, if they are given.
+
+    Raises:
+        InvalidInputError: an empty list.
+    """
+    if config.units is None:
+        return None
+    if not config.units:
+        raise InvalidInputError("units is [], allowed: module paths as [a,b], or null")
+    return tuple(config.units)
+
+
+def folders_of(field: str, value: Any) -> tuple[Path, ...]:
+    """Return one folder, or those of a list.
+
+    Args:
+        field: name of the key, for the message.
+        value: plain value of the configuration.
+
+    Raises:
+        InvalidInputError: neither a text nor a list of some.
+    """
+    values = [value] if isinstance(value, str) else value
+    if not isinstance(values, list) or not values or not all(isinstance(v, str) for v in values):
+        raise InvalidInputError(f"{field} is {value!r}, allowed: a folder, or several as [a,b]")
+    return tuple(map(Path, values))
 
 
 def local_device(request: Request) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from remora.api.planning import Progress
+from remora.api.request import Progress
 from remora.tracking.tracker import DONE, Tracker
 
 __all__ = ["ShownTracker"]

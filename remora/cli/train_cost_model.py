@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from remora.cli.console import output, print_files, print_line, progress_shown
-from remora.cli.request import plain, without_none
+from remora.cli.request import folders_of, plain, without_none
 from remora.cli.shown_tracker import ShownTracker
 from remora.report.tables import cells_table
 from remora.tracking.registry import create
@@ -32,9 +32,8 @@ def run(config: DictConfig) -> float:
     values = plain(config)
     tracker_values = dict(values["tracker"])
     tracker = create(tracker_values.pop("name"), **tracker_values)
-    datasets = values["dataset"]
     chosen = TrainCostModelConfig(
-        datasets=tuple(map(Path, [datasets] if isinstance(datasets, str) else datasets)),
+        datasets=folders_of("dataset", values["dataset"]),
         training=training_config(without_none(values["training"])),
         held_out_share=config.held_out_share,
         leave_out=config.leave_out,

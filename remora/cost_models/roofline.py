@@ -98,7 +98,16 @@ def roofline_costs(
 
 
 def roofline_op_time_s(graph: ModelGraph, op: Op, hardware: Hardware) -> float:
-    """Return seconds of one operator; views take none, collectives those of the links."""
+    """Return seconds of one operator; views take none, collectives those of the links.
+
+    Source: Williams, Waterman, Patterson, "Roofline: an insightful visual performance model for
+    multicore architectures", 2009; the time is the larger of arithmetic and traffic, and a launch.
+
+    Args:
+        graph: the traced step.
+        op: one of its operators.
+        hardware: rates of one device.
+    """
     if op.view:
         return 0.0
     if op.name in COLLECTIVES:
@@ -110,7 +119,13 @@ def roofline_op_time_s(graph: ModelGraph, op: Op, hardware: Hardware) -> float:
 
 
 def roofline_optimizer_time_s(graph: ModelGraph, hardware: Hardware, optimizer: str) -> float:
-    """Return seconds of one optimizer step: its traffic and its kernels, one tensor at a time."""
+    """Return seconds of one optimizer step: its traffic and its kernels, one tensor at a time.
+
+    Args:
+        graph: its parameters with gradients are updated.
+        hardware: rates of one device.
+        optimizer: a key of ``OPTIMIZERS``.
+    """
     trained = {s.name for s in graph.storages if s.role == GRADIENT}
     kernels = _OPTIMIZER_KERNELS[optimizer] * len(trained)
     bandwidth_bytes_per_s = hardware.memory_bandwidth_bytes_per_s
@@ -124,6 +139,11 @@ def roofline_host_optimizer_time_s(graph: ModelGraph, hardware: Hardware, optimi
 
     On a CPU the host is the device. Elsewhere nothing is known of the host's memory, and
     :data:`HOST_BANDWIDTH_BYTES_PER_S` is taken.
+
+    Args:
+        graph: its parameters with gradients are updated.
+        hardware: rates of one device.
+        optimizer: a key of ``OPTIMIZERS``.
     """
     if hardware.device_type == "cpu":
         return roofline_optimizer_time_s(graph, hardware, optimizer)
@@ -140,7 +160,12 @@ def _step_traffic_s(graph: ModelGraph, optimizer: str, bandwidth_bytes_per_s: fl
 
 
 def op_workspaces(graph: ModelGraph, workspaces: Mapping[str, int]) -> tuple[int, ...]:
-    """Return the known workspace of every operator, 0 where it is not known.  # [num_ops]."""
+    """Return the known workspace of every operator, 0 where it is not known.  # [num_ops].
+
+    Args:
+        graph: the traced step.
+        workspaces: bytes by operator signature (``graph.signature``).
+    """
     if not workspaces:
         return (0,) * len(graph.ops)
     return tuple(0 if op.view else workspaces.get(op_signature(graph, op), 0) for op in graph.ops)

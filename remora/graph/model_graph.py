@@ -54,7 +54,13 @@ class Storage:
 
 @dataclass(frozen=True, slots=True)
 class TensorView:
-    """A strided view of a storage, as an operator sees it."""
+    """A strided view of a storage, as an operator sees it.
+
+    Attributes:
+        storage: index into ``ModelGraph.storages``.
+        shape, stride, offset: in elements.
+        dtype: as in ``float32``.
+    """
 
     storage: int
     shape: tuple[int, ...]
@@ -118,7 +124,12 @@ class SavedTensor:
 
 @dataclass(frozen=True, slots=True)
 class ModuleCall:
-    """The ``call``-th call (from 0) of the module at ``path`` in one forward."""
+    """One call of a module in one forward.
+
+    Attributes:
+        path: of the module, as in ``named_modules``.
+        call: number of its calls before, from 0.
+    """
 
     path: str
     call: int
@@ -163,6 +174,16 @@ class ModelGraph:
 
     Operators stand in the order of execution: all of the forward, then all of the backward, of
     which a graph that was traced for inference has none.
+
+    Attributes:
+        model_name: for people.
+        ops: operators.
+        storages: what they read and write, each counted once.
+        tensors: views of the storages, which operators name by index.
+        units: pieces of the forward, in order.
+        num_forward_ops: how many of ``ops`` are forward.
+        traced_with: how it was traced: with fake tensors, or with real ones.
+        notes: sentences for the user.
     """
 
     model_name: str

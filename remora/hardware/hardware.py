@@ -30,7 +30,12 @@ class HostLink:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A link between two devices, per direction."""
+    """A link between two devices, per direction.
+
+    Attributes:
+        bandwidth_bytes_per_s: above 0.
+        latency_s: of a message of no bytes, 0 or more.
+    """
 
     bandwidth_bytes_per_s: float
     latency_s: float
@@ -38,7 +43,13 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class HardwareState:
-    """What changes while the machine runs: free device memory and shares of the nominal rates."""
+    """What changes while the machine runs: free device memory and shares of the nominal rates.
+
+    Attributes:
+        free_memory_bytes: of every device.
+        host_link_share: of the rate of host copies, above 0 and up to 1.
+        link_share: of the rate of links between devices, above 0 and up to 1.
+    """
 
     free_memory_bytes: int
     host_link_share: float = 1.0

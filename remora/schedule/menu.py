@@ -58,7 +58,12 @@ def recompute_option(unit: Unit) -> UnitOption:
 
 
 def offload_option(graph: ModelGraph, unit: Unit) -> UnitOption:
-    """Move every saved activation of some size to the host; keep parameters and small ones."""
+    """Move every saved activation of some size to the host; keep parameters and small ones.
+
+    Args:
+        graph: the traced step.
+        unit: one of its units.
+    """
     return UnitOption(
         tuple(
             (
@@ -71,7 +76,12 @@ def offload_option(graph: ModelGraph, unit: Unit) -> UnitOption:
 
 
 def keep_all_schedule(graph: ModelGraph, pipeline: PipelinePlan | None = None) -> Schedule:
-    """The schedule that keeps every saved tensor; without a pipeline it changes nothing."""
+    """The schedule that keeps every saved tensor; without a pipeline it changes nothing.
+
+    Args:
+        graph: the traced step.
+        pipeline: None for one rank and one micro-batch.
+    """
     memory = MemoryPlan(tuple(keep_option(u) for u in graph.units))
     return Schedule(
         graph.content_hash,
@@ -85,6 +95,10 @@ def plain_menu(problem: Problem, unit: Unit) -> tuple[UnitOption, ...]:
     """Options that treat the unit as a whole: keep first, then recompute, then offload.
 
     Only keep where nothing else helps or is allowed.
+
+    Args:
+        problem: its hardware says whether anything can be moved.
+        unit: one of the units of its graph.
     """
     options = [keep_option(unit)]
     if unit.fixed_reason or not problem.chain.units[unit.index].saved:
@@ -104,6 +118,13 @@ def unit_menu(problem: Problem, unit: Unit) -> tuple[UnitOption, ...]:
     the problem allows it, compresses the last and keeps those between. Of these stay the ones
     that no other beats in time, bytes left on the device and bytes over the host link, and of them
     the few that serve best over a wide range of prices of a byte. Equal units have equal menus.
+
+    Args:
+        problem: its costs decide what is worth having.
+        unit: one of the units of its graph.
+
+    Returns:
+        Keep first; see :func:`plain_menu` for the next ones.
     """
     plain = plain_menu(problem, unit)
     if len(plain) == 1:

@@ -142,5 +142,16 @@ class CostModel(Protocol):
         ...
 
     def estimate(self, problem: Problem, schedule: Schedule) -> Estimate:
-        """Predict figures for ``schedule``; raises ScheduleError if it is not valid."""
+        """Predict the figures of a schedule.
+
+        Args:
+            problem: what was planned for.
+            schedule: for the problem's graph.
+
+        Returns:
+            Seconds of a step, and bytes at the peak of every rank with their upper bound.
+
+        Raises:
+            InvalidInputError: the schedule breaks a rule.
+        """
         ...

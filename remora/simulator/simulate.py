@@ -15,6 +15,13 @@ from remora.simulator.timeline import Timeline
 def simulate(problem: Problem, schedule: Schedule) -> Timeline:
     """Predict the run of ``schedule`` with the costs of the problem or of its variant.
 
+    Args:
+        problem: graphs, costs, hardware and budget; the budget does not change the run.
+        schedule: made for the graph of the problem or of one of its variants.
+
+    Returns:
+        Start and end of every instruction in seconds, and the memory of every rank in bytes.
+
     Raises:
         InvalidInputError: the schedule breaks a rule; it is not simulated.
     """
@@ -23,7 +30,16 @@ def simulate(problem: Problem, schedule: Schedule) -> Timeline:
 
 
 def estimate(problem: Problem, schedule: Schedule, cost_model: str) -> Estimate:
-    """Predict the figures of ``schedule``; the bound is the peak itself, uncalibrated."""
+    """Predict the figures of ``schedule``; the bound is the peak itself, uncalibrated.
+
+    Args:
+        problem: see :func:`simulate`.
+        schedule: see :func:`simulate`.
+        cost_model: name of what priced the problem, kept in the estimate.
+
+    Raises:
+        InvalidInputError: the schedule breaks a rule.
+    """
     timeline = simulate(problem, schedule)
     latency_s, sequences_per_s = pass_figures(problem, schedule, timeline)
     return Estimate(
@@ -45,8 +61,13 @@ def pass_figures(
 ) -> tuple[float | None, float | None]:
     """Latency and throughput of a simulated pass; none for a step of training.
 
+    Args:
+        problem: of inference, or of training.
+        schedule: what was simulated.
+        timeline: its simulated run.
+
     Returns:
-        seconds until the first micro-batch has left the last stage, and sequences per second of
+        Seconds until the first micro-batch has left the last stage, and sequences per second of
         all replicas.
     """
     spec = problem.inference

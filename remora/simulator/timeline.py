@@ -10,7 +10,12 @@ from remora.schedule.program import Instruction, MemoryKind
 
 @dataclass(frozen=True, slots=True)
 class TimedInstruction:
-    """An instruction with its start and end."""
+    """An instruction with its start and end.
+
+    Attributes:
+        instruction: of the program.
+        start_s, end_s: seconds from the start of the step.
+    """
 
     instruction: Instruction
     start_s: float

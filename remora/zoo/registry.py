@@ -97,6 +97,16 @@ def _check_values(target: str, function: Callable[..., Any], values: Mapping[str
     missing = [n for n, p in parameters.items() if p.default is p.empty and n not in values]
     if missing:
         raise ValueError(f"{target} needs values for {', '.join(missing)}")
+    for name, value in values.items():
+        if parameters[name].annotation in (int, "int"):
+            _check_number(name, value)
+
+
+def _check_number(name: str, value: object) -> None:
+    """Sizes of nothing would be built, planned and measured without a word."""
+    least = 1 if name == "batch" else 0
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name} is {value!r}; allowed: whole numbers from {least}")
 
 
 def _as_example(target: str, built: object) -> Example:

@@ -13,8 +13,9 @@ from remora.api.configs import config_names
 from remora.cli import compose
 from remora.cli.compose import compose_config
 from remora.cli.main import main
-from remora.cli.schema import (
-    SCHEMAS,
+from remora.cli.schema import SCHEMAS
+from remora.cli.train_agent import training_values
+from remora.cli.training_schema import (
     CloningSection,
     EmphasisSection,
     EvaluationSection,
@@ -25,7 +26,6 @@ from remora.cli.schema import (
     RoundsSection,
     TranslationSection,
 )
-from remora.cli.train_agent import training_values
 
 MODULE = "tests.api.small_models"
 STACK = ["model=custom", f"model.target={MODULE}:make_stack"]
@@ -308,4 +308,19 @@ def test_doctor_names_what_is_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor"]) == 0
     text = capsys.readouterr().out
     assert "torch" in text
-    assert "remora[zoo]" in text
+    assert "models of the zoo" in text
+    assert "installs an import named remora" not in text
+
+
+@pytest.mark.parametrize("name", ["remora", "other-remora"])
+def test_doctor_names_another_distribution_of_our_name(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / f"{name.replace('-', '_')}-9.9.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 9.9\n")
+    (folder / "top_level.txt").write_text("remora\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert main(["doctor"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert f"Distribution {name} 9.9 installs an import named remora too" in text

@@ -141,7 +141,7 @@ def test_16_bit_networks_have_no_spectral_blocks() -> None:
         ({"width": 3}, "width is 3; at least 4 is allowed"),
         ({"length": 7}, "length is 7; at least 8 is allowed"),
         ({"blocks": 0}, "blocks is 0; at least 1 is allowed"),
-        ({"batch": 0}, "batch is 0; at least 1 is allowed"),
+        ({"batch": 0}, "batch is 0; allowed: whole numbers from 1"),
     ],
 )
 def test_wrong_values_are_refused_in_a_sentence(change: dict[str, object], message: str) -> None:

@@ -38,7 +38,12 @@ _DEFAULT = MemoryPlan(())
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What one unit by itself can do: an option, or recomputing from a checkpoint on the host."""
+    """What one unit by itself can do: an option, or recomputing from a checkpoint on the host.
+
+    Attributes:
+        option: what becomes of its saved tensors.
+        offload_checkpoint: recompute it as a group of its own, whose input waits on the host.
+    """
 
     option: UnitOption
     offload_checkpoint: bool = False
@@ -245,13 +250,23 @@ class Space:
         )
 
     def choice_of(self, schedule: Schedule, unit: int) -> Choice:
-        """What ``unit`` does by itself in ``schedule``."""
+        """What a unit does by itself in a schedule.
+
+        Args:
+            schedule: a schedule of this space.
+            unit: index of the unit.
+        """
         alone = any(g.start == unit and g.end == unit + 1 for g in schedule.memory.groups)
         option = self.recompute(unit) if alone else schedule.memory.options[unit]
         return Choice(option, offload_checkpoint=alone)
 
     def with_choices(self, schedule: Schedule, choices: Mapping[int, Choice]) -> Schedule:
-        """``schedule`` with other choices for some units."""
+        """Return a schedule with other choices for some units.
+
+        Args:
+            schedule: a schedule of this space.
+            choices: by index of the unit; groups of several units that hold one stay.
+        """
         options = list(schedule.memory.options)
         spans = [
             span
@@ -275,7 +290,18 @@ class Space:
         paces: Sequence[tuple[int, int]] | None = None,
         state: StatePlan | None = None,
     ) -> Schedule:
-        """``schedule`` with the parts that are given."""
+        """Return a schedule with the parts that are given; None keeps the old part.
+
+        Args:
+            schedule: a schedule of this space.
+            options: one per unit.  # [num_units]
+            spans: recompute groups, inner ones after those around them.
+            window: offload window, in units.
+            distance: prefetch distance, in units.
+            pipeline: kind, cuts, chunks and micro-batches.
+            paces: window and distance of every stage.  # [num_stages]
+            state: where weights, gradients and optimizer state lie.
+        """
         memory = schedule.memory
         return self.build(
             memory.options if options is None else options,

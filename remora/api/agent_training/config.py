@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from remora.agents.learned.imitation.cloning import CloningConfig
@@ -14,7 +15,7 @@ from remora.agents.learned.imitation.rounds import RoundConfig
 from remora.agents.learned.imitation.teachers import Translation
 from remora.agents.learned.network import NetworkSize
 from remora.agents.learned.ppo_config import PpoConfig
-from remora.api.configs import load_config
+from remora.api.configs import config_names, load_config
 from remora.api.records import record
 from remora.errors import InvalidInputError, UnknownNameError
 
@@ -64,7 +65,9 @@ class LabelsConfig:
     folder: str | None = None
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
+        """Check the numbers, and that there are such problems."""
+        if self.env not in config_names("env"):
+            raise UnknownNameError("env", self.env, config_names("env"))
         for name in ("count", "workers", "one_device_s", "pipeline_s", "refine_rounds"):
             if not getattr(self, name) > 0:
                 raise InvalidInputError(f"labels.{name} is {getattr(self, name)}; allowed: above 0")
@@ -172,7 +175,14 @@ class AgentTrainingConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
     def __post_init__(self) -> None:
-        """Check the stages."""
+        """Check the stages and what they begin with, before hours go by."""
+        if self.seed < 0:
+            raise InvalidInputError(f"seed is {self.seed}; allowed: whole numbers from 0")
+        if self.start is not None and not (Path(self.start) / "card.json").is_file():
+            raise InvalidInputError(
+                f"start is {self.start!r}, where there is no card.json; allowed: the folder of a "
+                "policy, as train-agent writes it"
+            )
         for stage in self.stages:
             if stage not in STAGES:
                 raise UnknownNameError("stage", stage, STAGES)

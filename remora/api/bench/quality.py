@@ -65,6 +65,13 @@ class QualityRequest:
             )
         if self.jobs < 1:
             raise InvalidInputError(f"jobs is {self.jobs}, allowed: 1 or more")
+        if self.best_known is not None and not self.best_known.is_file():
+            made = self.update_best_known and not self.best_known.exists()
+            if not made:
+                raise InvalidInputError(
+                    f"best_known is {str(self.best_known)!r}, allowed: a file that is there, or a "
+                    "new one with update_best_known=true"
+                )
         method_runs(self.methods, self.seeds)
 
     @property

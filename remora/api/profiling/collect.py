@@ -63,7 +63,7 @@ class ProfileRequest:
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        least = {"schedules": 1, "repetitions": 3, "round": 0, "parts": 1, "part": 0}
+        least = {"schedules": 1, "repetitions": 3, "seed": 0, "round": 0, "parts": 1, "part": 0}
         for name, smallest in least.items():
             value = getattr(self, name)
             if value < smallest:
@@ -74,6 +74,10 @@ class ProfileRequest:
             )
         if self.threads is not None and self.threads < 1:
             raise InvalidInputError(f"threads is {self.threads}, allowed: 1 or more, or null")
+        for name in ("subject_time_limit_s", "time_limit_s"):
+            limit_s = getattr(self, name)
+            if limit_s is not None and not limit_s > 0:
+                raise InvalidInputError(f"{name} is {limit_s}, allowed: seconds above 0")
         find_optimizer(self.optimizer)
 
 

@@ -73,6 +73,7 @@ def _subjects(
     dtypes: Sequence[str] | None,
 ) -> Iterable[Subject]:
     _check_takes(source, {"batch": batches, "dtype": dtypes})
+    _check_sizes(batches, dtypes)
     for change, batch, dtype in product(changes, batches or (None,), dtypes or (None,)):
         given = {"batch": batch, "dtype": dtype}
         values = {**source.values, **change, **{k: v for k, v in given.items() if v is not None}}
@@ -84,6 +85,18 @@ def _subjects(
             batch=int(values.get("batch", 1)),
             dtype=str(values.get("dtype", "float32")),
         )
+
+
+def _check_sizes(batches: Sequence[int] | None, dtypes: Sequence[str] | None) -> None:
+    import torch
+
+    for batch in batches or ():
+        if batch < 1:
+            raise InvalidInputError(f"batches holds {batch}, allowed: whole numbers from 1")
+    for dtype in dtypes or ():
+        found = getattr(torch, dtype, None)
+        if not isinstance(found, torch.dtype) or not found.is_floating_point:
+            raise UnknownNameError("dtype", dtype, ("bfloat16", "float16", "float32", "float64"))
 
 
 def _check_takes(source: ModelSource, given: Mapping[str, Sequence[Any] | None]) -> None:

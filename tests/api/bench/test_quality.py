@@ -46,7 +46,7 @@ def test_every_run_has_a_row_and_a_schedule_if_it_fits() -> None:
     assert (keep_all.row.feasible, keep_all.schedule) == (False, None)
     assert "found no schedule that fits" in keep_all.row.note
     assert broken.row.note == "bug: IndexError: seven"
-    assert "pip install 'remora[solvers]'" in missing.row.note
+    assert "pip install '.[solvers]'" in missing.row.note
 
 
 def test_a_problem_that_cannot_be_built_is_an_error() -> None:

@@ -1,0 +1,31 @@
+"""Refusing a folder that cannot be written before there is anything to lose."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from remora.errors import InvalidInputError
+
+__all__ = ["check_folder"]
+
+
+def check_folder(field: str, value: str) -> None:
+    """Check that files can be written into a folder, which need not exist; nothing is made.
+
+    Args:
+        field: name of the key, for the message.
+        value: the folder as the user gave it.
+
+    Raises:
+        InvalidInputError: it is empty, below a file, or nobody may write there.
+    """
+    allowed = "allowed: a folder that can be written"
+    if not value.strip():
+        raise InvalidInputError(f"{field} is {value!r}, {allowed}")
+    folder = Path(value).absolute()
+    there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+    if not there.is_dir():
+        raise InvalidInputError(f"{field} is {value!r}, {allowed}, and {there} is a file")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InvalidInputError(f"{field} is {value!r}, {allowed}, and {there} is read-only")
