@@ -60,6 +60,8 @@ COMMANDS: Mapping[str, Command] = {
             "mode": _MODE,
             "prompt_tokens": _PROMPT + "; null: those of the example",
             "generated_tokens": "tokens of one sequence after the prompt, in inference",
+            "precision": "what units may compute in besides the model's own, of [bf16,int8,fp8] as "
+            "far as the device has them; changes gradients a little",
             "cost_model": _COST_MODEL,
             "units": _UNITS,
             "verify": "true runs the schedule here and compares it with the plain model",

@@ -101,6 +101,7 @@ class OptimizeConfig:
     mode: str = MISSING
     prompt_tokens: int | None = None
     generated_tokens: int = MISSING
+    precision: list[str] = field(default_factory=list)
     units: list[str] | None = None
     verify: bool = MISSING
     verify_time_limit_s: float = MISSING

@@ -39,6 +39,11 @@ def check_runs_on_ranks(
             f"multiples of {devices}"
         )
     check_shared_layers(model, graph, schedule.tensor.degree)
+    if schedule.precision.units:
+        raise InvalidInputError(
+            "precision.units has units in fewer bits, which several ranks or micro-batches do not "
+            "run yet; allowed there: the model's own precision"
+        )
     _check_statistics(model, graph, schedule)
     _check_state(graph, schedule)
 
