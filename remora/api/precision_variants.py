@@ -14,7 +14,7 @@ from remora.graph.precision.assignment import units_by_module
 from remora.graph.precision.precision import Precision, is_lossy
 from remora.hardware.hardware import Hardware
 
-__all__ = ["assignments"]
+__all__ = ["assignments", "everywhere"]
 
 _Assignment = tuple[Precision, ...]
 """Precision of every unit.  # [num_units]."""
@@ -40,9 +40,9 @@ def assignments(
     groups = _groups(base)
     graphs = {Precision.MODEL: base}
     for precision in precisions:
-        everywhere = _everywhere(base, precision)
-        if is_lossy(everywhere):
-            graphs[precision] = trace_at(everywhere)
+        wanted = everywhere(base, precision)
+        if is_lossy(wanted):
+            graphs[precision] = trace_at(wanted)
     alone = [_changed(base, graph, precision) for precision, graph in graphs.items()]
     seconds = {p: _unit_seconds(graph, hardware) for p, graph in graphs.items()}
     held = {p: _unit_bytes(graph) for p, graph in graphs.items()}
@@ -52,8 +52,8 @@ def assignments(
     return tuple(assignment for assignment in found if is_lossy(assignment))
 
 
-def _everywhere(graph: ModelGraph, precision: Precision) -> _Assignment:
-    """A precision for every unit that may have it.
+def everywhere(graph: ModelGraph, precision: Precision) -> _Assignment:
+    """Return a precision for every unit that may have it.
 
     In training in eight bits that are neither the first nor the last of the model: gradients of
     logits have one large entry in a row and many tiny ones, which eight bits round to nothing.
