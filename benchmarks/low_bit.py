@@ -207,12 +207,12 @@ def main(words: list[str]) -> None:
 
 
 NOTES = """\
-Units: how many compute in fewer bits; all that may. Times are medians of turns, peaks include AdamW,
-and "prediction" is how far the simulated peak is off. Errors are against the plain model in float32:
-of the loss relative to it, of gradients as the length of the difference over the length, all
-together and parameter by parameter. "Rounded weights" is the same figure for the plain model whose
-weights alone are rounded to bfloat16: where that is large, the model answers to any rounding with
-other gradients (batch norm over few samples), and nothing can be said of the precision.
+Units: how many compute in fewer bits; all that may. Times are medians of turns, peaks include
+AdamW, and "prediction" is how far the simulated peak is off. Errors are against the plain model in
+float32: of the loss relative to it, of gradients as the length of the difference over the length,
+all together and parameter by parameter. "Rounded weights" is the same figure for the plain model
+whose weights alone are rounded to bfloat16: where that is large, the model answers to any rounding
+with other gradients (batch norm over few samples), and nothing can be said of the precision.
 Eight bits keep the first and the last unit of a model out, and change linear layers alone.
 """
 

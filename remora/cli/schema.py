@@ -10,6 +10,7 @@ from omegaconf import MISSING
 __all__ = [
     "SCHEMAS",
     "BenchFidelityConfig",
+    "BenchPeersConfig",
     "BenchQualityConfig",
     "BenchTransferConfig",
     "CloningSection",
@@ -460,6 +461,18 @@ class BenchTransferConfig:
     out: str | None = None
 
 
+@dataclass
+class BenchPeersConfig:
+    """Values of ``remora bench peers``."""
+
+    models: list[str] = MISSING
+    ranges: list[float] = MISSING
+    time_limit_s: float = MISSING
+    repetitions: int = MISSING
+    costs: str = MISSING
+    out: str | None = None
+
+
 SCHEMAS: dict[str, type] = {
     "optimize": OptimizeConfig,
     "fits": FitsConfig,
@@ -469,6 +482,7 @@ SCHEMAS: dict[str, type] = {
     "bench_quality": BenchQualityConfig,
     "bench_fidelity": BenchFidelityConfig,
     "bench_transfer": BenchTransferConfig,
+    "bench_peers": BenchPeersConfig,
     "profile": ProfileConfig,
     "train_cost_model": TrainCostModelConfig,
 }
