@@ -15,6 +15,7 @@ from remora.api.planning import optimize
 from remora.api.precision_variants import assignments
 from remora.errors import InvalidInputError
 from remora.executor import precision_errors
+from remora.executor.compare import gradient_distance, run_once
 from remora.graph.precision.precision import Precision
 from remora.graph.trace import trace
 from remora.hardware.hardware import Hardware
@@ -56,6 +57,24 @@ def test_the_rate_of_the_device_decides(agent: str) -> None:
     plain = plan_of(device(bfloat16=1e9))
     assert plain.schedule.precision.units == ()
     assert fast.estimate.step_time_s < 0.3 * plain.estimate.step_time_s
+
+
+def test_replanning_keeps_the_precisions_of_a_plan_that_runs() -> None:
+    model, inputs = make_stack()
+    plan = plan_of(device(bfloat16=1e9), precisions=("bf16",))
+    tighter = remora.replan(plan, plan.estimate.peak_memory_bytes * 95 // 100)
+    assert tighter.schedule.precision == plan.schedule.precision
+    assert tighter.schedule != plan.schedule
+    with plan.apply(model) as handle:
+        before = run_once(model, inputs, None, 0, handle)
+        model.zero_grad(set_to_none=True)
+        handle.update(tighter)
+        after = run_once(model, inputs, None, 0, handle)
+        model.zero_grad(set_to_none=True)
+        plain = plan_of(device())
+        with pytest.raises(InvalidInputError, match="computes other units in fewer bits"):
+            handle.update(plain)
+    assert gradient_distance(before, after) == 0.0
 
 
 def test_a_plan_is_saved_and_read_with_its_precisions(tmp_path: Path) -> None:
