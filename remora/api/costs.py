@@ -7,7 +7,7 @@ import logging
 
 from remora.api.cost_model_choice import GNN, ROOFLINE, learned_cost_model
 from remora.graph.model_graph import ModelGraph
-from remora.graph.precision.assignment import module_precisions
+from remora.graph.precision.assignment import reduced_modules
 from remora.graph.precision.reduced import reduced_model
 from remora.hardware.hardware import Hardware
 from remora.schedule.problem import CostTable, OptimizerSpec
@@ -55,7 +55,7 @@ def make_costs(
         replayer = Replayer(
             model=example.model, example_inputs=example.example_inputs, loss=example.loss
         )
-        paths = module_precisions(graph, graph.precisions) if graph.precisions else {}
+        paths = reduced_modules(graph)
         reduced.enter_context(reduced_model(example.model, paths, graph.forward_only))
     with reduced:
         measurements = collect_measurements(graph, hardware, optimizer.name, replayer)

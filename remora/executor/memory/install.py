@@ -22,7 +22,7 @@ from remora.executor.state.model_state import ModelState
 from remora.executor.timeline.event_log import SILENT, EventLog
 from remora.graph.attention_cache import attention_layers, cache_layer
 from remora.graph.model_graph import ModelGraph
-from remora.graph.precision.assignment import module_precisions
+from remora.graph.precision.assignment import reduced_modules
 from remora.graph.precision.reduced import reduced_model
 from remora.graph.wrapping import Wrapper
 from remora.hardware.hardware import Hardware
@@ -72,8 +72,7 @@ def apply(
     installer = _Installer(model, graph, mover_for(device), log)
     runtime = installer.runtime(schedule, hardware, allow_lossy)
     with contextlib.ExitStack() as stack:
-        precisions = module_precisions(graph, schedule.precision.units) if graph.precisions else {}
-        stack.enter_context(reduced_model(model, precisions, graph.forward_only))
+        stack.enter_context(reduced_model(model, reduced_modules(graph), graph.forward_only))
         caches = _caches(model, graph, schedule, installer.mover, device)
         state = ModelState(model, graph, schedule.state, installer.mover, caches)
         return Handle(installer, schedule, runtime, state, stack.pop_all())

@@ -9,7 +9,7 @@ from remora.errors import InvalidInputError
 from remora.graph.model_graph import ModelGraph
 from remora.graph.precision.precision import Precision
 
-__all__ = ["module_precisions", "units_by_module", "with_precisions"]
+__all__ = ["module_precisions", "reduced_modules", "units_by_module", "with_precisions"]
 
 
 def module_precisions(graph: ModelGraph, precisions: Sequence[Precision]) -> dict[str, Precision]:
@@ -41,6 +41,11 @@ def module_precisions(graph: ModelGraph, precisions: Sequence[Precision]) -> dic
         for step in unit.steps
         if precision is not Precision.MODEL
     }
+
+
+def reduced_modules(graph: ModelGraph) -> dict[str, Precision]:
+    """Precision of every module that units of a reduced graph call in fewer bits, by path."""
+    return module_precisions(graph, graph.precisions) if graph.precisions else {}
 
 
 def units_by_module(graph: ModelGraph) -> Mapping[str, tuple[int, ...]]:
