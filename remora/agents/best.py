@@ -118,6 +118,7 @@ class Best:
             raise InvalidInputError(f"members is empty; allowed: some of {', '.join(allowed)}")
 
     modes: ClassVar = tuple(Mode)
+    plans_variants: ClassVar = True
 
     @property
     def name(self) -> str:

@@ -146,6 +146,15 @@ def plans_mode(name: str, mode: Mode) -> bool:
     return mode in modes
 
 
+def plans_variants(name: str, mode: Mode) -> bool:
+    """Whether a scheduler chooses among variants of a problem: its class says so, in training.
+
+    Raises:
+        UnknownNameError: no such scheduler.
+    """
+    return mode is Mode.TRAIN and bool(getattr(_factory(name), "plans_variants", False))
+
+
 def _factory(name: str) -> Callable[..., object]:
     if name not in SCHEDULERS:
         raise UnknownNameError("agent", name, SCHEDULERS)

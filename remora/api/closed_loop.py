@@ -105,8 +105,8 @@ def check_loop(request: Request, local: bool) -> None:
         local: whether the hardware is the machine at hand.
 
     Raises:
-        InvalidInputError: another cost model than ``gnn``, another device than this one, or
-            several of them.
+        InvalidInputError: another cost model than ``gnn``, another device than this one,
+            several of them, or units in fewer bits.
     """
     if request.cost_model != GNN:
         raise InvalidInputError(
@@ -122,6 +122,11 @@ def check_loop(request: Request, local: bool) -> None:
         raise InvalidInputError(
             f"world_size is {request.world_size} and micro_batches {request.micro_batches}, "
             "allowed with several rounds: 1 and 1"
+        )
+    if request.precisions:
+        raise InvalidInputError(
+            f"precision is {', '.join(request.precisions)}; allowed with several rounds: none, "
+            "since all schedules that are measured have one graph"
         )
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 
 from remora.api.cost_model_choice import GNN, ROOFLINE, learned_cost_model
 from remora.graph.model_graph import ModelGraph
+from remora.graph.precision.assignment import reduced_modules
+from remora.graph.precision.reduced import reduced_model
 from remora.hardware.hardware import Hardware
 from remora.schedule.problem import CostTable, OptimizerSpec
 from remora.zoo import Example
@@ -47,12 +50,15 @@ def make_costs(
         for note in learned.notes(graph, hardware):
             _LOG.warning(note)
         return with_collectives(learned.costs(graph, hardware, optimizer.name), graph, hardware)
-    replayer = Replayer()
+    replayer, reduced = Replayer(), contextlib.ExitStack()
     if example is not None:
         replayer = Replayer(
             model=example.model, example_inputs=example.example_inputs, loss=example.loss
         )
-    measurements = collect_measurements(graph, hardware, optimizer.name, replayer)
+        paths = reduced_modules(graph)
+        reduced.enter_context(reduced_model(example.model, paths, graph.forward_only))
+    with reduced:
+        measurements = collect_measurements(graph, hardware, optimizer.name, replayer)
     for note in measurements.notes:
         _LOG.info(note)
     return with_collectives(profiled_costs(graph, hardware, measurements), graph, hardware)

@@ -14,6 +14,7 @@ from remora.graph.batch import batch_of
 from remora.graph.evaluating import evaluating
 from remora.graph.loss import ExampleInputs
 from remora.graph.model_graph import ModelGraph
+from remora.graph.precision.precision import Precision
 from remora.graph.trace import trace
 from remora.schedule.inference import InferenceSpec, Mode
 from remora.zoo import Example
@@ -50,6 +51,7 @@ def trace_pass(
     model_name: str = "",
     device: torch.device | None = None,
     tensor_degree: int = 1,
+    precisions: Sequence[Precision] = (),
 ) -> ModelGraph:
     """Trace one pass of a model in evaluation mode; see :func:`remora.graph.trace.trace`."""
     with evaluating(model):
@@ -62,6 +64,7 @@ def trace_pass(
             device,
             forward_only=True,
             tensor_degree=tensor_degree,
+            precisions=precisions,
         )
 
 

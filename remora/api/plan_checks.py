@@ -56,7 +56,15 @@ def check_graph(
 
     device = None if device_type is None else torch.device(device_type)
     degree = schedule.tensor.degree
-    graph = trace(model, example_inputs, loss, units, device=device, tensor_degree=degree)
+    graph = trace(
+        model,
+        example_inputs,
+        loss,
+        units,
+        device=device,
+        tensor_degree=degree,
+        precisions=schedule.precision.units,
+    )
     _check_hash(schedule, graph)
 
 
@@ -71,7 +79,8 @@ def check_pass_graph(
     Raises:
         FileFormatError: the hashes of the graphs differ.
     """
-    _check_hash(schedule, trace_pass(model, example_inputs, units))
+    precisions = schedule.precision.units
+    _check_hash(schedule, trace_pass(model, example_inputs, units, precisions=precisions))
 
 
 def _check_hash(schedule: Schedule, graph: ModelGraph) -> None:

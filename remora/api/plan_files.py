@@ -25,7 +25,7 @@ from remora.report.files import read_json, read_text, write_json, write_text
 from remora.schedule.inference import InferenceSpec
 from remora.schedule.schedule import Schedule
 from remora.schedule.serialize import schedule_from_json, schedule_to_json
-from remora.simulator.records import Estimate, Measurement, Verification
+from remora.simulator.records import Estimate, Measurement, PrecisionError, Verification
 from remora.tracking.artifacts import refuse_targets
 
 __all__ = [
@@ -151,11 +151,13 @@ def read_estimate(path: Path) -> SavedEstimate:
 def verification_from_values(values: Mapping[str, Any]) -> Verification:
     """Read a verification from the plain values of its record."""
     plain, timeline = values["plain"], values["timeline"]
+    precision = values.get("precision")
     return Verification(
         **{
             **values,
             "measurement": _measurement(values["measurement"]),
             "plain": None if plain is None else _measurement(plain),
+            "precision": None if precision is None else PrecisionError(**precision),
             "timeline": None if timeline is None else timeline_from_values(timeline),
         }
     )

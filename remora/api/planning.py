@@ -78,6 +78,7 @@ def optimize(  # noqa: PLR0913 - one call takes what there is to say
     mode: str = "train",
     prompt_tokens: int | None = None,
     generated_tokens: int = 0,
+    precisions: Sequence[str] = (),
 ) -> Plan:
     """Find the fastest schedule of a training step, or of a pass of inference, within a budget.
 
@@ -116,6 +117,9 @@ def optimize(  # noqa: PLR0913 - one call takes what there is to say
         prompt_tokens: of one sequence, for the keys and values that a decoder keeps; None for
             those of the example.
         generated_tokens: of one sequence, likewise.
+        precisions: in which units may compute besides the model's own, some of ``bf16``,
+            ``int8`` and ``fp8`` where the device has them; it changes loss and gradients a
+            little. In inference ``int8``, for the weights.
 
     Returns:
         The plan, with predicted figures, ready to apply.
@@ -144,6 +148,7 @@ def optimize(  # noqa: PLR0913 - one call takes what there is to say
         mode=mode,
         prompt_tokens=prompt_tokens,
         generated_tokens=generated_tokens,
+        precisions=tuple(precisions),
     )
     check_request(request)
     example = Example(model, example_inputs, loss)
@@ -174,7 +179,7 @@ def traced_graphs(
         TraceError, ModelRunError: the model could not be traced, or failed on its batch.
     """
     degree = 1 if request.tensor_degree is None else request.tensor_degree
-    request = replace(request, tensor_degree=degree, global_batch=False)
+    request = replace(request, tensor_degree=degree, global_batch=False, precisions=())
     return dict(traced_variants(example, request, None, units, model_name)[0].graphs)
 
 
@@ -210,8 +215,10 @@ def state_variants(
     hardware, weights = problem.hardware, request.cost_model_weights
     choice = cost_choice(request, hardware)
 
-    def price(graph: ModelGraph) -> CostTable:
-        return make_costs(graph, hardware, problem.optimizer, choice.name, None, weights)
+    def price(graph: ModelGraph, count: int) -> CostTable:
+        # Only with units in fewer bits can another graph than the first be run by this process.
+        real = _part_of(example, count) if graph.precisions and graph.tensor_degree == 1 else None
+        return make_costs(graph, hardware, problem.optimizer, choice.name, real, weights)
 
     return with_variants(problem, others, price)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from remora.agents.heuristics.passes.space import PassSpace
 from remora.api.budget import Budget, resolve_budget
@@ -99,7 +98,7 @@ def with_budget(problem: Problem, budget: Budget) -> Problem:
         lambda: peak_bytes(keep_all_schedule(problem.graph, standard_pipeline(problem))),
         lambda: peak_bytes(_leanest(problem, standard_pipeline(problem))),
     )
-    return replace(problem, budget_bytes=budget_bytes)
+    return problem.with_budget(budget_bytes)
 
 
 def _leanest(problem: Problem, pipeline: PipelinePlan) -> Schedule:

@@ -14,6 +14,7 @@ from remora.api.micro_batches import check_ranks
 from remora.api.passes import check_mode_values
 from remora.api.problem import find_optimizer
 from remora.errors import InvalidInputError
+from remora.graph.precision.precision import allowed_precisions, check_precisions
 from remora.hardware.hardware import Hardware
 from remora.report.content import CandidateRow
 from remora.schedule.inference import Mode
@@ -60,6 +61,7 @@ class Request:
     mode: str = "train"
     prompt_tokens: int | None = None
     generated_tokens: int = 0
+    precisions: tuple[str, ...] = ()
 
     @property
     def moves_state(self) -> bool:
@@ -99,6 +101,10 @@ def check_request(request: Request) -> None:
             "global_batch is true with mode='inference'; allowed: false, since replicas of a "
             "model that serves share nothing"
         )
+    if request.precisions:
+        hardware = find_hardware(request.hardware, request.host_pool)
+        allowed = allowed_precisions(hardware.flops_per_s, mode is Mode.INFERENCE)
+        check_precisions(request.precisions, allowed, f"on {hardware.name}")
     create(request.agent, **request.agent_settings)
     if not plans_mode(request.agent, mode):
         raise InvalidInputError(

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from remora.agents.best import Best
 from remora.agents.candidates import Candidate, candidate_of, run_member
-from remora.agents.registry import create
-from remora.errors import InfeasibleError
+from remora.agents.evaluation import score_of
+from remora.agents.registry import create, plans_variants
+from remora.errors import InfeasibleError, TimeLimitError
+from remora.graph.precision.precision import lossy_precisions
 from remora.report.content import CandidateRow
 from remora.report.wording import bytes_text
 from remora.schedule.inference import Mode
@@ -67,6 +69,9 @@ def search(
         InfeasibleError: nothing fits.
         TimeLimitError: nothing was found in time.
     """
+    alone = _in_fewer_bits(problem)
+    if len(alone) > 1 and not plans_variants(agent, problem.mode):
+        return _search_each(alone, agent, time_limit_s, settings, listener)
     start_s = time.perf_counter()
 
     def tell(candidate: Candidate) -> None:
@@ -92,6 +97,71 @@ def search(
         schedules=tuple(dict.fromkeys([schedule, *fitting])),
         search_s=time.perf_counter() - start_s,
     )
+
+
+def _in_fewer_bits(problem: Problem) -> list[Problem]:
+    """The problem and those of its variants that differ in precision alone, each by itself."""
+    same = [
+        one
+        for one in problem.variants
+        if (one.tensor_degree, one.replicas) == (problem.tensor_degree, problem.replicas)
+    ]
+    return [replace(one, variants=()) for one in (problem, *same)]
+
+
+def _search_each(
+    problems: Sequence[Problem],
+    agent: str,
+    time_limit_s: float,
+    settings: Mapping[str, Any] | None,
+    listener: Listener | None,
+) -> Found:
+    """Plan every variant in an equal part of the time, and take the fastest schedule.
+
+    Raises:
+        InfeasibleError, TimeLimitError: nothing was found for any; that of the first.
+    """
+    start_s = time.perf_counter()
+    found: list[tuple[float, Found]] = []
+    failures: list[InfeasibleError | TimeLimitError] = []
+    for problem in problems:
+        try:
+            one = search(problem, agent, time_limit_s / len(problems), settings)
+        except (InfeasibleError, TimeLimitError) as error:
+            failures.append(error)
+            continue
+        found.append((score_of(problem, one.schedule).step_time_s, one))
+    if not found:
+        raise min(failures, key=_lacking_bytes)
+    _, best = min(found, key=lambda entry: entry[0])
+    rows = tuple(
+        row if one is best else replace(row, name=f"{row.name} in {_bits(one)}", chosen=False)
+        for _, one in found
+        for row in one.candidates
+        if one is best or row.chosen
+    )
+    if listener is not None:
+        for row in rows:
+            listener(row)
+    schedules = [schedule for _, one in found for schedule in one.schedules]
+    return Found(
+        schedule=best.schedule,
+        candidates=rows,
+        schedules=tuple(dict.fromkeys([*best.schedules, *schedules])),
+        search_s=time.perf_counter() - start_s,
+    )
+
+
+def _lacking_bytes(error: InfeasibleError | TimeLimitError) -> float:
+    """The smallest budget that would do; infinite if that is not known."""
+    smallest = error.smallest_budget_bytes if isinstance(error, InfeasibleError) else None
+    return math.inf if smallest is None else smallest
+
+
+def _bits(found: Found) -> str:
+    """The precisions of a schedule in a word."""
+    units = found.schedule.precision.units
+    return " and ".join(lossy_precisions(units)) if units else "the model's precision"
 
 
 def found_within_bound(

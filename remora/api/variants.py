@@ -7,12 +7,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from remora.api.hardware import find_hardware
 from remora.api.micro_batches import graphs_at, outline
 from remora.api.passes import inference_spec, trace_pass
+from remora.api.precision_variants import assignments
 from remora.errors import InvalidInputError
 from remora.graph.batch import batch_of, with_batch
 from remora.graph.loss import ExampleInputs
 from remora.graph.model_graph import ModelGraph
+from remora.graph.precision.precision import Precision, lossy_precisions
 from remora.graph.tensor.plan import allowed_degrees, check_degree
 from remora.graph.trace import trace
 from remora.hardware.hardware import Hardware
@@ -97,8 +100,11 @@ def traced_variants(
     units: Sequence[str] | None = None,
     model_name: str = "",
     progress: Callable[[str], None] = lambda text: None,
+    precisions: Sequence[Precision] = (),
 ) -> tuple[TracedVariant, ...]:
     """Trace a step under every tensor degree, and number of replicas if they share the batch.
+
+    After them come those with units in fewer bits, if the request allows any.
 
     Args:
         example: the model and its batch.
@@ -107,6 +113,7 @@ def traced_variants(
         units: module paths that begin units.
         model_name: kept in the graphs.
         progress: told what is traced.
+        precisions: of the units of all variants; empty for the model's own.
 
     Returns:
         Variants; the first has the lowest degree, and of those the fewest replicas.
@@ -115,7 +122,11 @@ def traced_variants(
         InvalidInputError: a degree, a number of micro-batches or the batch does not fit the ranks.
         TraceError, ModelRunError: the model could not be traced, or failed on its batch.
     """
-    found = _traced(example, request, hardware, units, model_name, progress)
+    forward_only = request.mode == Mode.INFERENCE
+    tracer = _Tracer(example, units, model_name, progress, forward_only, tuple(precisions))
+    found = _traced(example, request, hardware, tracer)
+    if request.precisions:
+        found += _in_fewer_bits(found, request, hardware, tracer)
     if request.mode != Mode.INFERENCE:
         return found
     return tuple(replace(one, inference=_spec(example, request, one)) for one in found)
@@ -125,12 +136,9 @@ def _traced(
     example: Example,
     request: Request,
     hardware: Hardware | None,
-    units: Sequence[str] | None,
-    model_name: str,
-    progress: Callable[[str], None],
+    tracer: _Tracer,
 ) -> tuple[TracedVariant, ...]:
     degrees = degrees_of(example, request, hardware)
-    tracer = _Tracer(example, units, model_name, progress, request.mode == Mode.INFERENCE)
     if is_global(request, hardware):
         return variants_of_batch(
             tracer.at, tracer.batch, request.world_size, degrees, request.micro_batches
@@ -150,6 +158,27 @@ def _traced(
         )
         for degree in degrees
     )
+
+
+def _in_fewer_bits(
+    found: Sequence[TracedVariant],
+    request: Request,
+    hardware: Hardware | None,
+    tracer: _Tracer,
+) -> tuple[TracedVariant, ...]:
+    """Every variant again, with units in fewer bits."""
+    rates = hardware or find_hardware(request.hardware, request.host_pool)
+    chosen = tuple(Precision(name) for name in request.precisions)
+    made: list[TracedVariant] = []
+    for variant in found:
+        whole = variant.graphs[min(variant.graphs)]
+        again = functools.partial(tracer.again, whole)
+        for assignment in assignments(whole, chosen, again, rates):
+            graphs = {
+                count: tracer.again(graph, assignment) for count, graph in variant.graphs.items()
+            }
+            made.append(replace(variant, graphs=graphs))
+    return tuple(made)
 
 
 def _spec(example: Example, request: Request, variant: TracedVariant) -> InferenceSpec:
@@ -179,11 +208,15 @@ class _Tracer:
         model_name: str,
         progress: Callable[[str], None],
         forward_only: bool = False,
+        precisions: tuple[Precision, ...] = (),
     ) -> None:
         self._example, self._units, self._name = example, units, model_name
         self._forward_only = forward_only
         self._progress = progress
+        self._precisions = precisions
         self._known: dict[tuple[int, int], ModelGraph] = {}
+        self._inputs: dict[int, ExampleInputs] = {}
+        self._again: dict[tuple[int, tuple[Precision, ...]], ModelGraph] = {}
 
     @functools.cached_property
     def batch(self) -> int:
@@ -204,11 +237,42 @@ class _Tracer:
             self._known[degree, samples] = self._trace(part, degree)
         return self._known[degree, samples]
 
+    def again(self, graph: ModelGraph, precisions: tuple[Precision, ...]) -> ModelGraph:
+        """What a graph of this tracer was made from, with units in fewer bits."""
+        key = id(graph), precisions
+        if key not in self._again:
+            self._progress(f"tracing with units in {', '.join(lossy_precisions(precisions))}")
+            inputs = self._inputs[id(graph)]
+            self._again[key] = self._traced(inputs, graph.tensor_degree, precisions)
+        return self._again[key]
+
     def _trace(self, inputs: ExampleInputs, degree: int = 1) -> ModelGraph:
+        graph = self._traced(inputs, degree, self._precisions)
+        self._inputs[id(graph)] = inputs
+        return graph
+
+    def _traced(
+        self, inputs: ExampleInputs, degree: int, precisions: tuple[Precision, ...]
+    ) -> ModelGraph:
         model, _, loss = self._example
         if self._forward_only:
-            return trace_pass(model, inputs, self._units, self._name, tensor_degree=degree)
-        return trace(model, inputs, loss, self._units, self._name, tensor_degree=degree)
+            return trace_pass(
+                model,
+                inputs,
+                self._units,
+                self._name,
+                tensor_degree=degree,
+                precisions=precisions,
+            )
+        return trace(
+            model,
+            inputs,
+            loss,
+            self._units,
+            self._name,
+            tensor_degree=degree,
+            precisions=precisions,
+        )
 
 
 def variants_of_batch(
@@ -255,20 +319,20 @@ def variants_of_batch(
 def with_variants(
     problem: Problem,
     variants: Sequence[TracedVariant],
-    price: Callable[[ModelGraph], CostTable],
+    price: Callable[[ModelGraph, int], CostTable],
 ) -> Problem:
     """Return a problem with the same step under other degrees and numbers of replicas.
 
     Args:
         problem: the first of them, with its budget.
         variants: the others.
-        price: makes the costs of a graph, once for each.
+        price: makes the costs of a graph of so many micro-batches, once for each.
     """
     known: dict[int, CostTable] = {}
 
-    def costs_of(graph: ModelGraph) -> CostTable:
+    def costs_of(graph: ModelGraph, count: int) -> CostTable:
         if id(graph) not in known:
-            known[id(graph)] = price(graph)
+            known[id(graph)] = price(graph, count)
         return known[id(graph)]
 
     return replace(
@@ -277,7 +341,7 @@ def with_variants(
             replace(
                 problem,
                 graphs=variant.graphs,
-                costs={count: costs_of(graph) for count, graph in variant.graphs.items()},
+                costs={count: costs_of(graph, count) for count, graph in variant.graphs.items()},
                 replicas=variant.replicas,
                 inference=variant.inference,
                 variants=(),

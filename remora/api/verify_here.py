@@ -118,7 +118,8 @@ def verify_here(job: VerifyJob) -> Verification | None:
 def _verify_pass(job: VerifyJob, example: Example, spec: InferenceSpec) -> Verification:
     from remora.executor.passes.verify import verify_pass
 
-    graph = trace_pass(example.model, example.example_inputs, job.units)
+    precisions = job.schedule.precision.units
+    graph = trace_pass(example.model, example.example_inputs, job.units, precisions=precisions)
     _check_hash(job, graph)
     return verify_pass(
         example.model,
@@ -186,9 +187,14 @@ def _verify_as_rank(job: VerifyJob) -> Verification | None:
 
 def _graph(job: VerifyJob, example: Example, device: torch.device | None = None) -> ModelGraph:
     inputs = example.example_inputs
-    degree = job.schedule.tensor.degree
     graph = trace(
-        example.model, inputs, example.loss, job.units, device=device, tensor_degree=degree
+        example.model,
+        inputs,
+        example.loss,
+        job.units,
+        device=device,
+        tensor_degree=job.schedule.tensor.degree,
+        precisions=job.schedule.precision.units,
     )
     _check_hash(job, graph)
     return graph
@@ -214,5 +220,12 @@ def _micro_batch_graph(
             f"pipeline.micro_batches is {count}; allowed: divisors of the batch of {batch}"
         )
     part = with_batch(example.example_inputs, batch // count)
-    degree = job.schedule.tensor.degree
-    return trace(example.model, part, example.loss, job.units, device=device, tensor_degree=degree)
+    return trace(
+        example.model,
+        part,
+        example.loss,
+        job.units,
+        device=device,
+        tensor_degree=job.schedule.tensor.degree,
+        precisions=job.schedule.precision.units,
+    )

@@ -211,6 +211,10 @@ def _bench_fidelity_job(config: DictConfig) -> float | None:
     return _job("bench_fidelity", config)
 
 
+def _bench_peers_job(config: DictConfig) -> float | None:
+    return _job("bench_peers", config)
+
+
 def _bench_transfer_job(config: DictConfig) -> float | None:
     return _job("bench_transfer", config)
 
@@ -224,6 +228,7 @@ _JOBS = {
     "train_agent": _train_agent_job,
     "bench_quality": _bench_quality_job,
     "bench_fidelity": _bench_fidelity_job,
+    "bench_peers": _bench_peers_job,
     "bench_transfer": _bench_transfer_job,
     "profile": _profile_job,
     "train_cost_model": _train_cost_model_job,

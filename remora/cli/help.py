@@ -60,6 +60,8 @@ COMMANDS: Mapping[str, Command] = {
             "mode": _MODE,
             "prompt_tokens": _PROMPT + "; null: those of the example",
             "generated_tokens": "tokens of one sequence after the prompt, in inference",
+            "precision": "what units may compute in besides the model's own, of [bf16,int8,fp8] as "
+            "far as the device has them; changes gradients a little",
             "cost_model": _COST_MODEL,
             "units": _UNITS,
             "verify": "true runs the schedule here and compares it with the plain model",
@@ -205,6 +207,19 @@ COMMANDS: Mapping[str, Command] = {
             "out": _OUT,
         },
         "remora bench transfer groups=[held_out,larger] problems=4 out=outputs/transfer",
+    ),
+    "bench peers": Command(
+        "measure what PyTorch offers against memory beside Remora at equal peaks, and solve the "
+        "problems of other planners on the same costs",
+        {
+            "models": "names of conf/model, as [gpt2_tiny,vit_tiny]",
+            "ranges": "budgets of the problems, from 0 (least) to 1 (keeping all)",
+            "time_limit_s": "seconds of every search",
+            "repetitions": "timed steps of every run",
+            "costs": "of Remora's plans: profiled or roofline",
+            "out": _OUT,
+        },
+        "remora bench peers models=[gpt2_tiny] out=outputs/peers",
     ),
     "profile": Command(
         "measure operators, units and steps of models here and add them to a dataset",

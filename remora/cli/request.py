@@ -90,6 +90,7 @@ def make_request(config: DictConfig, agent: dict[str, Any] | None = None) -> Req
         mode=config.get("mode") or defaults.mode,
         prompt_tokens=config.get("prompt_tokens"),
         generated_tokens=config.get("generated_tokens") or 0,
+        precisions=tuple(config.get("precision") or ()),
     )
 
 

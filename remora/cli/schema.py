@@ -21,6 +21,7 @@ from remora.cli.training_schema import (
 __all__ = [
     "SCHEMAS",
     "BenchFidelityConfig",
+    "BenchPeersConfig",
     "BenchQualityConfig",
     "BenchTransferConfig",
     "FitsConfig",
@@ -102,6 +103,7 @@ class OptimizeConfig:
     mode: str = MISSING
     prompt_tokens: int | None = None
     generated_tokens: int = MISSING
+    precision: list[str] = field(default_factory=list)
     units: list[str] | None = None
     verify: bool = MISSING
     verify_time_limit_s: float = MISSING
@@ -290,6 +292,18 @@ class BenchTransferConfig:
     out: str | None = None
 
 
+@dataclass
+class BenchPeersConfig:
+    """Values of ``remora bench peers``."""
+
+    models: list[str] = MISSING
+    ranges: list[float] = MISSING
+    time_limit_s: float = MISSING
+    repetitions: int = MISSING
+    costs: str = MISSING
+    out: str | None = None
+
+
 SCHEMAS: dict[str, type] = {
     "optimize": OptimizeConfig,
     "fits": FitsConfig,
@@ -299,6 +313,7 @@ SCHEMAS: dict[str, type] = {
     "bench_quality": BenchQualityConfig,
     "bench_fidelity": BenchFidelityConfig,
     "bench_transfer": BenchTransferConfig,
+    "bench_peers": BenchPeersConfig,
     "profile": ProfileConfig,
     "train_cost_model": TrainCostModelConfig,
 }

@@ -65,7 +65,7 @@ def _plans(config: DictConfig, progress: Progress) -> list[Plan]:
     example = pass_example(example) if request.mode == Mode.INFERENCE else example
     alone = replace(request, tensor_degree=request.tensor_degree or 1, global_batch=False)
     traced = traced_variants(example, alone, None, units_of(config), source.name)
-    problem = state_variants(traced[:1], request, progress)
+    problem = state_variants(traced, request, progress)
     plans: list[Plan] = []
     for point in _POINTS:
         progress.stage(f"planning for range:{point:.2f}")

@@ -101,7 +101,8 @@ def _plan(
     example = build_to_trace(source, local_device_type())
     example = pass_example(example) if request.mode == Mode.INFERENCE else example
     alone = replace(request, tensor_degree=request.tensor_degree or 1, global_batch=False)
-    traced = traced_variants(example, alone, None, units, source.name)[:1]
+    precisions = schedule.precision.units
+    traced = traced_variants(example, alone, None, units, source.name, precisions=precisions)[:1]
     graph = traced[0].graphs[1]
     if graph.content_hash != schedule.graph_hash:
         raise FileFormatError(

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from remora.cost_models.collectives import collective_time_s
 from remora.graph.model_graph import COLLECTIVES, GRADIENT, PARAMETER, ModelGraph, Op
 from remora.graph.signature import op_signature
-from remora.hardware.hardware import Hardware
+from remora.hardware.hardware import Hardware, rate_name
 from remora.schedule.problem import CostTable
 
 __all__ = [
@@ -185,7 +185,7 @@ def allocation_granularity_bytes(hardware: Hardware) -> int:
 def _flops_per_s(graph: ModelGraph, op: Op, hardware: Hardware) -> float:
     """Return the matrix rate of the operator's first floating tensor."""
     for tensor in (*op.inputs, *op.outputs):
-        dtype = graph.tensors[tensor].dtype
+        dtype = rate_name(graph.tensors[tensor].dtype)
         if dtype in hardware.flops_per_s:
             return hardware.flops_per_s[dtype]
         if dtype in _HALF_RATE_DTYPES:

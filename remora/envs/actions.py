@@ -15,6 +15,7 @@ from remora.schedule.schedule import (
     PipelineKind,
     PipelinePlan,
     Placement,
+    PrecisionPlan,
     Schedule,
     StatePlan,
     UnitOption,
@@ -177,7 +178,10 @@ def joint_schedule(
     cuts = tuple(unit + 1 for unit, action in enumerate(decisions) if action >= NUM_DECISIONS)
     kind, chunks = KINDS[setting.kind]
     pipeline = PipelinePlan(kind, cuts, chunks, setting.micro_batches)
-    return Schedule(problem.graph.content_hash, memory, pipeline, setting.state)
+    precision = PrecisionPlan(problem.graph.precisions)
+    return Schedule(
+        problem.graph.content_hash, memory, pipeline, setting.state, precision=precision
+    )
 
 
 def _option(menu: Sequence[UnitOption], action: int) -> UnitOption:

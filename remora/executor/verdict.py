@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -15,14 +15,17 @@ from remora.executor.compare import (
     largest_difference,
     largest_gradient_difference,
 )
+from remora.executor.precision_errors import step_errors
 from remora.executor.training import ways_apart
-from remora.simulator.records import Estimate, Measurement, Verification
+from remora.graph.precision.precision import Precision
+from remora.simulator.records import Estimate, Measurement, PrecisionError, Verification
 
 __all__ = [
     "BUDGET_SLACK",
     "LOSSY_TOLERANCE",
     "LOSSY_WAY_TOLERANCE",
     "PEAK_TOLERANCE",
+    "REDUCED_WAY_TOLERANCE",
     "TIME_TOLERANCE",
     "Comparison",
     "Tolerance",
@@ -49,6 +52,9 @@ LOSSY_WAY_TOLERANCE = 0.25
 """Share of the way that all parameters together went in a few optimizer steps by which they may end
 apart where saved tensors or the optimizer's state are compressed. It is wider because Adam turns
 every tiny gradient, whose sign an error can change, into a whole step."""
+
+REDUCED_WAY_TOLERANCE = 0.5
+"""The same where units compute in fewer bits."""
 
 _NO_DIFFERENCE = Difference("", 0.0)
 
@@ -89,6 +95,7 @@ class Comparison:
     worst_gradient: Difference = _NO_DIFFERENCE
     worst_parameter: Difference = _NO_DIFFERENCE
     remark: str = ""
+    precision: PrecisionError | None = None
 
 
 def compare_runs(
@@ -98,6 +105,8 @@ def compare_runs(
     tolerance: Tolerance,
     compression_errors: Mapping[str, float],
     lossy_state: bool,
+    precisions: Sequence[Precision] = (),
+    rounded: Outcome | None = None,
 ) -> Comparison:
     """Find what two runs differ in.
 
@@ -108,7 +117,11 @@ def compare_runs(
         tolerance: for what is not lossy.
         compression_errors: of saved tensors, by name; empty if none was compressed.
         lossy_state: whether the optimizer's state was compressed.
+        precisions: of the units; empty where all compute in the model's own.
+        rounded: of the plain model with weights rounded to bfloat16, where units have fewer bits.
     """
+    if precisions:
+        return _compare_reduced(start, plain, scheduled, precisions, rounded)
     before, after = plain.outcome, scheduled.outcome
     worst = largest_gradient_difference(before, after, tolerance.floor)
     gradients_differ, remark = worst.relative > tolerance.values, ""
@@ -128,14 +141,45 @@ def compare_runs(
             differ(value, after.buffers[name], tolerance.values)
             for name, value in before.buffers.items()
         ),
-        random_state=any(
-            differ(a, b, 0.0)
-            for a, b in zip(before.random_states, after.random_states, strict=True)
-        ),
+        random_state=_random_states_differ(before, after),
         worst_gradient=worst,
         worst_parameter=worst_parameter,
         remark=remark,
     )
+
+
+def _compare_reduced(
+    start: Mapping[str, Tensor],
+    plain: TrainedOutcome,
+    scheduled: TrainedOutcome,
+    precisions: Sequence[Precision],
+    rounded: Outcome | None,
+) -> Comparison:
+    """Compare runs of which one computes in fewer bits: only the random state has to be equal.
+
+    The parameters have to go the same way for the most part: Adam turns every gradient, however
+    small, into a whole step, so one that is rounded to the other sign goes the other way.
+    """
+    before, after = plain.outcome, scheduled.outcome
+    errors = step_errors(before, after, precisions, rounded)
+    buffers = largest_difference(before.buffers, after.buffers)
+    worst = largest_difference(plain.parameters, scheduled.parameters)
+    apart = ways_apart(start, plain.parameters, scheduled.parameters)
+    return Comparison(
+        loss=errors.loss > errors.loss_tolerance,
+        gradients=errors.gradients > errors.gradient_tolerance,
+        parameters=apart > REDUCED_WAY_TOLERANCE,
+        buffers=buffers.relative > errors.gradient_tolerance,
+        random_state=_random_states_differ(before, after),
+        worst_gradient=Difference(errors.worst_gradient, errors.max_gradient),
+        worst_parameter=worst,
+        precision=errors,
+    )
+
+
+def _random_states_differ(a: Outcome, b: Outcome) -> bool:
+    pairs = zip(a.random_states, b.random_states, strict=True)
+    return any(differ(before, after, 0.0) for before, after in pairs)
 
 
 def verdict(
@@ -143,6 +187,7 @@ def verdict(
     measurement: Measurement,
     budget_bytes: int | None,
     estimate: Estimate | None,
+    plain: Measurement | None = None,
 ) -> Verification:
     """Set one flag per failure.
 
@@ -151,6 +196,7 @@ def verdict(
         measurement: of the schedule.
         budget_bytes: limit of the measured peak; None for no limit.
         estimate: prediction to compare with; None for none.
+        plain: measurement of the plain model, if there is one.
     """
     ran = measurement.status == "ok"
     bound_bytes = None if estimate is None else estimate.peak_bound_bytes * (1 + PEAK_TOLERANCE)
@@ -170,6 +216,8 @@ def verdict(
         parameters_differ=comparison.parameters,
         worst_parameter=comparison.worst_parameter.parameter,
         max_parameter_difference=comparison.worst_parameter.relative,
+        plain=plain,
+        precision=comparison.precision,
     )
 
 

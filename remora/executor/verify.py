@@ -9,10 +9,11 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
 from remora.errors import InvalidInputError, RemoraError
-from remora.executor.compare import largest_gradient_difference, run_once
+from remora.executor.compare import Outcome, largest_gradient_difference, run_once
 from remora.executor.measure import failed_measurement, measure_step
 from remora.executor.memory.install import Handle, apply
 from remora.executor.step import State, model_device, preserved
@@ -50,7 +51,9 @@ def verify(  # noqa: PLR0913 - one keyword per thing to hold the run against
     steps, must be equal bit by bit on the CPU; on CUDA they may differ by a few times what two
     plain runs differ by, which is nothing where the kernels are deterministic. If the schedule
     compresses, the tolerances of :mod:`remora.executor.verdict` for lossy runs hold, and
-    ``detail`` tells the errors. Parameters, buffers, gradients and random state are restored
+    ``detail`` tells the errors. If units compute in fewer bits, nothing but the random state has to
+    be equal: ``precision`` has the errors and their tolerances, and ``plain`` the measured plain
+    model. Parameters, buffers, gradients and random state are restored
     afterwards.
 
     Args:
@@ -81,6 +84,9 @@ def verify(  # noqa: PLR0913 - one keyword per thing to hold the run against
     errors: dict[str, float] = {}
     with preserved(model) as state:
         plain = _plain(job, state)
+        precisions = schedule.precision.units
+        measured = _measured_plain(job, state, repetitions) if precisions else None
+        rounded = _rounded(job, state) if precisions and plain.run is not None else None
         scheduled, failure = _run(job, state, under_plan, errors)
         if failure is None:
             with under_plan() as handle:
@@ -93,8 +99,17 @@ def verify(  # noqa: PLR0913 - one keyword per thing to hold the run against
     comparison = Comparison(remark=plain.remark)
     if plain.run is not None and scheduled is not None:
         start = dict(model.named_parameters())
-        comparison = compare_runs(start, plain.run, scheduled, plain.tolerance, errors, lossy_state)
-    return verdict(comparison, measurement, budget_bytes, estimate)
+        comparison = compare_runs(
+            start,
+            plain.run,
+            scheduled,
+            plain.tolerance,
+            errors,
+            lossy_state,
+            precisions,
+            rounded,
+        )
+    return verdict(comparison, measurement, budget_bytes, estimate, measured)
 
 
 _UnderPlan = Callable[[], AbstractContextManager[Handle | None]]
@@ -138,6 +153,24 @@ def _plain(job: _Job, state: State) -> _Plain:
         _NOISE_FACTOR * ways_apart(start, run.parameters, again.parameters),
     )
     return _Plain(run, tolerance)
+
+
+def _measured_plain(job: _Job, state: State, repetitions: int) -> Measurement:
+    """Time and peak of the plain model, so that what fewer bits save can be told."""
+    run = (job.model, job.example_inputs, job.loss)
+    measured = measure_step(*run, job.optimizer_name, repetitions)
+    state.restore()
+    return measured
+
+
+def _rounded(job: _Job, state: State) -> Outcome:
+    """Run the plain model, which is known to run, with weights rounded to bfloat16."""
+    with torch.no_grad():
+        for parameter in job.model.parameters():
+            parameter.copy_(parameter.to(torch.bfloat16))
+    outcome = run_once(job.model, job.example_inputs, job.loss, _SEED)
+    state.restore()
+    return outcome
 
 
 def _run(

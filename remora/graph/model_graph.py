@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from remora.graph.precision.precision import Precision, is_lossy
+
 FORWARD = "forward"
 BACKWARD = "backward"
 
@@ -154,6 +156,7 @@ class Unit:
         saved: what autograd packs, in order.
         mutated_buffers: names of buffers that its forward changes (batch norm statistics).
         fixed_reason: why it cannot be recomputed or offloaded; empty if it can.
+        precision: what its products are computed in.
     """
 
     index: int
@@ -166,6 +169,7 @@ class Unit:
     saved: tuple[SavedTensor, ...]
     mutated_buffers: tuple[str, ...]
     fixed_reason: str
+    precision: Precision = Precision.MODEL
 
 
 @dataclass(frozen=True)
@@ -198,12 +202,18 @@ class ModelGraph:
     @cached_property
     def content_hash(self) -> str:
         """Hash of operators, shapes and units; equal graphs have equal hashes."""
-        text = json.dumps([[u.kind, u.name] for u in self.units])
+        text = json.dumps([[u.kind, u.name, *_lossy(u)] for u in self.units])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def __hash__(self) -> int:
         """Hash by content, without reading every operator again."""
         return hash(self.content_hash)
+
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        """Precision of every unit; empty where all have the model's.  # [num_units] or [0]."""
+        found = tuple(unit.precision for unit in self.units)
+        return found if is_lossy(found) else ()
 
     @property
     def forward_only(self) -> bool:
@@ -256,3 +266,8 @@ class ModelGraph:
 
     def _role_bytes(self, role: str) -> int:
         return sum(s.num_bytes for s in self.storages if s.role == role)
+
+
+def _lossy(unit: Unit) -> tuple[str, ...]:
+    """What the hash of a unit adds to that of one at the model's precision."""
+    return () if unit.precision is Precision.MODEL else (unit.precision.value,)

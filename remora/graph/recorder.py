@@ -303,6 +303,7 @@ _NAMED_TYPES = (
 )
 
 
+_INT8_PRODUCTS = frozenset({"_int_mm", "scaled_int8_mm"})
 _BATCH_NORMS = frozenset({"native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm"})
 
 
@@ -321,4 +322,7 @@ def _flops(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: 
     formula = flop_registry.get(func._overloadpacket)
     if formula is not None:
         return float(formula(*args, **kwargs, out_val=result))
+    if func._overloadpacket.__name__ in _INT8_PRODUCTS:
+        rows, columns = args[0].shape[0], args[1].shape[1]
+        return float(2 * rows * columns * args[0].shape[1])
     return float(sum(leaf.numel() for leaf in tree_leaves(result) if _is_tensor(leaf)))

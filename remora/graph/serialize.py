@@ -17,6 +17,7 @@ from remora.graph.model_graph import (
     TensorView,
     Unit,
 )
+from remora.graph.precision.precision import Precision
 
 GRAPH_VERSION = 1
 
@@ -106,4 +107,6 @@ def _unit(entry: Mapping[str, Any]) -> Unit:
     values["saved"] = tuple(SavedTensor(**saved) for saved in values["saved"])
     for name in ("forward", "backward", "mutated_buffers"):
         values[name] = tuple(values[name])
+    # A field that earlier files do not have.
+    values["precision"] = Precision(values.get("precision", Precision.MODEL))
     return Unit(**values)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -13,11 +15,14 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from remora.errors import ModelRunError, RemoraError, TraceError
+from remora.errors import InvalidInputError, ModelRunError, RemoraError, TraceError
 from remora.graph.assemble import assemble
 from remora.graph.fake import execute_real_if_small, fake_parameters, real_copy
 from remora.graph.loss import ExampleInputs, LossFunction, call_model, resolve_loss
 from remora.graph.model_graph import BUFFER, GRADIENT, INPUT, PARAMETER, ModelGraph
+from remora.graph.precision.assignment import module_precisions, with_precisions
+from remora.graph.precision.precision import Precision, is_lossy, lossy_precisions
+from remora.graph.precision.reduced import reduced_model
 from remora.graph.recorder import ALIVE, Recorder, Recording
 from remora.graph.tensor.collectives import TensorGroup
 from remora.graph.tensor.cut import cut_model
@@ -43,6 +48,7 @@ def trace(
     device: torch.device | None = None,
     forward_only: bool = False,
     tensor_degree: int = 1,
+    precisions: Sequence[Precision] = (),
 ) -> ModelGraph:
     """Trace one training step of ``model`` on one example batch, or one pass of it.
 
@@ -60,23 +66,64 @@ def trace(
         forward_only: trace the forward without gradients and nothing else; ``loss`` plays no part.
         tensor_degree: ranks that share every layer of the model's tensor-parallel plan; the graph
             is that of one of them, collectives included.
+        precisions: of its units; empty for the model's own.  # [num_units] or [0]
 
     Raises:
-        InvalidInputError: the model cannot be cut to that degree.
+        InvalidInputError: the model cannot be cut to that degree, or its units cannot have those
+            precisions.
         TraceError: the step cannot be traced; names the module and the operator.
         ModelRunError: the model's own forward or loss failed on the example batch.
     """
-    loss_function = None if forward_only else resolve_loss(loss)
+    make = functools.partial(
+        _traced,
+        model,
+        example_inputs,
+        None if forward_only else resolve_loss(loss),
+        model_name=model_name or type(model).__name__,
+        device=device,
+        tensor_degree=tensor_degree,
+    )
     check_degree(model, tensor_degree)
+    own = make(units, {})
+    if not is_lossy(precisions):
+        return own
+    reduced = make(_markers(own), module_precisions(own, precisions))
+    if [unit.name for unit in reduced.units] != [unit.name for unit in own.units]:
+        raise InvalidInputError(
+            f"precision.units is {', '.join(lossy_precisions(precisions))} for units of "
+            f"{own.model_name}, which then has other units; allowed: model"
+        )
+    return with_precisions(reduced, precisions)
+
+
+def _markers(graph: ModelGraph) -> list[str]:
+    """Module paths that begin the units of a graph but the first."""
+    return [unit.marker.path for unit in graph.units if unit.marker is not None]
+
+
+def _traced(
+    model: nn.Module,
+    example_inputs: ExampleInputs,
+    loss: LossFunction | None,
+    units: Sequence[str] | None,
+    precisions: Mapping[str, Precision],
+    *,
+    model_name: str,
+    device: torch.device | None,
+    tensor_degree: int,
+) -> ModelGraph:
+    """Trace a model some of whose modules compute in fewer bits."""
+    reduced = functools.partial(reduced_model, model, precisions, forward_only=loss is None)
     try:
-        recording = _record_fake(model, example_inputs, loss_function, device, tensor_degree)
+        recording = _record_fake(model, example_inputs, loss, device, tensor_degree, reduced)
         return _graph(recording, model, units, model_name, "fake", ())
     except _RETRY_WITH_REAL as reason:
         if tensor_degree > 1 or any(p.is_meta for p in model.parameters()):
             raise TraceError("", _op_name(reason), str(reason).split("\n")[0]) from reason
         note = f"traced with real tensors: {type(reason).__name__}: {_first_line(reason)}"
         _LOG.info(note)
-    recording = _record_real(model, example_inputs, loss_function)
+    with reduced():
+        recording = _record_real(model, example_inputs, loss)
     return _graph(recording, model, units, model_name, "real", (note,))
 
 
@@ -89,7 +136,7 @@ def _graph(
     notes: tuple[str, ...],
 ) -> ModelGraph:
     markers = find_markers(recording, model, units)
-    return assemble(recording, markers, model_name or type(model).__name__, traced_with, notes)
+    return assemble(recording, markers, model_name, traced_with, notes)
 
 
 def _record_fake(
@@ -98,6 +145,7 @@ def _record_fake(
     loss: LossFunction | None,
     device: torch.device | None,
     tensor_degree: int,
+    reduced: Callable[[], AbstractContextManager[None]],
 ) -> Recording:
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     inputs = tree_map(lambda leaf: real_copy(leaf, mode, device), example_inputs)
@@ -112,7 +160,8 @@ def _record_fake(
         if tensor_degree > 1:
             # Undone with the fake parameters, which restore all that hangs on the modules.
             cut_model(model, tensor_plan(model), TensorGroup(tensor_degree))
-        return _record(model, inputs, loss, Recorder(_empty_like, execute_real_if_small))
+        with reduced():
+            return _record(model, inputs, loss, Recorder(_empty_like, execute_real_if_small))
 
 
 def _record_real(

@@ -56,6 +56,11 @@ class HardwareState:
     link_share: float = 1.0
 
 
+def rate_name(dtype: str) -> str:
+    """Name in ``flops_per_s`` of the rate of a dtype: all kinds of fp8 have one."""
+    return "float8" if dtype.startswith("float8") else dtype
+
+
 @dataclass(frozen=True)
 class Hardware:
     """One kind of device, how many a node has, and how they are linked.

@@ -10,7 +10,7 @@ from remora.hardware.hardware import Hardware, HostLink, Link
 
 __all__ = ["DTYPES", "HOST_POOLS", "hardware_from_mapping"]
 
-DTYPES = ("float64", "float32", "tfloat32", "bfloat16", "float16", "float8")
+DTYPES = ("float64", "float32", "tfloat32", "bfloat16", "float16", "float8", "int8")
 DEVICE_TYPES = ("cpu", "cuda")
 HOST_POOLS = ("pinned", "emulated", "none")
 

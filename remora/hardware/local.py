@@ -15,7 +15,7 @@ from remora.hardware.memory import free_memory_bytes
 
 __all__ = ["device_name", "local_device_type", "measure_local"]
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 def measure_local(force: bool = False, host_pool: str | None = None) -> Hardware:
@@ -78,7 +78,9 @@ def _cpu_name() -> str:
 def _cache_file() -> Path:
     import torch
 
-    key = cache_key(device_name(), platform.node(), torch.__version__, torch.get_num_threads())
+    key = cache_key(
+        device_name(), platform.node(), torch.__version__, torch.get_num_threads(), _FORMAT
+    )
     return cache_folder() / "hardware" / f"{key}.json"
 
 

@@ -14,7 +14,9 @@ Stopwatch = Callable[[Callable[[], object]], float]
 
 # Large enough for the full rate, small enough for a slow core to finish within the time limit.
 _SMALLEST_SIDE = 256
-_TIMED_DTYPES = ("float32", "bfloat16", "float16")
+_TIMED_DTYPES = ("float32", "bfloat16", "float16", "int8")
+_FLOAT8_CAPABILITY = (8, 9)
+"""Elsewhere products in fp8 are emulated, if there are any."""
 
 
 def matrix_rates(stopwatch: Stopwatch, device: str, largest_side: int) -> dict[str, float]:
@@ -29,6 +31,8 @@ def matrix_rates(stopwatch: Stopwatch, device: str, largest_side: int) -> dict[s
         except RuntimeError:
             if name == "float32":
                 raise
+    if device != "cpu" and torch.cuda.get_device_capability() >= _FLOAT8_CAPABILITY:
+        rates["float8"] = matrix_rate(stopwatch, device, "float8_e4m3fn", largest_side)
     return rates
 
 
@@ -37,13 +41,24 @@ def matrix_rate(stopwatch: Stopwatch, device: str, dtype: str, largest_side: int
     side = _SMALLEST_SIDE
     while True:
         a = torch.rand(side, side, device=device).to(getattr(torch, dtype))  # [side, side]
-        b = a.clone()  # [side, side]
-        product = functools.partial(torch.matmul, a, b)
+        # Kernels in eight bits want the second factor laid out by columns.
+        b = a.clone().t() if a.itemsize == 1 else a.clone()  # [side, side]
+        product = functools.partial(_product(a), a, b)
         stopwatch(product)
         best_s = min(stopwatch(product) for _ in range(3))
         if side >= largest_side or best_s > 0.05:
             return 2.0 * side**3 / best_s
         side *= 2
+
+
+def _product(a: torch.Tensor) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """The product of two matrices of a dtype."""
+    if a.dtype is torch.int8:
+        return torch._int_mm
+    if a.itemsize > 1:
+        return torch.matmul
+    one = torch.ones((), device=a.device)
+    return functools.partial(torch._scaled_mm, scale_a=one, scale_b=one, out_dtype=torch.bfloat16)
 
 
 def copy_rate(

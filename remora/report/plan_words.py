@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+from remora.graph.precision.precision import Precision, lossy_precisions
 from remora.report.content import ReportContent
 from remora.report.wording import ranges_text
 from remora.schedule.inference import Mode
@@ -33,7 +34,7 @@ def is_plain(schedule: Schedule) -> bool:
     """Tell whether there is nothing to say: no pipeline, one micro-batch, state on the device."""
     pipeline = schedule.pipeline
     alone = pipeline.kind is PipelineKind.NONE and pipeline.micro_batches == 1
-    alone = alone and schedule.tensor.degree == 1
+    alone = alone and schedule.tensor.degree == 1 and not schedule.precision.units
     return alone and schedule.state == StatePlan()
 
 
@@ -47,6 +48,8 @@ def plan_sentences(content: ReportContent) -> list[str]:
         sentences += _state_sentences(schedule.state, len(content.graph.units))
     if _copies(schedule.memory):
         sentences.append(_pace_sentence(schedule.memory))
+    if schedule.precision.units:
+        sentences.append(_precision_sentence(schedule.precision.units, content.mode))
     return sentences
 
 
@@ -114,6 +117,17 @@ def _waiting_sentences(schedule: Schedule, num_units: int) -> list[str]:
             f"added to a cache is written back within {_units(memory.offload_window)}."
         )
     return sentences
+
+
+def _precision_sentence(units: tuple[Precision, ...], mode: Mode) -> str:
+    """Which units compute in fewer bits."""
+    parts = []
+    for precision in lossy_precisions(units):
+        where = [index for index, one in enumerate(units) if one is precision]
+        parts.append(f"{_units(len(where))} ({ranges_text(where)}) in {precision.value}")
+    verb = "compute" if mode is Mode.TRAIN else "keep their weights"
+    others = "the others at the model's precision"
+    return f"Of {_units(len(units))} {verb} {' and '.join(parts)}, {others}; this is lossy."
 
 
 def _units(count: int) -> str:

@@ -15,6 +15,7 @@ from remora.schedule.schedule import (
     Action,
     MemoryPlan,
     PipelinePlan,
+    PrecisionPlan,
     Schedule,
     TensorPlan,
     UnitOption,
@@ -88,6 +89,7 @@ def keep_all_schedule(graph: ModelGraph, pipeline: PipelinePlan | None = None) -
         memory,
         pipeline or PipelinePlan(),
         tensor=TensorPlan(graph.tensor_degree),
+        precision=PrecisionPlan(graph.precisions),
     )
 
 

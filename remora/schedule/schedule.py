@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-SCHEDULE_VERSION = 3
+from remora.graph.precision.precision import Precision
+
+SCHEDULE_VERSION = 4
 
 
 class Action(StrEnum):
@@ -177,14 +179,29 @@ class TensorPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class PrecisionPlan:
+    """In how many bits units compute; what passes between them has the model's own dtype.
+
+    The graph of the schedule is that of the model with these units in fewer bits.
+
+    Attributes:
+        units: one entry per unit; empty where all compute in the model's own.
+            # [num_units] or [0]
+    """
+
+    units: tuple[Precision, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Schedule:
-    """A complete plan for one graph: memory, pipeline, state and tensor parallelism."""
+    """A complete plan for one graph: memory, pipeline, state, shared layers and precision."""
 
     graph_hash: str
     memory: MemoryPlan
     pipeline: PipelinePlan = field(default_factory=PipelinePlan)
     state: StatePlan = field(default_factory=StatePlan)
     tensor: TensorPlan = field(default_factory=TensorPlan)
+    precision: PrecisionPlan = field(default_factory=PrecisionPlan)
 
     @property
     def num_devices(self) -> int:

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from remora.errors import FileFormatError
+from remora.graph.precision.precision import Precision
 from remora.schedule.schedule import (
     SCHEDULE_VERSION,
     Action,
@@ -17,6 +18,7 @@ from remora.schedule.schedule import (
     PipelineKind,
     PipelinePlan,
     Placement,
+    PrecisionPlan,
     Schedule,
     StatePlan,
     TensorPlan,
@@ -29,6 +31,7 @@ _PARTS: Mapping[str, type] = {
     "pipeline": PipelinePlan,
     "state": StatePlan,
     "tensor": TensorPlan,
+    "precision": PrecisionPlan,
 }
 
 
@@ -48,6 +51,7 @@ def schedule_to_json(schedule: Schedule) -> str:
         "pipeline": dataclasses.asdict(schedule.pipeline),
         "state": dataclasses.asdict(schedule.state),
         "tensor": dataclasses.asdict(schedule.tensor),
+        "precision": dataclasses.asdict(schedule.precision),
     }
     return json.dumps(content, indent=1)
 
@@ -96,9 +100,9 @@ def _check_version(version: Any) -> None:
 
 def _schedule(content: Mapping[str, Any]) -> Schedule:
     _check_fields("the schedule", content, ("version", "graph_hash", *_PARTS))
-    # A part that version 2 did not have.
-    content = {"tensor": {}, **content}
-    memory, pipeline, state, tensor = (content[part] for part in _PARTS)
+    # Parts that versions 2 and 3 did not have.
+    content = {"tensor": {}, "precision": {}, **content}
+    memory, pipeline, state, tensor, precision = (content[part] for part in _PARTS)
     for part, record in _PARTS.items():
         _check_fields(part, content[part], [f.name for f in dataclasses.fields(record)])
     return Schedule(
@@ -127,6 +131,9 @@ def _schedule(content: Mapping[str, Any]) -> Schedule:
             host_caches=_integers("state.host_caches", state.get("host_caches", ())),
         ),
         tensor=TensorPlan(degree=_integer("tensor.degree", tensor.get("degree", 1))),
+        precision=PrecisionPlan(
+            tuple(_choice("precision.units", Precision, p) for p in precision.get("units", ()))
+        ),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from remora.errors import InvalidInputError
 from remora.graph.model_graph import ModelGraph
+from remora.graph.precision.precision import Precision
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Action, Group, MemoryPlan, Schedule
 from remora.schedule.validate_inference import check_caches, check_pass
@@ -48,6 +49,11 @@ def validate_for_graph(graph: ModelGraph, schedule: Schedule, allow_lossy: bool 
         raise InvalidInputError(
             f"tensor.degree is {schedule.tensor.degree}, and the graph is that of one of "
             f"{graph.tensor_degree} ranks that share every layer; allowed: {graph.tensor_degree}"
+        )
+    if schedule.precision.units != graph.precisions:
+        raise InvalidInputError(
+            f"precision.units is {_precisions(schedule.precision.units)}, and the graph was "
+            f"traced with {_precisions(graph.precisions)}; allowed: those of the graph"
         )
     if graph.forward_only:
         check_pass(schedule)
@@ -139,6 +145,10 @@ def _check_groups(
         covered |= set(range(group.start, group.end))
         position = group.end
     return covered
+
+
+def _precisions(units: Sequence[Precision]) -> str:
+    return ", ".join(units) or "model for all units"
 
 
 def _words(actions: frozenset[Action]) -> str:

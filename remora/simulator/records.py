@@ -65,6 +65,36 @@ class Measurement:
 
 
 @dataclass(frozen=True, slots=True)
+class PrecisionError:
+    """What units in fewer bits did to loss and gradients, or to the outputs of a pass.
+
+    Lengths are Euclidean. Errors of single gradients are relative to their own length, which
+    counts as no smaller than a thousandth of the longest one's.
+
+    Attributes:
+        loss: difference over the loss of the plain model; in inference of all outputs together,
+            over their length.
+        gradients: length of the difference of all gradients together, over theirs.
+        median_gradient, max_gradient: of the errors of single gradients.
+        worst_gradient: name of the parameter with the largest one.
+        loss_tolerance, gradient_tolerance: up to which ``loss`` and ``gradients`` pass.
+        rounded_weights: what ``gradients`` would be of a plain model whose weights alone are
+            rounded to bfloat16: how much the model itself makes of a rounding.
+        tokens: in inference, share of the generated tokens that differ.
+    """
+
+    loss: float
+    gradients: float = 0.0
+    median_gradient: float = 0.0
+    max_gradient: float = 0.0
+    worst_gradient: str = ""
+    loss_tolerance: float = 0.0
+    gradient_tolerance: float = 0.0
+    rounded_weights: float = 0.0
+    tokens: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Verification:
     """The verdict on a schedule after a real run: one flag per possible failure.
 
@@ -88,6 +118,8 @@ class Verification:
         timeline: what a measured step did and when; None if it was not recorded.
         outputs_differ: in inference, what the model returns differs from the plain model's.
         tokens_differ: in inference, the tokens that it generates do.
+        precision: errors of units in fewer bits, which take the place of equality; None where all
+            compute in the model's own precision.
     """
 
     loss_differs: bool
@@ -109,6 +141,7 @@ class Verification:
     timeline: Timeline | None = None
     outputs_differ: bool = False
     tokens_differ: bool = False
+    precision: PrecisionError | None = None
 
     @property
     def failures(self) -> tuple[str, ...]:

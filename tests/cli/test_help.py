@@ -52,6 +52,7 @@ def test_the_public_keys_of_optimize_stay_as_they_are() -> None:
         "move_state",
         "optimizer",
         "out",
+        "precision",
         "prompt_tokens",
         "rounds",
         "tensor_degree",

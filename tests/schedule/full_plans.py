@@ -18,6 +18,7 @@ from remora.schedule.schedule import (
     PipelineKind,
     PipelinePlan,
     Placement,
+    PrecisionPlan,
     Schedule,
     StatePlan,
     TensorPlan,
@@ -71,7 +72,8 @@ def random_full_schedule(problem: Problem, seed: int, kind: PipelineKind | None 
     replicas = problem.num_groups // pipeline.num_ranks
     state = _random_state(rng, problem, replicas)
     tensor = TensorPlan(problem.tensor_degree)
-    return Schedule(problem.graph.content_hash, memory, pipeline, state, tensor)
+    precision = PrecisionPlan(problem.graph.precisions)
+    return Schedule(problem.graph.content_hash, memory, pipeline, state, tensor, precision)
 
 
 def fitting_pipelines(problem: Problem) -> dict[PipelineKind, list[tuple[int, int, int]]]:

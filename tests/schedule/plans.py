@@ -6,7 +6,7 @@ import random
 
 from remora.graph.model_graph import ModelGraph
 from remora.schedule.menu import keep_option, offload_option, recompute_option
-from remora.schedule.schedule import Action, Group, MemoryPlan, Schedule
+from remora.schedule.schedule import Action, Group, MemoryPlan, PrecisionPlan, Schedule
 
 
 def random_schedule(graph: ModelGraph, seed: int, offload: bool = True) -> Schedule:
@@ -24,7 +24,7 @@ def random_schedule(graph: ModelGraph, seed: int, offload: bool = True) -> Sched
                 choices.append(offload_option(graph, unit))
         options.append(rng.choice(choices))
     memory = MemoryPlan(tuple(options), groups, rng.randint(1, 4), rng.randint(1, 3))
-    return Schedule(graph.content_hash, memory)
+    return Schedule(graph.content_hash, memory, precision=PrecisionPlan(graph.precisions))
 
 
 def random_groups(

@@ -26,8 +26,8 @@ def test_round_trip_is_equal(seed: int) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"version": 99}, r"version is 99; allowed: 1 to 3; it was written by a newer"),
-        ({"version": None}, r"version is None; allowed: 1 to 3"),
+        ({"version": 99}, r"version is 99; allowed: 1 to 4; it was written by a newer"),
+        ({"version": None}, r"version is None; allowed: 1 to 4"),
         ({"memory": {}}, "options"),
         ({"pipeline": {"kind": "spiral", "cuts": [], "chunks": 1, "micro_batches": 1}}, "spiral"),
         ({"state": {"_target_": "os.system"}}, "_target_"),

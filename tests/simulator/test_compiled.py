@@ -8,6 +8,7 @@ from remora.graph.model_graph import ModelGraph
 from remora.schedule.schedule import Schedule
 from remora.simulator.compiled import CompiledSimulator, Figures
 from remora.simulator.simulate import simulate
+from tests.low_bit import mixed_zoo_graph
 from tests.problems import problem_of, toy_graph, zoo_graph
 from tests.schedule.full_plans import full_problem, random_full_schedule
 from tests.schedule.plans import random_schedule
@@ -53,6 +54,12 @@ def test_thousands_of_random_schedules(name: str, world_size: int) -> None:
 def test_random_schedules_of_shared_layers(degree: int, world_size: int, zoo: bool) -> None:
     graph = shared_zoo_graph("bert_tiny", degree) if zoo else shared_graph(degree)
     agree_on(graph, world_size, range(12))
+
+
+@pytest.mark.parametrize("world_size", [1, 4])
+@pytest.mark.parametrize("name", ["gpt2_tiny", "resnet_tiny"])
+def test_random_schedules_of_units_in_fewer_bits(name: str, world_size: int) -> None:
+    agree_on(mixed_zoo_graph(name), world_size, range(12))
 
 
 def test_on_a_cpu_copies_run_in_line() -> None:

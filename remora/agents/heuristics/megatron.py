@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from typing import ClassVar
 
 from remora.agents.evaluation import Evaluator, SearchEnded, check_time_limit
 from remora.agents.heuristics.least_memory import find_fitting
@@ -28,6 +29,8 @@ __all__ = ["Megatron", "model_parallel_sizes", "uniform_pipeline"]
 
 class Megatron:
     """The fastest of: keep, selective, every unit, every block of equally many units."""
+
+    plans_variants: ClassVar = True
 
     @property
     def name(self) -> str:

@@ -6,7 +6,7 @@ from random import Random
 
 from remora.schedule.menu import unit_menu
 from remora.schedule.problem import Problem
-from remora.schedule.schedule import Action, Group, MemoryPlan, Schedule, TensorPlan
+from remora.schedule.schedule import Action, Group, MemoryPlan, PrecisionPlan, Schedule, TensorPlan
 
 __all__ = ["random_mix"]
 
@@ -32,7 +32,8 @@ def random_mix(
         options.append(menu[0] if keeps else rng.choice(menu[:2] if unit.index in inside else menu))
     memory = MemoryPlan(tuple(options), tuple(groups), rng.randint(1, 3), rng.randint(1, 2))
     tensor = TensorPlan(problem.graph.tensor_degree)
-    return Schedule(problem.graph.content_hash, memory, tensor=tensor)
+    precision = PrecisionPlan(problem.graph.precisions)
+    return Schedule(problem.graph.content_hash, memory, tensor=tensor, precision=precision)
 
 
 def _groups(problem: Problem, rng: Random) -> list[Group]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import ClassVar
 
 from remora.agents.evaluation import Evaluator, SearchEnded
 from remora.agents.exact.partition.scheduler import partition_search
@@ -40,6 +41,8 @@ class RankGreedy:
     by simulated marginal cost. Of tensor degrees and numbers of replicas the best with plain
     pipelines are filled, and the best of those searched.
     """
+
+    plans_variants: ClassVar = True
 
     @property
     def name(self) -> str:

@@ -17,6 +17,7 @@ from remora.schedule.schedule import (
     Action,
     MemoryPlan,
     PipelinePlan,
+    PrecisionPlan,
     Schedule,
     StatePlan,
     TensorPlan,
@@ -231,7 +232,8 @@ class Space:
             state = replace(state, zero_stage=0)  # no replicas to spread it over
         graph = self.problem.graph
         tensor = TensorPlan(graph.tensor_degree)
-        return Schedule(graph.content_hash, memory, pipeline, state, tensor)
+        precision = PrecisionPlan(graph.precisions)
+        return Schedule(graph.content_hash, memory, pipeline, state, tensor, precision)
 
     def recompute(self, unit: int) -> UnitOption:
         """The unit's option that recomputes it; keep where the menu has none."""

@@ -85,7 +85,7 @@ def _cluster_problem(item: SuiteProblem) -> Problem:
         item.micro_batches,
         replicas=first.replicas,
     )
-    return with_variants(problem, others, price)
+    return with_variants(problem, others, lambda graph, count: price(graph))
 
 
 def problem_hash(problem: Problem) -> str:
@@ -94,7 +94,11 @@ def problem_hash(problem: Problem) -> str:
     Costs are left out: they follow from graphs and hardware by the rules of the program, and an
     answer is simulated again wherever it is used.
     """
-    hardware = replace(problem.hardware, flops_per_s=dict(problem.hardware.flops_per_s))
+    rates = dict(problem.hardware.flops_per_s)
+    if not problem.graph.precisions:
+        # Rates that no operator of a graph at its model's precision uses.
+        rates = {name: rate for name, rate in rates.items() if name not in ("float8", "int8")}
+    hardware = replace(problem.hardware, flops_per_s=rates)
     content = {
         "graphs": {str(count): graph.content_hash for count, graph in problem.graphs.items()},
         "hardware": asdict(hardware),

@@ -19,7 +19,7 @@ from remora.cost_models.gnn.op_shape_readers import op_shape
 from remora.cost_models.gnn.op_shapes import SHAPE_FEATURES, blocked_weight, shape_features
 from remora.graph.kinds import dtype_bytes
 from remora.graph.model_graph import ModelGraph, Op, Unit
-from remora.hardware.hardware import Hardware
+from remora.hardware.hardware import Hardware, rate_name
 
 __all__ = ["OP_FEATURES", "UnitFeatures", "arithmetic_rate", "encode_unit", "unit_ops"]
 
@@ -118,7 +118,7 @@ def unit_ops(graph: ModelGraph, unit: Unit) -> list[Op]:
 def arithmetic_rate(graph: ModelGraph, op: Op, hardware: Hardware) -> float:
     """Return FLOP/s of the operator's first floating tensor; float32's where there is none."""
     for tensor in (*op.inputs, *op.outputs):
-        dtype = graph.tensors[tensor].dtype
+        dtype = rate_name(graph.tensors[tensor].dtype)
         if dtype in hardware.flops_per_s:
             return hardware.flops_per_s[dtype]
         if dtype in ("float64", "complex128"):

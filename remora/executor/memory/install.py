@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -15,13 +16,15 @@ from remora.executor.memory.mover import Mover, mover_for
 from remora.executor.memory.plan import runtime_plan
 from remora.executor.memory.runtime import PlanRuntime
 from remora.executor.memory.uncompiled import check_uncompiled
-from remora.executor.memory.wrapping import Wrapper
 from remora.executor.passes.cache_stream import CacheStream
 from remora.executor.state.host_optimizer import OptimizerFactory
 from remora.executor.state.model_state import ModelState
 from remora.executor.timeline.event_log import SILENT, EventLog
 from remora.graph.attention_cache import attention_layers, cache_layer
 from remora.graph.model_graph import ModelGraph
+from remora.graph.precision.assignment import reduced_modules
+from remora.graph.precision.reduced import reduced_model
+from remora.graph.wrapping import Wrapper
 from remora.hardware.hardware import Hardware
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Placement, Schedule
@@ -44,7 +47,8 @@ def apply(
     ``generate`` does.
 
     Train as before; gradients, buffers and random state stay those of the plain model, except
-    that compression changes gradients a little. A plan that keeps everything installs nothing.
+    that compression and units in fewer bits change gradients a little. A plan that keeps
+    everything installs nothing.
     Where the schedule says anything about the state, the handle's ``make_optimizer`` has to make
     the optimizer, and weights that wait on the host are read through ``state_dict()``.
 
@@ -62,12 +66,16 @@ def apply(
     Raises:
         InvalidInputError: the schedule does not fit the graph, the runtime or the hardware, the
             model lacks a module of the graph, or a part of it is compiled.
+        MissingExtraError: units compute in eight bits, and torchao is not installed.
     """
-    installer = _Installer(model, graph, mover_for(_device_of(model)), log)
+    device = _device_of(model)
+    installer = _Installer(model, graph, mover_for(device), log)
     runtime = installer.runtime(schedule, hardware, allow_lossy)
-    caches = _caches(model, graph, schedule, installer.mover, _device_of(model))
-    state = ModelState(model, graph, schedule.state, installer.mover, caches)
-    return Handle(installer, schedule, runtime, state)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(reduced_model(model, reduced_modules(graph), graph.forward_only))
+        caches = _caches(model, graph, schedule, installer.mover, device)
+        state = ModelState(model, graph, schedule.state, installer.mover, caches)
+        return Handle(installer, schedule, runtime, state, stack.pop_all())
 
 
 @dataclass(frozen=True)
@@ -145,11 +153,13 @@ class Handle:
         schedule: Schedule,
         runtime: PlanRuntime | None,
         state: ModelState,
+        precision: contextlib.ExitStack,
     ) -> None:
         self._installer = installer
         self._mover = installer.mover
         self._schedule = schedule
         self._state = state
+        self._precision = precision
         self._removed = False
         self._runtime = runtime
         self._wrappers = self._install()
@@ -229,6 +239,11 @@ class Handle:
                 f"{self._schedule.state}; for another one call remove(), apply it, and make the "
                 "optimizer anew"
             )
+        if plan.schedule.precision != self._schedule.precision:
+            raise InvalidInputError(
+                "the new plan computes other units in fewer bits; allowed while a plan runs: "
+                f"precision.units={self._schedule.precision.units}"
+            )
         problem = plan.problem
         runtime = self._installer.runtime(plan.schedule, problem.hardware, problem.allow_lossy)
         self._uninstall()
@@ -254,6 +269,7 @@ class Handle:
             if self._state.passes is not None:
                 self._state.passes.close()
             self._state.close()
+            self._precision.close()
 
     def __enter__(self) -> Self:
         return self

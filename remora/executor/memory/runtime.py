@@ -21,7 +21,6 @@ from remora.executor.memory.plan import RuntimePlan
 from remora.executor.memory.region import Region
 from remora.executor.memory.replay import replay
 from remora.executor.memory.uncompiled import uncompiled
-from remora.executor.memory.wrapping import Wrapper, module_at, wrap
 from remora.executor.passes.cache_stream import find_cache
 from remora.executor.passes.streams import PassPoints as StreamedPass
 from remora.executor.passes.streams import PassStreams
@@ -29,6 +28,7 @@ from remora.executor.state.model_state import ModelState
 from remora.executor.state.points import PassPoints
 from remora.executor.timeline.event_log import SILENT, EventLog
 from remora.graph.model_graph import ModelGraph, ModuleCall
+from remora.graph.wrapping import Wrapper, module_at, wrap
 
 __all__ = ["PlanRuntime"]
 

@@ -17,6 +17,7 @@ from remora.executor.compare import differ, largest_difference
 from remora.executor.measure import failed_measurement, measure
 from remora.executor.memory.install import apply
 from remora.executor.passes.runs import Generation, OnePass, outputs_of, random_states
+from remora.executor.precision_errors import output_errors
 from remora.executor.step import State, model_device, preserved
 from remora.executor.verdict import Comparison, verdict
 from remora.graph.evaluating import evaluating
@@ -81,6 +82,9 @@ def verify_pass(
     with preserved(model) as state, evaluating(model):
         plain, broken = _run(job, state, contextlib.nullcontext)
         tolerance = _tolerance(job, state, plain)
+        precisions = schedule.precision.units
+        measured = _measured(job, contextlib.nullcontext, repetitions) if precisions else None
+        state.restore()
         scheduled, failure = _run(job, state, under_plan)
         measurement = failure or _measured(job, under_plan, repetitions)
     if plain is None:
@@ -89,7 +93,10 @@ def verify_pass(
         return verdict(comparison, measurement, budget_bytes, estimate)
     if scheduled is None:
         return verdict(Comparison(), measurement, budget_bytes, estimate)
-    return _verdict(plain, scheduled, tolerance, verdict_of=(measurement, budget_bytes, estimate))
+    of = (measurement, budget_bytes, estimate)
+    if precisions:
+        return _reduced_verdict(plain, scheduled, measured, verdict_of=of)
+    return _verdict(plain, scheduled, tolerance, verdict_of=of)
 
 
 @dataclass(frozen=True)
@@ -163,6 +170,30 @@ def _measured(job: _Job, under_plan: _UnderPlan, repetitions: int) -> Measuremen
     return replace(measured, peak_memory_bytes=peak)
 
 
+def _reduced_verdict(
+    plain: _Outcome,
+    scheduled: _Outcome,
+    measured: Measurement | None,
+    verdict_of: tuple[Measurement, int | None, Estimate | None],
+) -> Verification:
+    """The verdict where weights have fewer bits, so that outputs are only near."""
+    errors = output_errors(plain.outputs, scheduled.outputs, (plain.tokens, scheduled.tokens))
+    comparison = Comparison(
+        buffers=any(differ(b, scheduled.buffers[n], 0.0) for n, b in plain.buffers.items()),
+        random_state=_random_states_differ(plain, scheduled),
+        precision=errors,
+    )
+    return replace(
+        verdict(comparison, *verdict_of, measured),
+        outputs_differ=errors.loss > errors.loss_tolerance,
+    )
+
+
+def _random_states_differ(a: _Outcome, b: _Outcome) -> bool:
+    pairs = zip(a.random_states, b.random_states, strict=True)
+    return any(differ(before, after, 0.0) for before, after in pairs)
+
+
 def _verdict(
     plain: _Outcome,
     scheduled: _Outcome,
@@ -172,10 +203,7 @@ def _verdict(
     same_shapes = len(plain.outputs) == len(scheduled.outputs)
     comparison = Comparison(
         buffers=any(differ(b, scheduled.buffers[n], tolerance) for n, b in plain.buffers.items()),
-        random_state=any(
-            differ(a, b, 0.0)
-            for a, b in zip(plain.random_states, scheduled.random_states, strict=True)
-        ),
+        random_state=_random_states_differ(plain, scheduled),
     )
     return replace(
         verdict(comparison, *verdict_of),

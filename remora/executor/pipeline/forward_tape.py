@@ -27,10 +27,10 @@ from remora.executor.memory.glue import GlueMode
 from remora.executor.memory.layout import Layout, layout_of
 from remora.executor.memory.nesting import output_leaves
 from remora.executor.memory.tape import Call, HeldTensor, Tape, flatten
-from remora.executor.memory.wrapping import wrapped_forwards
 from remora.graph.fake import execute_real_if_small, fake_parameters, real_copy
 from remora.graph.loss import ExampleInputs, LossFunction, call_model, resolve_loss
 from remora.graph.model_graph import ModelGraph, ModuleCall
+from remora.graph.wrapping import wrapped_forwards
 
 __all__ = ["ForwardTape", "Origin", "ValueInfo", "record_forward"]
 

@@ -39,6 +39,11 @@ def check_runs_on_ranks(
             f"multiples of {devices}"
         )
     check_shared_layers(model, graph, schedule.tensor.degree)
+    if schedule.precision.units and schedule.tensor.degree > 1:
+        raise InvalidInputError(
+            f"tensor.degree is {schedule.tensor.degree} and precision.units has units in fewer "
+            "bits, which layers that ranks share do not run yet; allowed with them: 1"
+        )
     _check_statistics(model, graph, schedule)
     _check_state(graph, schedule)
 

@@ -20,6 +20,8 @@ from remora.executor.tensor.shared_layers import WHOLE, SharedLayers, shared_lay
 from remora.graph.batch import split_batch
 from remora.graph.loss import ExampleInputs, LossFunction
 from remora.graph.model_graph import ModelGraph
+from remora.graph.precision.assignment import reduced_modules
+from remora.graph.precision.reduced import reduced_model
 from remora.schedule.schedule import Schedule
 
 __all__ = ["RankTraining", "training_on_ranks"]
@@ -147,7 +149,10 @@ def training_on_ranks(
         make_equal(model, ())
         count = schedule.pipeline.micro_batches
         example = split_batch(example_inputs, count)[0]
-        with shared_layers(model, world.tensor_group) as layers:
+        with (
+            shared_layers(model, world.tensor_group) as layers,
+            reduced_model(model, reduced_modules(graph)),
+        ):
             tape = record_forward(model, example, loss, graph, device)
             pipeline = RankPipeline(model, tape, graph, schedule, world, device, seed)
             yield RankTraining(pipeline, world, device, count, layers)

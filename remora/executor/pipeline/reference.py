@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from remora.executor.compare import Outcome
 from remora.executor.memory.ambient import random_state, random_state_of
-from remora.executor.memory.wrapping import wrapped_forwards
 from remora.executor.pipeline.job import RanksJob, copied
 from remora.executor.pipeline.seeds import UnitSeeds
 from remora.executor.step import State, make_optimizer
@@ -22,6 +21,7 @@ from remora.executor.training import TRAINED_STEPS
 from remora.executor.verdict import TrainedOutcome
 from remora.graph.loss import ExampleInputs, LossFunction, call_model, resolve_loss
 from remora.graph.model_graph import ModelGraph, ModuleCall
+from remora.graph.wrapping import wrapped_forwards
 
 __all__ = ["reference_outcome"]
 

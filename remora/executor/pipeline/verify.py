@@ -23,6 +23,9 @@ from remora.executor.tensor.shared_layers import shared_layers
 from remora.executor.verdict import Comparison, Tolerance, TrainedOutcome, compare_runs, verdict
 from remora.graph.loss import ExampleInputs, LossFunction
 from remora.graph.model_graph import ModelGraph
+from remora.graph.precision.assignment import reduced_modules
+from remora.graph.precision.precision import Precision
+from remora.graph.precision.reduced import reduced_model
 from remora.schedule.schedule import Placement, Schedule
 from remora.simulator.records import Estimate, Verification
 
@@ -61,6 +64,7 @@ def verify_on_ranks(  # noqa: PLR0913 - one keyword per thing to hold the run ag
     Gradients may differ from the single process by 1e-6 of their largest entry in float32 (where
     ranks share layers: 1e-5), since sums run in another order; the parameters after a few optimizer
     steps are compared as well.
+    Where units compute in fewer bits, the errors are reported and held to their tolerances instead.
     Weights and batch are made those of rank 0 first. Every replica gets samples of its own.
 
     Args:
@@ -89,7 +93,10 @@ def verify_on_ranks(  # noqa: PLR0913 - one keyword per thing to hold the run ag
     buffers = {name: b.detach().clone() for name, b in model.named_buffers()}
     with preserved(model) as state:
         plain, remark = _plain(job, state, device) if dist.get_rank() == 0 else (None, "")
-        with shared_layers(model, world.tensor_group) as layers:
+        with (
+            shared_layers(model, world.tensor_group) as layers,
+            reduced_model(model, reduced_modules(graph)),
+        ):
             tape = record_forward(model, batches[0][0], loss, graph, device)
             pipeline = RankPipeline(model, tape, graph, schedule, world, device, _SEED)
             own = {name: layers.part_of(name, value) for name, value in start.items()}
@@ -108,7 +115,9 @@ def verify_on_ranks(  # noqa: PLR0913 - one keyword per thing to hold the run ag
     comparison = Comparison(remark=remark)
     if plain is not None:
         lossy_state = schedule.state.optimizer is Placement.EIGHT_BIT
-        comparison = _compared(start, buffers, plain, parts, lossy_state, world.degree > 1)
+        precisions = schedule.precision.units
+        in_parts = world.degree > 1
+        comparison = _compared(start, buffers, plain, parts, lossy_state, in_parts, precisions)
     return verdict(comparison, measurement, budget_bytes, estimate)
 
 
@@ -134,6 +143,7 @@ def _compared(
     parts: list[RankOutcome],
     lossy_state: bool,
     in_parts: bool,
+    precisions: tuple[Precision, ...],
 ) -> Comparison:
     coarsest = max((torch.finfo(p.dtype).eps for p in start.values()), default=0.0)
     tolerance = Tolerance(_ROUNDINGS * coarsest, RANK_WAY_TOLERANCE)
@@ -146,4 +156,5 @@ def _compared(
         tolerance,
         {name: error for part in parts for name, error in part.errors.items()},
         lossy_state,
+        precisions,
     )

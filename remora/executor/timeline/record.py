@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from remora.executor.memory.install import apply
 from remora.executor.memory.plan import runtime_plan
-from remora.executor.memory.wrapping import wrapped_forwards
 from remora.executor.step import TrainingStep, model_device, preserved
 from remora.executor.timeline.assemble import timed_instructions
 from remora.executor.timeline.clocks import Clock, clock_for
@@ -19,6 +18,7 @@ from remora.executor.timeline.levels import levels_on_cpu, memory_samples
 from remora.executor.timeline.unit_marks import UnitMarks
 from remora.graph.loss import ExampleInputs, LossFunction, resolve_loss
 from remora.graph.model_graph import ModelGraph
+from remora.graph.wrapping import wrapped_forwards
 from remora.schedule.schedule import Schedule
 from remora.simulator.timeline import TimedInstruction, Timeline
 

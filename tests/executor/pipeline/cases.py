@@ -17,6 +17,7 @@ from remora.api.rank_processes import run_ranks
 from remora.graph.batch import split_batch, with_batch
 from remora.graph.loss import ExampleInputs
 from remora.graph.model_graph import ModelGraph
+from remora.graph.precision.precision import Precision
 from remora.graph.trace import trace
 from remora.report.files import write_json
 from remora.schedule.cuts import uniform_cuts
@@ -27,6 +28,7 @@ from remora.schedule.schedule import (
     PipelineKind,
     PipelinePlan,
     Placement,
+    PrecisionPlan,
     Schedule,
     StatePlan,
     TensorPlan,
@@ -37,6 +39,7 @@ from remora.zoo.example import Example
 from remora.zoo.registry import build_target
 from tests.executor.memory.plans import mixed_option, nested_groups, option
 from tests.executor.test_peak import peak_problem
+from tests.low_bit import mixed
 from tests.zoo.model_files import load
 
 _LIMIT_S = 400.0
@@ -56,6 +59,7 @@ class PipelineCase:
         zero_stage: of the state.
         optimizer: where its state lives.
         degree: ranks that share every layer.
+        precision: of every unit of the model.
     """
 
     model: str
@@ -66,6 +70,7 @@ class PipelineCase:
     zero_stage: int = 0
     optimizer: Placement = Placement.DEVICE
     degree: int = 1
+    precision: Precision = Precision.MODEL
 
     @property
     def devices(self) -> int:
@@ -115,15 +120,23 @@ def build(case: PipelineCase, training: bool = True) -> BuiltCase:
     count = case.micro_batches
     inputs = with_batch(example.example_inputs, 2 * count)
     whole, part = (
-        trace(example.model, batch, example.loss, tensor_degree=case.degree)
-        for batch in (inputs, split_batch(inputs, count)[0])
+        _graph(example, batch, case) for batch in (inputs, split_batch(inputs, count)[0])
     )
     cuts = uniform_cuts(len(part.units), case.ranks * case.chunks)
     pipeline = PipelinePlan(case.kind, cuts, case.chunks, count)
     memory = _memory(part, pipeline, case.memory_seed)
     state = StatePlan(optimizer=case.optimizer, zero_stage=case.zero_stage)
-    schedule = Schedule(whole.content_hash, memory, pipeline, state, TensorPlan(case.degree))
+    tensor, precision = TensorPlan(case.degree), PrecisionPlan(whole.precisions)
+    schedule = Schedule(whole.content_hash, memory, pipeline, state, tensor, precision)
     return BuiltCase(example, inputs, {1: whole, count: part}, schedule)
+
+
+def _graph(example: Example, inputs: ExampleInputs, case: PipelineCase) -> ModelGraph:
+    graph = trace(example.model, inputs, example.loss, tensor_degree=case.degree)
+    if case.precision is Precision.MODEL:
+        return graph
+    precisions = mixed(graph, (case.precision,))
+    return trace(example.model, inputs, example.loss, precisions=precisions)
 
 
 def problem_of(built: BuiltCase, ranks: int) -> Problem:
@@ -154,7 +167,8 @@ def run_cases(cases: list[PipelineCase]) -> list[Verification]:
 def case_from_values(values: dict[str, Any]) -> PipelineCase:
     """Read a case from plain values."""
     kind, optimizer = PipelineKind(values["kind"]), Placement(values["optimizer"])
-    return PipelineCase(**{**values, "kind": kind, "optimizer": optimizer})
+    precision = Precision(values["precision"])
+    return PipelineCase(**{**values, "kind": kind, "optimizer": optimizer, "precision": precision})
 
 
 def _memory(graph: ModelGraph, pipeline: PipelinePlan, seed: int | None) -> MemoryPlan:

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from remora.executor.cpu_memory import cpu_peak_bytes
 from remora.executor.memory.install import apply
-from remora.executor.memory.wrapping import wrapped_forwards
 from remora.executor.step import TrainingStep
 from remora.executor.timeline.clocks import CpuClock
 from remora.executor.timeline.event_log import RecordedLog
@@ -18,6 +17,7 @@ from remora.executor.timeline.record import record_timeline
 from remora.executor.timeline.unit_marks import UnitMarks
 from remora.graph.model_graph import ModelGraph
 from remora.graph.trace import trace
+from remora.graph.wrapping import wrapped_forwards
 from remora.schedule.program import Instruction, InstructionKind, Stream
 from remora.schedule.schedule import Action, Schedule
 from remora.simulator.simulate import simulate

@@ -11,7 +11,15 @@ from remora.agents.heuristics.space import Choice
 from remora.schedule.chain import Chain
 from remora.schedule.menu import is_recompute, keep_option, plain_menu, unit_menu
 from remora.schedule.problem import Problem
-from remora.schedule.schedule import Action, Group, MemoryPlan, PipelinePlan, Schedule, TensorPlan
+from remora.schedule.schedule import (
+    Action,
+    Group,
+    MemoryPlan,
+    PipelinePlan,
+    PrecisionPlan,
+    Schedule,
+    TensorPlan,
+)
 from remora.schedule.stage import UnitPlan, unit_plan
 
 __all__ = ["MenuChoices", "menu_choices"]
@@ -100,6 +108,7 @@ class MenuChoices:
             MemoryPlan(tuple(options), tuple(groups), window, distance),
             pipeline or PipelinePlan(micro_batches=self.micro_batches),
             tensor=TensorPlan(self.problem.graph.tensor_degree),
+            precision=PrecisionPlan(self.problem.graph.precisions),
         )
 
 

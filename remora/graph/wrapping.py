@@ -12,11 +12,11 @@ from typing import Any
 from torch import nn
 
 from remora.errors import InvalidInputError
-from remora.executor.memory.forward import Function
 
 __all__ = ["Wrapper", "module_at", "wrap", "wrapped_forwards"]
 
 
+Function = Callable[..., Any]
 Run = Callable[[Function, tuple[Any, ...], dict[str, Any]], Any]
 
 

@@ -1,0 +1,1 @@
+"""What PyTorch itself offers against memory, beside Remora, on the same model and machine."""

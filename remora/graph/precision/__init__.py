@@ -1,0 +1,1 @@
+"""Units that compute in fewer bits than their model."""
