@@ -77,7 +77,11 @@ def _run(subject: Any, section: str, item: Any, journal: Journal) -> bool:
     except (NotAsked, ImportError, MissingExtraError) as error:
         status, detail = "skipped", str(error)
     except Exception as error:
-        status, detail = status_of(error), _words(error)
+        if isinstance(error.__cause__, ImportError):
+            # The model's own library is not there.
+            status, detail = "skipped", str(error)
+        else:
+            status, detail = status_of(error), _words(error)
         # Its frames hold tensors.
         error.__traceback__ = None
     seconds = time.monotonic() - start_s

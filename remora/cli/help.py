@@ -130,13 +130,15 @@ COMMANDS: Mapping[str, Command] = {
         "train a policy for whole plans: imitation of searches, MaskablePPO, self-imitation",
         {
             "experiment": "a name of conf/experiment",
-            "stages": "some of cloning, ppo, rounds",
+            "stages": "some of cloning, lookahead, ppo, rounds",
             "start": "folder of a policy to go on from",
             "labels": "problems to learn from, by labels.KEY=",
             "validation": "problems that checkpoints are chosen by, by validation.KEY=",
             "network": "sizes by network.KEY=",
             "cloning": "the imitation of searches, by cloning.KEY=",
             "ppo": "reinforcement learning, by ppo.KEY=",
+            "lookahead": "learning from what other actions lead to, by lookahead.KEY= and "
+            "lookahead.look.KEY=",
             "rounds": "self-imitation, by rounds.KEY= and rounds.round.KEY=",
             "evaluation": "what the policy is compared with, by evaluation.KEY=",
             "seed": "of weights and draws",

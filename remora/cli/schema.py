@@ -12,6 +12,7 @@ from remora.cli.training_schema import (
     CostTrainingSection,
     EvaluationSection,
     LabelsSection,
+    LookaheadSection,
     NetworkSection,
     PpoSection,
     PracticeSection,
@@ -216,6 +217,7 @@ class TrainAgentConfig:
     network: NetworkSection = field(default_factory=NetworkSection)
     cloning: CloningSection = field(default_factory=CloningSection)
     ppo: PpoSection = field(default_factory=PpoSection)
+    lookahead: LookaheadSection = field(default_factory=LookaheadSection)
     rounds: RoundsSection = field(default_factory=RoundsSection)
     evaluation: EvaluationSection = field(default_factory=EvaluationSection)
     tracker: dict[str, Any] = field(default_factory=dict)

@@ -53,6 +53,8 @@ class EmphasisSection:
     regret: float | None = None
     shape_regret: float | None = None
     shape_weight: float | None = None
+    outcome: float | None = None
+    matter: float | None = None
 
 
 @dataclass
@@ -70,6 +72,27 @@ class CloningSection:
     validate_every: int | None = None
     max_units: int | None = None
     emphasis: EmphasisSection = field(default_factory=EmphasisSection)
+
+
+@dataclass
+class LookSection:
+    """Values of one round of lookahead; what is None keeps its default."""
+
+    shown: int | None = None
+    own: int | None = None
+    unlikely: float | None = None
+    together: int | None = None
+
+
+@dataclass
+class LookaheadSection:
+    """Values of learning from what other actions lead to; what is None keeps its default."""
+
+    count: int | None = None
+    epochs: int | None = None
+    learning_rate: float | None = None
+    kept: int | None = None
+    look: LookSection = field(default_factory=LookSection)
 
 
 @dataclass
@@ -92,6 +115,7 @@ class PpoSection:
     max_grad_norm: float | None = None
     checkpoint_every: int | None = None
     max_units: int | None = None
+    shaping: bool | None = None
 
 
 @dataclass

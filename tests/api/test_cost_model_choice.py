@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from remora.api.cost_model_choice import check_cost_model, choose_cost_model
-from remora.errors import FileFormatError, InvalidInputError, UnknownNameError
+from remora.errors import InvalidInputError, UnknownNameError
 
 
 def test_the_machine_at_hand_is_measured() -> None:
@@ -35,5 +35,5 @@ def test_wrong_requests_are_named() -> None:
         check_cost_model("profiled", None, False)
     with pytest.raises(InvalidInputError, match="allowed with cost_model=roofline: nothing"):
         check_cost_model("roofline", "folder", True)
-    with pytest.raises(FileFormatError, match="there is no file"):
+    with pytest.raises(InvalidInputError, match=r"there is no card\.json"):
         choose_cost_model("auto", "nowhere", True, "cpu", "here")

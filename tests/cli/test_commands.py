@@ -20,6 +20,8 @@ from remora.cli.training_schema import (
     EmphasisSection,
     EvaluationSection,
     LabelsSection,
+    LookaheadSection,
+    LookSection,
     NetworkSection,
     PpoSection,
     RoundSection,
@@ -207,18 +209,26 @@ def test_the_schema_of_the_training_follows_its_records() -> None:
     from dataclasses import fields
 
     from remora.agents.learned.imitation.cloning import CloningConfig
+    from remora.agents.learned.imitation.lookahead import LookaheadConfig
     from remora.agents.learned.imitation.recorder import Emphasis
     from remora.agents.learned.imitation.rounds import RoundConfig
     from remora.agents.learned.imitation.teachers import Translation
     from remora.agents.learned.network import NetworkSize
     from remora.agents.learned.ppo_config import PpoConfig
-    from remora.api.agent_training.config import EvaluationConfig, LabelsConfig, RoundsConfig
+    from remora.api.agent_training.config import (
+        EvaluationConfig,
+        LabelsConfig,
+        LookaheadsConfig,
+        RoundsConfig,
+    )
 
     pairs: tuple[tuple[type, set[str], type], ...] = (
         (LabelsSection, set(), LabelsConfig),
         (NetworkSection, set(), NetworkSize),
         (CloningSection, {"seed", "network"}, CloningConfig),
         (PpoSection, {"seed", "network"}, PpoConfig),
+        (LookaheadSection, set(), LookaheadsConfig),
+        (LookSection, set(), LookaheadConfig),
         (RoundsSection, set(), RoundsConfig),
         (RoundSection, set(), RoundConfig),
         (EmphasisSection, set(), Emphasis),
