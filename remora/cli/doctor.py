@@ -42,7 +42,8 @@ _EXTRAS = (
     ("hydra-submitit-launcher", "slurm", "multiruns on a Slurm cluster"),
     ("hydra-ray-launcher", "ray", "multiruns on a Ray cluster"),
     ("hydra-optuna-sweeper", "optuna", "multiruns that search for good values"),
-    ("torchao", "lowbit", "8-bit optimizers"),
+    ("torchao", "lowbit", "8-bit optimizers, products and weights"),
+    ("pulp", "bench", "PyTorch's sac_ilp in bench peers"),
 )
 
 

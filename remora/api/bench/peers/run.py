@@ -177,9 +177,9 @@ def _peer_section(rows: Sequence[PeerRow]) -> Section:
     return Section(
         "Measured at equal peaks",
         "Each peer at its setting, and Remora's plan for the peak that was measured of it. Times "
-        "are the fastest steps, beside those of the same kernels with everything kept: compiled "
-        "where the peer compiles (Remora's plans run eagerly). Search is what comes before the "
-        "first step, compiling included.",
+        "are the fastest steps (on a CPU: processor time), beside those of the same kernels with "
+        "everything kept: compiled where the peer compiles (Remora's plans run eagerly). Search is "
+        "what comes before the first step, compiling included.",
         ("model", "peer", "setting", *_POINT, *(f"Remora: {name}" for name in _POINT)),
         tuple(_peer_cells(row, _plain_s(rows, row.model)) for row in rows),
     )
