@@ -129,9 +129,12 @@ def _sac_ilp(subject: Subject, setting: float | None) -> AbstractContextManager[
 @contextlib.contextmanager
 def _memory_budget(subject: Subject, setting: float | None) -> Iterator[nn.Module]:
     import torch._functorch.config as functorch_config
+    import torch._inductor.config as inductor_config
 
     torch._dynamo.reset()
-    with functorch_config.patch(activation_memory_budget=setting):
+    # Code that an earlier run left on disk would hide what compiling takes.
+    fresh = inductor_config.patch(force_disable_caches=True)
+    with fresh, functorch_config.patch(activation_memory_budget=setting):
         compiled = torch.compile(subject.model)
         assert isinstance(compiled, nn.Module)
         yield compiled
