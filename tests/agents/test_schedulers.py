@@ -23,7 +23,15 @@ NAMES = tuple(
     name for name in scheduler_names() if name != "learned" and plans_mode(name, Mode.TRAIN)
 )
 FEW = {"evaluations": 60}
-SEARCHES = ("annealing", "best", "local_search", "offload_only", "pipeline_only", "recompute_only")
+SEARCHES = (
+    "annealing",
+    "best",
+    "learned",
+    "local_search",
+    "offload_only",
+    "pipeline_only",
+    "recompute_only",
+)
 SMALL = {"random": {"samples": 3}, **dict.fromkeys(SEARCHES, FEW)}
 # These search a part of the language, which need not reach down to the floor.
 PARTIAL = ("offload_only", "pipeline_only")

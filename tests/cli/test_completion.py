@@ -29,7 +29,7 @@ def script() -> str:
     ("line", "wanted"),
     [
         ("remora opt", {"optimize"}),
-        ("remora bench ", {"quality", "fidelity", "transfer"}),
+        ("remora bench ", {"quality", "fidelity", "peers", "transfer"}),
         ("remora optimize mem", {"memory="}),
         ("remora optimize hardware.state.l", {"hardware.state.link_share="}),
         # Bash has split the word at =, so only what follows is asked for.

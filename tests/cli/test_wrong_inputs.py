@@ -179,7 +179,11 @@ CASES: tuple[tuple[int, tuple[str, ...], str], ...] = (
     (2, ("bench", "transfer", "policy=nowhere"), "unknown pretrained policy 'nowhere'"),
     (2, ("bench", "transfer", "groups=[held]"), "unknown group 'held': did you mean 'held_out'?"),
     (2, ("bench", "transfer", "problems=0"), "problems is 0, allowed: 1 or more"),
-    (2, ("bench", "speed"), "unknown bench 'speed': allowed: fidelity, quality, transfer"),
+    (
+        2,
+        ("bench", "velocity"),
+        "unknown bench 'velocity': allowed: fidelity, peers, quality, transfer",
+    ),
 )
 
 

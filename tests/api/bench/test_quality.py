@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from remora.api.bench.best_known import write_best_known
 from remora.api.bench.methods import Method
 from remora.api.bench.quality import ROWS_NAME, QualityRequest, Watch, run_quality
 from remora.api.bench.rows import append_row, read_rows
@@ -55,6 +56,7 @@ def test_a_problem_that_cannot_be_built_is_an_error() -> None:
 
 
 def test_a_killed_bench_goes_on_where_it_was(tmp_path: Path) -> None:
+    write_best_known(tmp_path / "none.json", "smoke", {})
     request = QualityRequest(
         suite=small_suite(2),
         methods=(Method("greedy"), Method("recompute_all")),
