@@ -181,8 +181,8 @@ CASES: tuple[tuple[int, tuple[str, ...], str], ...] = (
     (2, ("bench", "transfer", "problems=0"), "problems is 0, allowed: 1 or more"),
     (
         2,
-        ("bench", "velocity"),
-        "unknown bench 'velocity': allowed: fidelity, peers, quality, transfer",
+        ("bench", "zzz"),
+        "unknown bench 'zzz': allowed: fidelity, peers, quality, transfer",
     ),
 )
 
