@@ -14,6 +14,7 @@ from remora.agents.candidates import run_member
 from remora.agents.learned.decoding import Decoded, Decoder
 from remora.agents.learned.network import PlanNetwork
 from remora.agents.learned.selection import Validation, ValidationProblem
+from remora.agents.learned.slack import fitting_plans
 from remora.agents.registry import create
 from remora.api.agent_training.config import EvaluationConfig
 from remora.schedule.schedule import Schedule
@@ -79,13 +80,13 @@ def summary_rows(answers: Sequence[Answer]) -> list[tuple[str, ...]]:
 def _decoded(
     network: PlanNetwork, problem: ValidationProblem, samples: int, seed: int
 ) -> Iterator[Answer]:
-    begin = time.perf_counter()
-    decoder = Decoder(network, problem.tables, problem.budget_bytes)
-    greedy = decoder.greedy()
-    yield _answer(problem, GREEDY_DECODE, greedy, time.perf_counter() - begin)
-    drawn = decoder.samples(samples, np.random.default_rng(seed))
-    best = min([greedy, *drawn], key=lambda decoded: decoded.step_time_s)
-    yield _answer(problem, SAMPLED_DECODE, best, time.perf_counter() - begin)
+    tables, budget = problem.tables, problem.budget_bytes
+    for method, count in ((GREEDY_DECODE, 0), (SAMPLED_DECODE, samples)):
+        begin = time.perf_counter()
+        decoder = Decoder(network, tables, budget)
+        plans = fitting_plans(decoder, tables, budget, count, np.random.default_rng(seed))
+        best = min(plans or [decoder.greedy()], key=lambda decoded: decoded.step_time_s)
+        yield _answer(problem, method, best, time.perf_counter() - begin)
 
 
 def _answer(problem: ValidationProblem, method: str, decoded: Decoded, search_s: float) -> Answer:
