@@ -44,8 +44,16 @@ def _check_peaks(cases: list[PipelineCase], verdicts: list[Verification]) -> Non
         assert measured == pytest.approx(predicted, rel=PEAK_TOLERANCE), case
 
 
+def test_every_kind_runs_on_two_ranks() -> None:
+    _check_all(list({case.kind: case for case in _cases_of_all_models()}.values()))
+
+
+@pytest.mark.slow
 def test_every_model_runs_on_two_ranks() -> None:
-    cases = _cases_of_all_models()
+    _check_all(_cases_of_all_models())
+
+
+def _check_all(cases: list[PipelineCase]) -> None:
     assert {case.kind for case in cases} == set(KINDS)
     verdicts = run_cases(cases)
     _check(cases, verdicts)

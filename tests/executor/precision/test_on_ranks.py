@@ -12,20 +12,27 @@ from tests.executor.pipeline.cases import PipelineCase, build, problem_of, run_c
 from tests.low_bit import BF16
 
 
-def test_two_ranks_come_near_one_plain_process() -> None:
-    cases = [
+@pytest.mark.parametrize(
+    "case",
+    [
         PipelineCase("llama_tiny", PipelineKind.ONE_F_ONE_B, precision=BF16, memory_seed=1),
-        PipelineCase("bert_tiny", PipelineKind.ZERO_BUBBLE, precision=BF16),
-    ]
-    verdicts = run_cases(cases)
-    for case, verdict in zip(cases, verdicts, strict=True):
-        errors = verdict.precision
-        assert verdict.failures == ()
-        assert errors is not None
-        assert 0 < errors.gradients < 0.02, case
-    built = build(cases[0])
+        pytest.param(
+            PipelineCase("bert_tiny", PipelineKind.ZERO_BUBBLE, precision=BF16),
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_two_ranks_come_near_one_plain_process(case: PipelineCase) -> None:
+    (verdict,) = run_cases([case])
+    errors = verdict.precision
+    assert verdict.failures == ()
+    assert errors is not None
+    assert 0 < errors.gradients < 0.02
+    if case.kind is PipelineKind.ZERO_BUBBLE:
+        return
+    built = build(case)
     predicted = simulate(problem_of(built, 2), built.schedule).peak_bytes
-    assert verdicts[0].measurement.peak_by_rank_bytes == pytest.approx(predicted, rel=0.03)
+    assert verdict.measurement.peak_by_rank_bytes == pytest.approx(predicted, rel=0.03)
 
 
 def test_shared_layers_in_fewer_bits_are_refused() -> None:
