@@ -17,7 +17,16 @@ from remora.tracking.registry import create
 
 __all__ = ["run", "training_values"]
 
-_SECTIONS = ("labels", "validation", "network", "cloning", "ppo", "rounds", "evaluation")
+_SECTIONS = (
+    "labels",
+    "validation",
+    "network",
+    "cloning",
+    "lookahead",
+    "ppo",
+    "rounds",
+    "evaluation",
+)
 _VALUES = ("seed", "stages", "start")
 _CURVES = ("cloning/validation/regret", "ppo/validation/regret", "ppo/rollout/cost_mean")
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Callable
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from numba.core import config as numba_config
 
-from remora.hardware.cache import user_cache_folder
+from remora.simulator.compiled.jit import cache_folder
 from remora.simulator.compiled.jit import kernel as simulator_kernel
 
 __all__ = ["is_compiled", "kernel", "note_compiled"]
@@ -25,31 +22,15 @@ _R = TypeVar("_R")
 def kernel(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """Compile a function that makes no arrays; what it needs is handed in."""
     before = _CONFIG.CACHE_DIR
-    _CONFIG.CACHE_DIR = _cache_folder(before)
+    _CONFIG.CACHE_DIR = _folder(before)
     try:
         return simulator_kernel(function)
     finally:
         _CONFIG.CACHE_DIR = before
 
 
-@cache
-def _cache_folder(given: str) -> str:
-    """A folder for this version of the files here, whose kernels call each other.
-
-    Args:
-        given: numba's own setting; empty if there is none.
-    """
-    here = Path(__file__).parent
-    version = hashlib.sha256()
-    for file in sorted(here.glob("*.py")):
-        version.update(file.read_bytes())
-    if given:
-        root = Path(given)
-    elif os.access(here, os.W_OK):
-        root = here / "__pycache__"
-    else:
-        root = user_cache_folder()
-    return str(root / f"joint-{version.hexdigest()[:12]}")
+def _folder(given: str) -> str:
+    return cache_folder(Path(__file__).parent, "joint", given)
 
 
 def is_compiled() -> bool:
@@ -65,4 +46,4 @@ def note_compiled() -> None:
 
 
 def _marker() -> Path:
-    return Path(_cache_folder(_CONFIG.CACHE_DIR)) / "complete"
+    return Path(_folder(_CONFIG.CACHE_DIR)) / "complete"

@@ -14,7 +14,7 @@ from numba.core import config as numba_config
 
 from remora.hardware.cache import user_cache_folder
 
-__all__ = ["kernel"]
+__all__ = ["cache_folder", "kernel"]
 
 _CONFIG: Any = numba_config
 _P = ParamSpec("_P")
@@ -28,7 +28,7 @@ _OPTIONS: dict[str, Any] = {"cache": True, "_nrt": False}
 def kernel(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """Compile a function that makes no arrays; what it needs is handed in."""
     before = _CONFIG.CACHE_DIR
-    _CONFIG.CACHE_DIR = _cache_folder(before)
+    _CONFIG.CACHE_DIR = cache_folder(Path(__file__).parent, "kernels", before)
     try:
         compiled: Callable[_P, _R] = njit(**_OPTIONS)(function)
     finally:
@@ -37,23 +37,24 @@ def kernel(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
 
 @cache
-def _cache_folder(given: str) -> str:
-    """A folder for this version of all kernels.
+def cache_folder(folder: Path, name: str, given: str) -> str:
+    """Where the compiled code of this version of all kernels of a folder is kept.
 
     Numba looks only at the file of a function to tell whether its compiled code is up to date, but
     that code holds the kernels of other files that it calls.
 
     Args:
+        folder: of the kernels.
+        name: begins the name of what is returned.
         given: numba's own setting; empty if there is none.
     """
-    here = Path(__file__).parent
     version = hashlib.sha256()
-    for file in sorted(here.glob("*.py")):
+    for file in sorted(folder.glob("*.py")):
         version.update(file.read_bytes())
     if given:
         root = Path(given)
-    elif os.access(here, os.W_OK):
-        root = here / "__pycache__"
+    elif os.access(folder, os.W_OK):
+        root = folder / "__pycache__"
     else:
         root = user_cache_folder()
-    return str(root / f"kernels-{version.hexdigest()[:12]}")
+    return str(root / f"{name}-{version.hexdigest()[:12]}")
