@@ -156,6 +156,8 @@ CASES: tuple[tuple[int, tuple[str, ...], str], ...] = (
     (5, _own("frozen"), "does not require grad"),
     (5, _own("loss_of_many"), "the loss is not a tensor with one element; allowed: a scalar"),
     # Trainings, measurements and comparisons.
+    (2, (*TRAIN, "lookahead.count=0"), "lookahead.count is 0"),
+    (2, (*TRAIN, "lookahead.look.together=0"), "lookahead.together is 0"),
     (2, (*TRAIN, "stages=[clonng]"), "unknown stage 'clonng': did you mean 'cloning'?"),
     (2, (*TRAIN, "seed=-1"), "seed is -1; allowed: whole numbers from 0"),
     (2, (*TRAIN, "start=empty"), "start is 'empty', where there is no card.json; allowed:"),
