@@ -6,13 +6,14 @@ Legend: E episodes, A actions.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from remora.agents.learned.network import Encoding, PlanNetwork
 from remora.agents.learned.playing import Player, exact_size
+from remora.envs.actions import Phase, Setting
 from remora.envs.batch import EpisodeBatch
 from remora.envs.problem_tables import ProblemTables
 from remora.envs.sampler import JointSampler
@@ -20,6 +21,9 @@ from remora.errors import InvalidInputError
 from remora.schedule.schedule import Schedule
 
 __all__ = ["Decoded", "Decoder"]
+
+_BEAM_PER_BEGINNING = 4
+"""Beginnings that differ in the pace of copies only take places of the beam, too."""
 
 Choice = Callable[[NDArray[np.float32]], NDArray[np.int64]]
 """From log-probabilities to actions.  # [E, A] -> [E]"""
@@ -81,16 +85,33 @@ class Decoder:
         game.complete()
         return game.finished()[0]
 
-    def greedy_under(self, budgets_bytes: Sequence[int]) -> list[Decoded]:
+    def beginnings(self, count: int) -> list[tuple[int, ...]]:
+        """The likeliest ways to begin that differ in pipeline, micro-batches or state.
+
+        Args:
+            count: most of them.
+
+        Returns:
+            Actions before the first unit's, the likeliest first.
+        """
+        game = _Game(self._player([self._budget_bytes] * (_BEAM_PER_BEGINNING * count)))
+        return game.settings(self._stop)[:count]
+
+    def greedy_under(self, asked: Sequence[tuple[int, tuple[int, ...]]]) -> list[Decoded | None]:
         """Take the likeliest actions, side by side under several budgets.
 
         Args:
-            budgets_bytes: what masks judge by instead of the real budget; none is below what an
-                episode is sure to fit.
+            asked: for each plan what masks judge by instead of the real budget, which is not
+                below what an episode is sure to fit, and what is done first.
+
+        Returns:
+            The plans; None for one that was not finished in time.
         """
-        game = _Game(self._player(budgets_bytes))
+        game = _Game(self._player([budget for budget, _ in asked]))
+        game.begin([beginning for _, beginning in asked], self._stop)
         game.play(_likeliest, self._stop)
-        return game.finished()
+        finished = dict(zip(game.over(), game.finished(), strict=True))
+        return [finished.get(place) for place in range(len(asked))]
 
     def samples(
         self,
@@ -182,6 +203,34 @@ class _Game:
                 moved[place] = told[parent]
             self._act(actions, moved)
 
+    def begin(self, actions: Sequence[tuple[int, ...]], stop: Callable[[], bool]) -> None:
+        """Take given actions first, each episode its own; the likeliest where those are masked."""
+        for step in range(max(map(len, actions), default=0)):
+            if stop():
+                return
+            told = self._player.log_probabilities().numpy()
+            chosen = _likeliest(told)
+            for place, own in enumerate(actions):
+                if step < len(own) and np.isfinite(told[place, own[step]]):
+                    chosen[place] = own[step]
+            self._act(chosen, told)
+
+    def settings(self, stop: Callable[[], bool]) -> list[tuple[int, ...]]:
+        """Keep a beam until all units are still to come; returns what differs in more than pace."""
+        batch, found = self._player.batch, dict[tuple[int, Setting], tuple[int, ...]]()
+        self.search(lambda: stop() or self._all_in_units())
+        for place in np.argsort(-self._log_probability, kind="stable").tolist():
+            if self._live[place] and batch.phase(place) >= Phase.UNITS:
+                setting = replace(batch.setting(place), window=1, distance=1)
+                units = len(batch.decisions(place))
+                own = self._actions[place]
+                found.setdefault((batch.pipeline(place), setting), own[: len(own) - units])
+        return list(found.values())
+
+    def _all_in_units(self) -> bool:
+        places = np.flatnonzero(self._live & self._player.running).tolist()
+        return all(self._player.batch.phase(place) >= Phase.UNITS for place in places)
+
     def complete(self) -> None:
         """Finish all episodes without the network, by what needs least memory."""
         batch = self._player.batch
@@ -189,9 +238,13 @@ class _Game:
             fallback = [batch.fallback(place) for place in range(len(self._actions))]
             self._act(np.array(fallback, dtype=np.int64), None)
 
+    def over(self) -> list[int]:
+        """Places of episodes that are over, without those that no episode of the beam is in."""
+        return np.flatnonzero(self._live & ~self._player.running).tolist()
+
     def finished(self) -> list[Decoded]:
-        """Episodes that are over; places that no episode of the beam stands in are left out."""
-        batch, running = self._player.batch, self._player.running
+        """The episodes in :meth:`over`."""
+        batch = self._player.batch
         return [
             Decoded(
                 schedule=batch.schedule(place),
@@ -199,7 +252,7 @@ class _Game:
                 actions=self._actions[place],
                 log_probability=float(self._log_probability[place]),
             )
-            for place in np.flatnonzero(self._live & ~running).tolist()
+            for place in self.over()
         ]
 
     def _continuations(self, told: NDArray[np.float32]) -> dict[int, tuple[int, int]]:

@@ -94,7 +94,7 @@ class Learned:
         from remora.envs.problem_tables import ProblemTables
 
         evaluator = Evaluator(problem, time_limit_s)
-        tables = ProblemTables(self.name, problem)
+        tables = ProblemTables(self.name, problem, focus_bytes=problem.budget_bytes)
         space = Space(problem)
         with suppress(SearchEnded):
             config = LocalConfig(evaluations=self.evaluations, seed=self.seed)

@@ -7,6 +7,8 @@ say between which two plans begin to be too large, and a few more in between say
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from remora.agents.learned.decoding import Decoded, Decoder
@@ -20,6 +22,9 @@ SLACKS = (0.0, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32)
 
 BETWEEN = 7
 """Budgets between the largest that led to a plan that fits and the next one."""
+
+BEGINNINGS = 4
+"""Ways to begin a pipeline that are followed whatever their likelihood."""
 
 LARGEST = 4
 """Budgets under which plans are drawn: the largest that led to plans that fit."""
@@ -45,22 +50,45 @@ def fitting_plans(
     """
     least = max(budget_bytes, tables.least_bytes)
     budgets = [least + round(slack * tables.span_bytes) for slack in SLACKS]
-    found = decoder.greedy_under(budgets)
-    fitting = [_fits(tables, plan, budget_bytes) for plan in found]
-    kept = [plan for plan, fits in zip(found, fitting, strict=True) if fits]
-    good = [budget for budget, fits in zip(budgets, fitting, strict=False) if fits]
-    above = [budget for budget in budgets if budget > max(good, default=0)]
-    if good and above:
-        between = np.linspace(good[-1], above[0], BETWEEN + 2)[1:-1].astype(np.int64).tolist()
-        more = decoder.greedy_under(between)
-        fitting = [_fits(tables, plan, budget_bytes) for plan in more]
-        kept += [plan for plan, fits in zip(more, fitting, strict=True) if fits]
-        good += [budget for budget, fits in zip(between, fitting, strict=False) if fits]
+    ways = [(), *decoder.beginnings(BEGINNINGS)] if tables.shapes else [()]
+    tried = _tried(decoder, tables, budget_bytes, [(b, way) for way in ways for b in budgets])
+    between = [asked for way in ways for asked in _between(tried, way)]
+    tried |= _tried(decoder, tables, budget_bytes, between) if between else {}
+    kept = [plan for plan, fits in tried.values() if plan is not None and fits]
     if samples:
+        good = {budget for (budget, way), (_, fits) in tried.items() if fits and not way}
         largest = tuple(sorted({*good, least}, reverse=True)[:LARGEST])
         drawn = decoder.samples(samples, generator, temperature, largest)
         kept += [plan for plan in drawn if _fits(tables, plan, budget_bytes)]
     return kept
+
+
+_Asked = tuple[int, tuple[int, ...]]
+"""A budget, and what is done first."""
+
+
+def _tried(
+    decoder: Decoder, tables: ProblemTables, budget_bytes: int, asked: list[_Asked]
+) -> dict[_Asked, tuple[Decoded | None, bool]]:
+    """Greedy plans, and whether each fits."""
+    found = decoder.greedy_under(asked)
+    return {
+        one: (plan, plan is not None and _fits(tables, plan, budget_bytes))
+        for one, plan in zip(asked, found, strict=True)
+    }
+
+
+def _between(
+    tried: Mapping[_Asked, tuple[Decoded | None, bool]], way: tuple[int, ...]
+) -> list[_Asked]:
+    """Budgets between the largest of one beginning that led to a plan that fits and the next."""
+    fitting = {budget: fits for (budget, own), (_, fits) in tried.items() if own == way}
+    largest = max((budget for budget, fits in fitting.items() if fits), default=0)
+    above = min((budget for budget in fitting if budget > largest), default=0)
+    if not largest or not above:
+        return []
+    inner = np.linspace(largest, above, BETWEEN + 2)[1:-1].astype(np.int64).tolist()
+    return [(budget, way) for budget in inner]
 
 
 def _fits(tables: ProblemTables, plan: Decoded, budget_bytes: int) -> bool:
