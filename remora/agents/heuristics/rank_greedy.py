@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from remora.agents.evaluation import Evaluator, SearchEnded
@@ -18,9 +18,11 @@ from remora.agents.heuristics.shapes import Shape, shape_of
 from remora.agents.heuristics.space import Space
 from remora.agents.heuristics.variants import Look, search_variants
 from remora.schedule.cuts import balanced_cuts, uniform_cuts
+from remora.schedule.menu import recompute_all_schedule
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import PipelineKind, Schedule
 from remora.simulator.bounds import fastest_pipeline
+from remora.simulator.likely import likely_step_s
 
 __all__ = ["RankGreedy", "contestants", "filled_pipelines", "rank_greedy_search"]
 
@@ -28,6 +30,8 @@ _CLEANED = 3
 _PROGRAM_SHARE = 0.2
 _PROGRAM_SLOTS = 200
 _TOO_SLOW = 1.15
+_UNLIKELY = 1.5
+_LEADING = 8
 
 # Copies dear and close to the device's own pace, or free with time to spare.
 _WAYS = ((Pricing(copy_cost=True), (2, 1)), (Pricing(copy_cost=False), (8, 4)))
@@ -129,9 +133,9 @@ def filled_pipelines(
 ) -> list[Schedule]:
     """The fastest fitting schedule of every shape and way to cut, fastest first.
 
-    Shapes come in the order of the seconds that none of their schedules goes below, and the rest
-    is left out once that is more than a filled one takes. Filling makes a pipeline slower, so one
-    that is far behind with everything kept is not filled.
+    Shapes come in the order of the seconds that they are likely to take. One that has no schedule
+    faster than a filled one is left out, and so is one that is far behind, with everything kept or
+    by what is likely.
 
     Args:
         space: shapes and menus.
@@ -142,10 +146,10 @@ def filled_pipelines(
         SearchEnded: a limit of the evaluator is reached.
     """
     found: dict[Schedule, float] = {}
-    for bound_s, shape in _bounded(space):
+    for likely_s, bound_s, shape in _by_likelihood(space, evaluator):
         best_s = min([below_s, *found.values()])
-        if bound_s >= best_s:
-            break
+        if bound_s >= best_s or likely_s > _UNLIKELY * best_s:
+            continue
         for cuts in _cuts(space, shape):
             start = space.with_parts(space.keep_all, pipeline=shape.cut(cuts))
             if evaluator.score(start).step_time_s > _TOO_SLOW * best_s:
@@ -154,6 +158,25 @@ def filled_pipelines(
             if filled is not None:
                 found[filled] = evaluator.score(filled).step_time_s
     return sorted(found, key=found.__getitem__)
+
+
+def _by_likelihood(space: Space, evaluator: Evaluator) -> list[tuple[float, float, Shape]]:
+    """Likely seconds, bound and shape; those whose bound is behind what is likely come last."""
+    kept, again = space.keep_all, recompute_all_schedule(space.problem)
+    budget = float(space.problem.budget_bytes)
+    found: list[tuple[float, float, Shape]] = []
+    for bound_s, shape in _bounded(space):
+        likely_s = bound_s
+        leading = sorted(entry[0] for entry in found)[:_LEADING]
+        if len(leading) < _LEADING or bound_s <= leading[-1]:
+            pipeline = shape.cut(_cuts(space, shape)[0])
+            ends = [replace(plan, pipeline=pipeline) for plan in (kept, again)]
+            most, least = evaluator.score_all(ends)
+            likely_s = likely_step_s(
+                most.step_time_s, most.peak_bytes, least.step_time_s, least.peak_bytes, budget
+            )
+        found.append((likely_s, bound_s, shape))
+    return sorted(found, key=lambda entry: entry[:2])
 
 
 def _bounded(space: Space) -> list[tuple[float, Shape]]:

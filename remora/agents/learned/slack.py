@@ -17,7 +17,7 @@ from remora.simulator.compiled import simulator_of
 
 __all__ = ["fitting_plans"]
 
-SLACKS = (0.0, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32)
+SLACKS = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32)
 """Shares of what keeping everything takes beyond the least budget."""
 
 BETWEEN = 7
@@ -25,6 +25,9 @@ BETWEEN = 7
 
 BEGINNINGS = 4
 """Ways to begin a pipeline that are followed whatever their likelihood."""
+
+FOLLOWED = 2
+"""Of these, those of the fastest plans are followed under other budgets, too."""
 
 LARGEST = 4
 """Budgets under which plans are drawn: the largest that led to plans that fit."""
@@ -49,14 +52,15 @@ def fitting_plans(
         temperature: of the draws.
     """
     least = max(budget_bytes, tables.least_bytes)
-    budgets = [least + round(slack * tables.span_bytes) for slack in SLACKS]
-    ways = [(), *decoder.beginnings(BEGINNINGS)] if tables.shapes else [()]
-    tried = _tried(decoder, tables, budget_bytes, [(b, way) for way in ways for b in budgets])
+    higher = [least + round(slack * tables.span_bytes) for slack in SLACKS]
+    tried = _tried(decoder, tables, budget_bytes, [(least, way) for way in _ways(decoder, tables)])
+    ways = _best_ways(tried)
+    tried |= _tried(decoder, tables, budget_bytes, [(b, way) for way in ways for b in higher])
     between = [asked for way in ways for asked in _between(tried, way)]
-    tried |= _tried(decoder, tables, budget_bytes, between) if between else {}
+    tried |= _tried(decoder, tables, budget_bytes, between)
     kept = [plan for plan, fits in tried.values() if plan is not None and fits]
     if samples:
-        good = {budget for (budget, way), (_, fits) in tried.items() if fits and not way}
+        good = {budget for (budget, way), (_, fits) in tried.items() if fits and way == ways[0]}
         largest = tuple(sorted({*good, least}, reverse=True)[:LARGEST])
         drawn = decoder.samples(samples, generator, temperature, largest)
         kept += [plan for plan in drawn if _fits(tables, plan, budget_bytes)]
@@ -67,10 +71,25 @@ _Asked = tuple[int, tuple[int, ...]]
 """A budget, and what is done first."""
 
 
+def _ways(decoder: Decoder, tables: ProblemTables) -> list[tuple[int, ...]]:
+    """What is done first: whatever is likeliest; in pipelines also other likely beginnings."""
+    return [(), *decoder.beginnings(BEGINNINGS)] if tables.shapes else [()]
+
+
+def _best_ways(
+    tried: Mapping[_Asked, tuple[Decoded | None, bool]],
+) -> list[tuple[int, ...]]:
+    """Those of the fastest plans."""
+    plans = [(plan.step_time_s, way) for (_, way), (plan, _) in tried.items() if plan is not None]
+    return [way for _, way in sorted(plans)[:FOLLOWED]] or [()]
+
+
 def _tried(
     decoder: Decoder, tables: ProblemTables, budget_bytes: int, asked: list[_Asked]
 ) -> dict[_Asked, tuple[Decoded | None, bool]]:
     """Greedy plans, and whether each fits."""
+    if not asked:
+        return {}
     found = decoder.greedy_under(asked)
     return {
         one: (plan, plan is not None and _fits(tables, plan, budget_bytes))
