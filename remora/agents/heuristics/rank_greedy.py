@@ -27,8 +27,9 @@ from remora.simulator.likely import likely_step_s
 __all__ = ["RankGreedy", "contestants", "filled_pipelines", "rank_greedy_search"]
 
 _CLEANED = 3
-_PROGRAM_SHARE = 0.2
+_PROGRAM_SHARE = 0.3
 _PROGRAM_SLOTS = 200
+_PROGRAMMED = 4
 _TOO_SLOW = 1.15
 _UNLIKELY = 1.5
 _LEADING = 8
@@ -118,8 +119,11 @@ def _partitioned(space: Space, evaluator: Evaluator) -> list[Schedule]:
     if left_s <= 0:
         raise SearchEnded
     program = Evaluator(space.problem, left_s)
+    likely = [shape for _, _, shape in _by_likelihood(space, evaluator)]
     with suppress(SearchEnded):
-        partition_search(space, program, space.shapes, _PROGRAM_SLOTS)
+        partition_search(space, program, likely[:_PROGRAMMED], _PROGRAM_SLOTS)
+        if program.best is None:
+            partition_search(space, program, likely[_PROGRAMMED:], _PROGRAM_SLOTS)
     if program.best is None:
         return []
     start = space.with_parts(space.keep_all, pipeline=program.best.pipeline)
@@ -148,7 +152,7 @@ def filled_pipelines(
     found: dict[Schedule, float] = {}
     for likely_s, bound_s, shape in _by_likelihood(space, evaluator):
         best_s = min([below_s, *found.values()])
-        if bound_s >= best_s or likely_s > _UNLIKELY * best_s:
+        if bound_s >= best_s or likely_s > _UNLIKELY * min(best_s, evaluator.best_s):
             continue
         for cuts in _cuts(space, shape):
             start = space.with_parts(space.keep_all, pipeline=shape.cut(cuts))
