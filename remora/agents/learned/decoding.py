@@ -59,16 +59,17 @@ class Decoder:
         game.complete()
         return game.finished()[0]
 
-    def beginnings(self, count: int) -> list[tuple[int, ...]]:
+    def beginnings(self, count: int, budget_bytes: int) -> list[tuple[int, ...]]:
         """The likeliest ways to begin that differ in pipeline, micro-batches or state.
 
         Args:
             count: most of them.
+            budget_bytes: what masks judge by.
 
         Returns:
             Actions before the first unit's, the likeliest first.
         """
-        game = Game(self._player([self._budget_bytes] * (_BEAM_PER_BEGINNING * count)))
+        game = Game(self._player([budget_bytes] * (_BEAM_PER_BEGINNING * count)))
         return game.settings(self._stop)[:count]
 
     def greedy_under(self, asked: Sequence[tuple[int, tuple[int, ...]]]) -> list[Decoded | None]:

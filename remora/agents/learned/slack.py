@@ -20,13 +20,16 @@ __all__ = ["fitting_plans"]
 SLACKS = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32)
 """Shares of what keeping everything takes beyond the least budget."""
 
-BETWEEN = 7
+BETWEEN = 5
 """Budgets between the largest that led to a plan that fits and the next one."""
 
 BEGINNINGS = 4
-"""Ways to begin a pipeline that are followed whatever their likelihood."""
+"""Ways to begin a pipeline that are tried whatever their likelihood."""
 
-FOLLOWED = 2
+LOOKED = (0.0, 0.04, 0.16)
+"""Slacks under which ways to begin are looked for."""
+
+FOLLOWED = 3
 """Of these, those of the fastest plans are followed under other budgets, too."""
 
 LARGEST = 4
@@ -53,7 +56,7 @@ def fitting_plans(
     """
     least = max(budget_bytes, tables.least_bytes)
     higher = [least + round(slack * tables.span_bytes) for slack in SLACKS]
-    tried = _tried(decoder, tables, budget_bytes, [(least, way) for way in _ways(decoder, tables)])
+    tried = _tried(decoder, tables, budget_bytes, _first_asked(decoder, tables, least))
     ways = _best_ways(tried)
     tried |= _tried(decoder, tables, budget_bytes, [(b, way) for way in ways for b in higher])
     between = [asked for way in ways for asked in _between(tried, way)]
@@ -71,9 +74,19 @@ _Asked = tuple[int, tuple[int, ...]]
 """A budget, and what is done first."""
 
 
-def _ways(decoder: Decoder, tables: ProblemTables) -> list[tuple[int, ...]]:
-    """What is done first: whatever is likeliest; in pipelines also other likely beginnings."""
-    return [(), *decoder.beginnings(BEGINNINGS)] if tables.shapes else [()]
+def _first_asked(decoder: Decoder, tables: ProblemTables, least: int) -> list[_Asked]:
+    """Whatever is likeliest, and other beginnings of pipelines, each with the first budget for it.
+
+    Masks are strictest where ranks hold several stages, so beginnings are looked for under more
+    memory than there is, too.
+    """
+    found: dict[tuple[int, ...], int] = {(): least}
+    if tables.shapes:
+        for share in LOOKED:
+            budget = least + round(share * tables.span_bytes)
+            for way in decoder.beginnings(BEGINNINGS, budget):
+                found.setdefault(way, budget)
+    return [(budget, way) for way, budget in found.items()]
 
 
 def _best_ways(

@@ -131,7 +131,7 @@ def test_told_to_stop_it_answers_with_what_it_has() -> None:
 def test_beginnings_differ_in_pipeline_micro_batches_or_state() -> None:
     tables = pipelines_of("toy", 4)
     decoder = Decoder(untrained(), tables, tables.budget_bytes(0.3))
-    ways = decoder.beginnings(3)
+    ways = decoder.beginnings(3, tables.budget_bytes(0.3))
     assert len(set(ways)) == len(ways) == 3
     plans = decoder.greedy_under([(tables.budget_bytes(0.3), way) for way in ways])
     made = set()
