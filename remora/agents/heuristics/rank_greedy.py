@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -114,22 +115,38 @@ def contestants(space: Space, evaluator: Evaluator) -> list[Schedule]:
 
 
 def _partitioned(space: Space, evaluator: Evaluator) -> list[Schedule]:
-    """The best plan of the partition program, and its cuts filled greedily, as far as they fit."""
-    left_s = _PROGRAM_SHARE * evaluator.remaining_s
-    if left_s <= 0:
+    """Plans of the partition program for the likeliest shapes, as far as they fit.
+
+    The cuts of the fastest are filled greedily, too.
+    """
+    if evaluator.remaining_s <= 0:
         raise SearchEnded
-    program = Evaluator(space.problem, left_s)
-    likely = [shape for _, _, shape in _by_likelihood(space, evaluator)]
-    with suppress(SearchEnded):
-        partition_search(space, program, likely[:_PROGRAMMED], _PROGRAM_SLOTS)
-        if program.best is None:
-            partition_search(space, program, likely[_PROGRAMMED:], _PROGRAM_SLOTS)
-    if program.best is None:
-        return []
-    start = space.with_parts(space.keep_all, pipeline=program.best.pipeline)
+    ranked = _by_likelihood(space, evaluator)
+    end_s = (1 - _PROGRAM_SHARE) * evaluator.remaining_s
+    plans: list[Schedule] = []
+    for _, bound_s, shape in ranked[:_PROGRAMMED]:
+        if bound_s < evaluator.best_s:
+            plans += _programmed(space, evaluator, [shape], evaluator.remaining_s - end_s)
+    if not plans:
+        others = [shape for _, _, shape in ranked[_PROGRAMMED:]]
+        return _programmed(space, evaluator, others, evaluator.remaining_s - end_s)
+    best = min(plans, key=lambda schedule: evaluator.score(schedule).step_time_s)
+    start = space.with_parts(space.keep_all, pipeline=best.pipeline)
     filled = _fastest_filled(space, evaluator, start)
-    plans = [program.best] if filled is None else [program.best, filled]
-    return [plan for plan in plans if evaluator.score(plan).feasible]
+    return plans if filled is None else [*plans, filled]
+
+
+def _programmed(
+    space: Space, evaluator: Evaluator, shapes: Sequence[Shape], time_limit_s: float
+) -> list[Schedule]:
+    """The best plan of the partition program for some shapes, if there is one in time."""
+    if time_limit_s <= 0 or not shapes:
+        return []
+    program = Evaluator(space.problem, time_limit_s)
+    with suppress(SearchEnded):
+        partition_search(space, program, shapes, _PROGRAM_SLOTS)
+    plan = program.best
+    return [] if plan is None or not evaluator.score(plan).feasible else [plan]
 
 
 def filled_pipelines(
