@@ -77,7 +77,7 @@ NUM_DECISIONS = 12
 NUM_ACTIONS = 2 * NUM_DECISIONS
 """Actions of the largest phase; the most micro-batch counts that an episode chooses from."""
 
-OBSERVATION_VERSION = 3
+OBSERVATION_VERSION = 4
 """Changes whenever a column of the observation or the meaning of an action does."""
 
 KINDS = (

@@ -67,7 +67,8 @@ class Pipelines(NamedTuple):
 
     Attributes:
         shape: those of one problem stand together.  # [shapes][columns]
-        shape_s: seconds that no plan goes below, and of keeping everything with balanced cuts.
+        shape_s: seconds that no plan goes below; with balanced cuts, seconds and bytes of keeping
+            everything, and of recomputing every unit.
             # [shapes][2]
         stage: rank of every stage of one shape after the other, and micro-batches in memory, see
             :class:`.StageOrder`.  # [all stages][2 + 2 corners]

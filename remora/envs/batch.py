@@ -22,6 +22,7 @@ from remora.envs.arrays import (
     PHASE,
     PLACE,
     ROW,
+    SHAPE,
     STAGE_START,
     new_episodes,
 )
@@ -204,6 +205,10 @@ class EpisodeBatch:
     def decisions(self, place: int) -> tuple[int, ...]:
         """Decisions about units so far."""
         return tuple(self._episodes.decisions[place, : self._episodes.ints[place, CURSOR]].tolist())
+
+    def pipeline(self, place: int) -> int:
+        """Which of all shapes of pipelines was chosen; negative on one device and before that."""
+        return int(self._episodes.ints[place, SHAPE])
 
     def setting(self, place: int) -> Setting:
         """What was decided before the first unit; defaults before that."""

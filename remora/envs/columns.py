@@ -49,7 +49,7 @@ SPLITS, WHOLE, ALONE, FAMILY, NUM_RANKS, STAGE_RANKS = range(8, 14)
 RANKS_PLACE, COUNT_PLACE, FIRST_SLOT = range(14, 17)
 
 # Columns of ``Pipelines.shape_s``.
-FLOOR_S, KEEP_ALL_S = range(2)
+FLOOR_S, KEPT_S, KEPT_BYTES, AGAIN_ALL_S, AGAIN_ALL_BYTES = range(5)
 
 # Columns of ``Pipelines.stage``: the rank, its corners, held and restored micro-batches of each.
 RANK, CORNERS, FIRST_COUNT = range(3)

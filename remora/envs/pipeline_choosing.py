@@ -19,6 +19,8 @@ from remora.envs.arrays import (
     Tables,
 )
 from remora.envs.columns import (
+    AGAIN_ALL_BYTES,
+    AGAIN_ALL_S,
     COUNT_PLACE,
     DEVICE_STEP_S,
     FIRST_SHAPE,
@@ -26,7 +28,8 @@ from remora.envs.columns import (
     FLOOR_S,
     GRADIENTS,
     HOST_MEMORY,
-    KEEP_ALL_S,
+    KEPT_BYTES,
+    KEPT_S,
     LOAD_RATE,
     MICRO_BATCHES,
     NUM_RANKS,
@@ -44,6 +47,7 @@ from remora.envs.columns import (
 )
 from remora.envs.jit import kernel
 from remora.envs.least_budgets import least_budget
+from remora.envs.likely import likely_s
 from remora.envs.offering import offer
 from remora.envs.price_levels import COPY_WEIGHT
 from remora.envs.stage_bytes import host_bytes
@@ -112,12 +116,21 @@ def look_at_settings(tables: Tables, episodes: Episodes, e: int) -> None:
         if room < 0:
             continue
         action = _choice(tables, shape, phase)
-        more_s = pipes.shape_s[shape, KEEP_ALL_S] - tables.reals[row, SCALE_S]
+        known = pipes.shape_s[shape]
+        more_s = known[KEPT_S] - tables.reals[row, SCALE_S]
+        outlook_s = likely_s(
+            known[KEPT_S],
+            known[KEPT_BYTES],
+            known[AGAIN_ALL_S],
+            known[AGAIN_ALL_BYTES],
+            float(ints[BUDGET]),
+        )
         if episodes.mask[e, action]:
             room = max(room, episodes.spare[action])
             more_s = min(more_s, episodes.choices[e, action, 2] * tables.reals[row, SCALE_S] / 10)
+            outlook_s = min(outlook_s, episodes.choices[e, action, 5])
         value = _value(tables, shape, phase)
-        offer(tables, episodes, e, action, room, more_s, 0.0, value, more_s)
+        offer(tables, episodes, e, action, room, more_s, 0.0, value, outlook_s)
 
 
 @kernel

@@ -46,7 +46,7 @@ def stack_pipelines(
     ]
     return Pipelines(
         shape=_joined([_shape_rows(problems)], (1, FIRST_SLOT + NUM_STATES)),
-        shape_s=_joined([[(s.floor_s, s.keep_all_s) for s in shapes]], (1, 2), np.float64),
+        shape_s=_joined([[(s.floor_s, *s.ends) for s in shapes]], (1, 5), np.float64),
         stage=_joined(stages, (1, 2 + 2 * NUM_CORNERS)),
         shares=_joined(shares, (1, 2 * NUM_CORNERS + 1), np.float64),
         least=_joined(least, (1,)),
@@ -59,13 +59,14 @@ def _shape_rows(problems: Sequence[ProblemTables]) -> list[tuple[int, ...]]:
     first_row = stage = least = share = 0
     for problem in problems:
         ranks = divisors(problem.problem.world_size)
+        counts = [count.micro_batches for count in problem.counts]
         for shape in problem.shapes:
             replicas = problem.problem.world_size // shape.num_ranks
             order, stages, states = shape.order, shape.num_stages, len(shape.states)
             rows.append(
                 (
                     shape.kind,
-                    first_row + shape.count,
+                    first_row + counts.index(problem.micro_batches[shape.count]),
                     stages,
                     order.passes,
                     replicas,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,15 +11,16 @@ from numpy.typing import NDArray
 from remora.envs.actions import KINDS, NUM_ACTIONS, STATES
 from remora.envs.columns import FOLDED, IN_ROUNDS, ONE_STAGE_EACH
 from remora.envs.intervals import add_present, largest_inside, new_table
+from remora.envs.likely import likely_s
 from remora.envs.places import allows_state
 from remora.envs.stage_orders import StageOrder, stage_order
 from remora.errors import InvalidInputError
 from remora.graph.model_graph import PARAMETER
 from remora.schedule.cuts import balanced_cuts
-from remora.schedule.menu import keep_all_schedule
-from remora.schedule.orders import model_copies
+from remora.schedule.menu import keep_all_schedule, recompute_all_schedule
+from remora.schedule.orders import check_pipeline, model_copies
 from remora.schedule.problem import Problem
-from remora.schedule.schedule import PipelineKind, PipelinePlan
+from remora.schedule.schedule import PipelineKind, PipelinePlan, Schedule
 from remora.simulator.bounds import fastest_pipeline
 from remora.simulator.compiled import simulator_of
 from remora.simulator.compiled.problem_arrays import static_arrays
@@ -36,6 +37,29 @@ _FAMILIES = {
 }
 
 
+_LIKELIEST = 8
+"""Shapes that are looked at for one budget: the fastest is nearly always among so many."""
+
+_SMALLEST = 2
+"""Shapes that come on top, those that take least memory."""
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A pipeline before its order is counted.
+
+    Attributes:
+        kind, num_ranks, count, cuts, floor_s, ends: see :class:`PipelineShape`.
+    """
+
+    kind: int
+    num_ranks: int
+    count: int
+    cuts: tuple[int, ...]
+    floor_s: float
+    ends: tuple[float, float, float, float]
+
+
 @dataclass(frozen=True, eq=False)
 class PipelineShape:
     """A kind of pipeline on some ranks with some micro-batches.
@@ -49,7 +73,8 @@ class PipelineShape:
         states: places of the state that are allowed.
         cuts: of stages with equal seconds.  # [S - 1]
         floor_s: seconds that no plan goes below.
-        keep_all_s: seconds of keeping everything with those cuts.
+        ends: seconds and bytes of keeping everything with those cuts, and of recomputing every
+            unit.
     """
 
     kind: int
@@ -60,7 +85,7 @@ class PipelineShape:
     states: tuple[int, ...]
     cuts: tuple[int, ...]
     floor_s: float
-    keep_all_s: float
+    ends: tuple[float, float, float, float]
 
     @property
     def num_stages(self) -> int:
@@ -79,57 +104,95 @@ def divisors(world_size: int) -> tuple[int, ...]:
     return tuple(found[:NUM_ACTIONS])
 
 
-def pipeline_shapes(problem: Problem, counts: Sequence[int]) -> tuple[PipelineShape, ...]:
+def pipeline_shapes(
+    problem: Problem, counts: Sequence[int], budget_bytes: int | None = None
+) -> tuple[PipelineShape, ...]:
     """All shapes that a problem allows, by ranks, kind and micro-batches.
 
     Args:
         problem: of several ranks.
         counts: numbers of micro-batches to choose from.
+        budget_bytes: if given, only those that are likely to be fast with so much memory, and
+            those that take least of it.
     """
-    found: list[PipelineShape] = []
+    plans = keep_all_schedule(problem.graph), recompute_all_schedule(problem)
+    drafts = (_draft(problem, counts, plans, key) for key in sorted(_keys(problem, counts)))
+    chosen = list(drafts) if budget_bytes is None else _likeliest(drafts, budget_bytes)
+    return tuple(
+        _shape(problem, counts, plans[0], draft)
+        for draft in sorted(chosen, key=lambda draft: (-draft.num_ranks, draft.kind, draft.count))
+    )
+
+
+def _likeliest(drafts: Iterable[_Draft], budget_bytes: int) -> list[_Draft]:
+    """Of drafts in the order of their floors, until no other one can be among the fastest."""
+    found: list[tuple[float, _Draft]] = []
+    for draft in drafts:
+        if len(found) > _LIKELIEST and draft.floor_s > found[_LIKELIEST - 1][0]:
+            break
+        found.append((likely_s(*draft.ends, float(budget_bytes)), draft))
+        found.sort(key=lambda pair: pair[0])
+    ranked = [draft for _, draft in found]
+    smallest = sorted(ranked[_LIKELIEST:], key=lambda draft: draft.ends[3])[:_SMALLEST]
+    return [*ranked[:_LIKELIEST], *smallest]
+
+
+_Key = tuple[float, int, int, int]
+"""Floor, ranks, kind, place of the number of micro-batches."""
+
+
+def _keys(problem: Problem, counts: Sequence[int]) -> Iterator[_Key]:
+    units = len(problem.graph.units)
+    statistics = any(unit.mutated_buffers for unit in problem.graph.units)
     for num_ranks in divisors(problem.world_size):
-        for kind in range(len(KINDS)):
-            for count in range(len(counts)):
-                shape = _shape(problem, counts, num_ranks, kind, count)
-                if shape is not None:
-                    found.append(shape)
-    return tuple(found)
+        for kind, (name, chunks) in enumerate(KINDS):
+            if (
+                (name is PipelineKind.NONE) != (num_ranks == 1)
+                or num_ranks * chunks > units
+                or (statistics and model_copies(name) > 1)
+            ):
+                continue
+            for count, micro_batches in enumerate(counts):
+                try:
+                    check_pipeline(name, num_ranks, micro_batches, chunks)
+                except InvalidInputError:
+                    continue
+                floor_s = _floor_s(problem, name, num_ranks, micro_batches)
+                yield floor_s, num_ranks, kind, count
 
 
-def _shape(
-    problem: Problem, counts: Sequence[int], num_ranks: int, kind: int, count: int
-) -> PipelineShape | None:
+def _draft(
+    problem: Problem, counts: Sequence[int], plans: tuple[Schedule, Schedule], key: _Key
+) -> _Draft:
+    """Simulate keeping everything and recomputing everything in a pipeline with balanced cuts."""
+    floor_s, num_ranks, kind, count = key
     (name, chunks), micro_batches = KINDS[kind], counts[count]
     units = problem.chains[micro_batches].units
-    statistics = any(unit.mutated_buffers for unit in problem.graph.units)
-    if (
-        (name is PipelineKind.NONE) != (num_ranks == 1)
-        or num_ranks * chunks > len(units)
-        or (statistics and model_copies(name) > 1)
-    ):
-        return None
-    try:
-        order = stage_order(kind, num_ranks, micro_batches)
-    except InvalidInputError:
-        return None
     seconds = [unit.forward_s + unit.backward_s for unit in units]
     cuts = balanced_cuts(seconds, num_ranks * chunks)
-    plan = keep_all_schedule(problem.graph, PipelinePlan(name, cuts, chunks, micro_batches))
-    keep_all_s = simulator_of(problem).figures(plan).step_time_s
+    pipeline = PipelinePlan(name, cuts, chunks, micro_batches)
+    kept, again = simulator_of(problem).batch([replace(p, pipeline=pipeline) for p in plans])
+    ends = (kept.step_time_s, kept.max_peak_bytes, again.step_time_s, again.max_peak_bytes)
+    return _Draft(kind, num_ranks, count, cuts, floor_s, ends)
+
+
+def _shape(problem: Problem, counts: Sequence[int], kept: Schedule, draft: _Draft) -> PipelineShape:
+    (name, chunks), micro_batches = KINDS[draft.kind], counts[draft.count]
+    plan = replace(kept, pipeline=PipelinePlan(name, draft.cuts, chunks, micro_batches))
     return PipelineShape(
-        kind=kind,
-        num_ranks=num_ranks,
-        count=count,
-        order=order,
+        kind=draft.kind,
+        num_ranks=draft.num_ranks,
+        count=draft.count,
+        order=stage_order(draft.kind, draft.num_ranks, micro_batches),
         family=_FAMILIES.get(name, FOLDED),
         states=tuple(
             code
             for code, state in enumerate(STATES)
             if allows_state(problem, replace(plan, state=state))
         ),
-        cuts=cuts,
-        floor_s=_floor_s(problem, name, num_ranks, micro_batches),
-        keep_all_s=keep_all_s,
+        cuts=draft.cuts,
+        floor_s=draft.floor_s,
+        ends=draft.ends,
     )
 
 

@@ -36,6 +36,8 @@ class ProblemTables:
         cost_model: predicts the step time of finished plans; None for the simulator with the
             problem's own costs.
         mixed: whether menus hold options that mix actions.
+        focus_bytes: if given, pipelines that are unlikely to be fast with so much memory are left
+            out, which saves most of the time that tables of several ranks take.
 
     Attributes:
         menus: options of every unit, without those that compress.  # [n][options]
@@ -43,10 +45,16 @@ class ProblemTables:
     """
 
     def __init__(
-        self, name: str, problem: Problem, cost_model: CostModel | None = None, mixed: bool = True
+        self,
+        name: str,
+        problem: Problem,
+        cost_model: CostModel | None = None,
+        mixed: bool = True,
+        focus_bytes: int | None = None,
     ) -> None:
         self.name = name
         self.problem = problem
+        self._focus_bytes = focus_bytes
         self._cost_model = cost_model
         find_menu = unit_menu if mixed else plain_menu
         self.offloads = _may_offload(problem)
@@ -60,21 +68,25 @@ class ProblemTables:
         return len(self.menus)
 
     @cached_property
-    def counts(self) -> tuple[CountTables, ...]:
-        """Tables by number of micro-batches, ascending."""
-        allowed = sorted(self.problem.graphs)
+    def micro_batches(self) -> tuple[int, ...]:
+        """Numbers of micro-batches to choose from, ascending."""
         if self.problem.micro_batches is not None:
-            allowed = [self.problem.micro_batches]
-        return tuple(
-            count_tables(self.problem, self.menus, count) for count in allowed[:NUM_ACTIONS]
-        )
+            return (self.problem.micro_batches,)
+        return tuple(sorted(self.problem.graphs)[:NUM_ACTIONS])
 
     @cached_property
     def shapes(self) -> tuple[PipelineShape, ...]:
         """Pipelines that are allowed; none on one device."""
         if self.problem.world_size == 1:
             return ()
-        return pipeline_shapes(self.problem, [count.micro_batches for count in self.counts])
+        return pipeline_shapes(self.problem, self.micro_batches, self._focus_bytes)
+
+    @cached_property
+    def counts(self) -> tuple[CountTables, ...]:
+        """Tables by number of micro-batches, ascending, without those that no pipeline has."""
+        used = {shape.count for shape in self.shapes} or range(len(self.micro_batches))
+        numbers = [self.micro_batches[place] for place in sorted(used)]
+        return tuple(count_tables(self.problem, self.menus, number) for number in numbers)
 
     @cached_property
     def statics(self) -> Ints:

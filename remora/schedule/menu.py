@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from remora.graph.model_graph import ModelGraph, Unit
@@ -31,6 +32,7 @@ __all__ = [
     "keep_option",
     "offload_option",
     "plain_menu",
+    "recompute_all_schedule",
     "recompute_option",
     "unit_menu",
 ]
@@ -93,6 +95,26 @@ def keep_all_schedule(graph: ModelGraph, pipeline: PipelinePlan | None = None) -
     )
 
 
+def recompute_all_schedule(problem: Problem, pipeline: PipelinePlan | None = None) -> Schedule:
+    """The schedule that recomputes every unit by itself, as far as its menu has that.
+
+    Args:
+        problem: what is planned.
+        pipeline: None for one rank and one micro-batch.
+    """
+    kept = keep_all_schedule(problem.graph, pipeline)
+    options = tuple(
+        recompute_option(unit) if _may_recompute(problem, unit) else keep_option(unit)
+        for unit in problem.graph.units
+    )
+    return replace(kept, memory=replace(kept.memory, options=options))
+
+
+def _may_recompute(problem: Problem, unit: Unit) -> bool:
+    """Whether a unit can run again, and frees something by that."""
+    return not unit.fixed_reason and bool(problem.chain.units[unit.index].saved)
+
+
 def plain_menu(problem: Problem, unit: Unit) -> tuple[UnitOption, ...]:
     """Options that treat the unit as a whole: keep first, then recompute, then offload.
 
@@ -103,7 +125,7 @@ def plain_menu(problem: Problem, unit: Unit) -> tuple[UnitOption, ...]:
         unit: one of the units of its graph.
     """
     options = [keep_option(unit)]
-    if unit.fixed_reason or not problem.chain.units[unit.index].saved:
+    if not _may_recompute(problem, unit):
         return tuple(options)
     options.append(recompute_option(unit))
     offload = offload_option(problem.graph, unit)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from remora.agents.evaluation import Evaluator, SearchEnded
@@ -18,16 +19,21 @@ from remora.agents.heuristics.shapes import Shape, shape_of
 from remora.agents.heuristics.space import Space
 from remora.agents.heuristics.variants import Look, search_variants
 from remora.schedule.cuts import balanced_cuts, uniform_cuts
+from remora.schedule.menu import recompute_all_schedule
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import PipelineKind, Schedule
 from remora.simulator.bounds import fastest_pipeline
+from remora.simulator.likely import likely_step_s
 
 __all__ = ["RankGreedy", "contestants", "filled_pipelines", "rank_greedy_search"]
 
 _CLEANED = 3
-_PROGRAM_SHARE = 0.2
+_PROGRAM_SHARE = 0.3
 _PROGRAM_SLOTS = 200
+_PROGRAMMED = 4
 _TOO_SLOW = 1.15
+_UNLIKELY = 1.5
+_LEADING = 8
 
 # Copies dear and close to the device's own pace, or free with time to spare.
 _WAYS = ((Pricing(copy_cost=True), (2, 1)), (Pricing(copy_cost=False), (8, 4)))
@@ -109,19 +115,38 @@ def contestants(space: Space, evaluator: Evaluator) -> list[Schedule]:
 
 
 def _partitioned(space: Space, evaluator: Evaluator) -> list[Schedule]:
-    """The best plan of the partition program, and its cuts filled greedily, as far as they fit."""
-    left_s = _PROGRAM_SHARE * evaluator.remaining_s
-    if left_s <= 0:
+    """Plans of the partition program for the likeliest shapes, as far as they fit.
+
+    The cuts of the fastest are filled greedily, too.
+    """
+    if evaluator.remaining_s <= 0:
         raise SearchEnded
-    program = Evaluator(space.problem, left_s)
-    with suppress(SearchEnded):
-        partition_search(space, program, space.shapes, _PROGRAM_SLOTS)
-    if program.best is None:
-        return []
-    start = space.with_parts(space.keep_all, pipeline=program.best.pipeline)
+    ranked = _by_likelihood(space, evaluator)
+    end_s = (1 - _PROGRAM_SHARE) * evaluator.remaining_s
+    plans: list[Schedule] = []
+    for _, bound_s, shape in ranked[:_PROGRAMMED]:
+        if bound_s < evaluator.best_s:
+            plans += _programmed(space, evaluator, [shape], evaluator.remaining_s - end_s)
+    if not plans:
+        others = [shape for _, _, shape in ranked[_PROGRAMMED:]]
+        return _programmed(space, evaluator, others, evaluator.remaining_s - end_s)
+    best = min(plans, key=lambda schedule: evaluator.score(schedule).step_time_s)
+    start = space.with_parts(space.keep_all, pipeline=best.pipeline)
     filled = _fastest_filled(space, evaluator, start)
-    plans = [program.best] if filled is None else [program.best, filled]
-    return [plan for plan in plans if evaluator.score(plan).feasible]
+    return plans if filled is None else [*plans, filled]
+
+
+def _programmed(
+    space: Space, evaluator: Evaluator, shapes: Sequence[Shape], time_limit_s: float
+) -> list[Schedule]:
+    """The best plan of the partition program for some shapes, if there is one in time."""
+    if time_limit_s <= 0 or not shapes:
+        return []
+    program = Evaluator(space.problem, time_limit_s)
+    with suppress(SearchEnded):
+        partition_search(space, program, shapes, _PROGRAM_SLOTS)
+    plan = program.best
+    return [] if plan is None or not evaluator.score(plan).feasible else [plan]
 
 
 def filled_pipelines(
@@ -129,9 +154,9 @@ def filled_pipelines(
 ) -> list[Schedule]:
     """The fastest fitting schedule of every shape and way to cut, fastest first.
 
-    Shapes come in the order of the seconds that none of their schedules goes below, and the rest
-    is left out once that is more than a filled one takes. Filling makes a pipeline slower, so one
-    that is far behind with everything kept is not filled.
+    Shapes come in the order of the seconds that they are likely to take. One that has no schedule
+    faster than a filled one is left out, and so is one that is far behind, with everything kept or
+    by what is likely.
 
     Args:
         space: shapes and menus.
@@ -142,10 +167,10 @@ def filled_pipelines(
         SearchEnded: a limit of the evaluator is reached.
     """
     found: dict[Schedule, float] = {}
-    for bound_s, shape in _bounded(space):
+    for likely_s, bound_s, shape in _by_likelihood(space, evaluator):
         best_s = min([below_s, *found.values()])
-        if bound_s >= best_s:
-            break
+        if bound_s >= best_s or likely_s > _UNLIKELY * min(best_s, evaluator.best_s):
+            continue
         for cuts in _cuts(space, shape):
             start = space.with_parts(space.keep_all, pipeline=shape.cut(cuts))
             if evaluator.score(start).step_time_s > _TOO_SLOW * best_s:
@@ -154,6 +179,25 @@ def filled_pipelines(
             if filled is not None:
                 found[filled] = evaluator.score(filled).step_time_s
     return sorted(found, key=found.__getitem__)
+
+
+def _by_likelihood(space: Space, evaluator: Evaluator) -> list[tuple[float, float, Shape]]:
+    """Likely seconds, bound and shape; those whose bound is behind what is likely come last."""
+    kept, again = space.keep_all, recompute_all_schedule(space.problem)
+    budget = float(space.problem.budget_bytes)
+    found: list[tuple[float, float, Shape]] = []
+    for bound_s, shape in _bounded(space):
+        likely_s = bound_s
+        leading = sorted(entry[0] for entry in found)[:_LEADING]
+        if len(leading) < _LEADING or bound_s <= leading[-1]:
+            pipeline = shape.cut(_cuts(space, shape)[0])
+            ends = [replace(plan, pipeline=pipeline) for plan in (kept, again)]
+            most, least = evaluator.score_all(ends)
+            likely_s = likely_step_s(
+                most.step_time_s, most.peak_bytes, least.step_time_s, least.peak_bytes, budget
+            )
+        found.append((likely_s, bound_s, shape))
+    return sorted(found, key=lambda entry: entry[:2])
 
 
 def _bounded(space: Space) -> list[tuple[float, Shape]]:

@@ -1,45 +1,23 @@
-"""Finding plans with a policy: greedily, by drawing many, or by keeping a beam of the likeliest.
-
-Legend: E episodes, A actions.
-"""
+"""Finding plans with a policy: greedily, by drawing many, or by keeping a beam of the likeliest."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from remora.agents.learned.games import Decoded, Game, drawn, likeliest
 from remora.agents.learned.network import Encoding, PlanNetwork
 from remora.agents.learned.playing import Player, exact_size
 from remora.envs.batch import EpisodeBatch
 from remora.envs.problem_tables import ProblemTables
 from remora.envs.sampler import JointSampler
 from remora.errors import InvalidInputError
-from remora.schedule.schedule import Schedule
 
 __all__ = ["Decoded", "Decoder"]
 
-Choice = Callable[[NDArray[np.float32]], NDArray[np.int64]]
-"""From log-probabilities to actions.  # [E, A] -> [E]"""
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """A finished episode.
-
-    Attributes:
-        schedule: its plan, which fits.
-        step_time_s: of the plan.
-        actions: what was done, settings first.
-        log_probability: of the actions under the policy.
-    """
-
-    schedule: Schedule
-    step_time_s: float
-    actions: tuple[int, ...]
-    log_probability: float
+_BEAM_PER_BEGINNING = 4
+"""Beginnings that differ in the pace of copies only take places of the beam, too."""
 
 
 class Decoder:
@@ -76,21 +54,39 @@ class Decoder:
 
     def greedy(self) -> Decoded:
         """Take the likeliest action in every step."""
-        game = _Game(self._player([self._budget_bytes]))
-        game.play(_likeliest, self._stop)
+        game = Game(self._player([self._budget_bytes]))
+        game.play(likeliest, self._stop)
         game.complete()
         return game.finished()[0]
 
-    def greedy_under(self, budgets_bytes: Sequence[int]) -> list[Decoded]:
+    def beginnings(self, count: int, budget_bytes: int) -> list[tuple[int, ...]]:
+        """The likeliest ways to begin that differ in pipeline, micro-batches or state.
+
+        Args:
+            count: most of them.
+            budget_bytes: what masks judge by.
+
+        Returns:
+            Actions before the first unit's, the likeliest first.
+        """
+        game = Game(self._player([budget_bytes] * (_BEAM_PER_BEGINNING * count)))
+        return game.settings(self._stop)[:count]
+
+    def greedy_under(self, asked: Sequence[tuple[int, tuple[int, ...]]]) -> list[Decoded | None]:
         """Take the likeliest actions, side by side under several budgets.
 
         Args:
-            budgets_bytes: what masks judge by instead of the real budget; none is below what an
-                episode is sure to fit.
+            asked: for each plan what masks judge by instead of the real budget, which is not
+                below what an episode is sure to fit, and what is done first.
+
+        Returns:
+            The plans; None for one that was not finished in time.
         """
-        game = _Game(self._player(budgets_bytes))
-        game.play(_likeliest, self._stop)
-        return game.finished()
+        game = Game(self._player([budget for budget, _ in asked]))
+        game.begin([beginning for _, beginning in asked], self._stop)
+        game.play(likeliest, self._stop)
+        finished = dict(zip(game.over(), game.finished(), strict=True))
+        return [finished.get(place) for place in range(len(asked))]
 
     def samples(
         self,
@@ -116,8 +112,8 @@ class Decoder:
         while len(found) < count and not self._stop():
             places = range(min(self._together, count - len(found)))
             budgets = budgets_bytes or (self._budget_bytes,)
-            game = _Game(self._player([budgets[place % len(budgets)] for place in places]))
-            game.play(_drawn(generator, temperature), self._stop)
+            game = Game(self._player([budgets[place % len(budgets)] for place in places]))
+            game.play(drawn(generator, temperature), self._stop)
             found += game.finished()
         return found
 
@@ -132,7 +128,7 @@ class Decoder:
         """
         if width < 1:
             raise InvalidInputError(f"beam is {width}; allowed: 1 or more")
-        game = _Game(self._player([self._budget_bytes] * width))
+        game = Game(self._player([self._budget_bytes] * width))
         game.search(self._stop)
         return game.finished()
 
@@ -152,104 +148,3 @@ class Decoder:
         player = Player(self._network, batch, self._encoding)
         self._encoding = player.encoding
         return player
-
-
-class _Game:
-    """Episodes with what was done in them so far."""
-
-    def __init__(self, player: Player) -> None:
-        self._player = player
-        count = len(player.running)
-        self._actions: list[tuple[int, ...]] = [() for _ in range(count)]
-        self._log_probability = np.zeros(count)
-        self._live = np.ones(count, dtype=np.bool_)
-
-    def play(self, choose: Choice, stop: Callable[[], bool]) -> None:
-        """Act until all episodes are over, or until told to stop."""
-        while self._player.running.any() and not stop():
-            told = self._player.log_probabilities().numpy()
-            self._act(choose(told), told)
-
-    def search(self, stop: Callable[[], bool]) -> None:
-        """Go on with the likeliest of all continuations, as many as there are places."""
-        self._live[1:] = False
-        while (self._player.running & self._live).any() and not stop():
-            told = self._player.log_probabilities().numpy()
-            actions = np.zeros(len(told), dtype=np.int64)
-            moved = told.copy()
-            for place, (parent, action) in self._continuations(told).items():
-                actions[place] = action
-                moved[place] = told[parent]
-            self._act(actions, moved)
-
-    def complete(self) -> None:
-        """Finish all episodes without the network, by what needs least memory."""
-        batch = self._player.batch
-        while self._player.running.any():
-            fallback = [batch.fallback(place) for place in range(len(self._actions))]
-            self._act(np.array(fallback, dtype=np.int64), None)
-
-    def finished(self) -> list[Decoded]:
-        """Episodes that are over; places that no episode of the beam stands in are left out."""
-        batch, running = self._player.batch, self._player.running
-        return [
-            Decoded(
-                schedule=batch.schedule(place),
-                step_time_s=batch.step_time_s(place),
-                actions=self._actions[place],
-                log_probability=float(self._log_probability[place]),
-            )
-            for place in np.flatnonzero(self._live & ~running).tolist()
-        ]
-
-    def _continuations(self, told: NDArray[np.float32]) -> dict[int, tuple[int, int]]:
-        """Choose the likeliest, and give each a place.
-
-        The first one of an episode goes on where that stands; the others go to places that no
-        continuation was chosen from.
-        """
-        total = self._log_probability[:, None] + told
-        over = ~self._player.running
-        total[over] = -np.inf
-        total[over, 0] = self._log_probability[over]
-        total[~self._live] = -np.inf
-        ranked = np.argsort(-total, axis=None, kind="stable")[: len(total)]
-        chosen = [divmod(int(rank), total.shape[1]) for rank in ranked]
-        chosen = [pair for pair in chosen if np.isfinite(total[pair])]
-        stays = {parent: (parent, action) for parent, action in reversed(chosen)}
-        free = [place for place in range(len(total)) if place not in stays]
-        moves = [pair for pair in chosen if stays[pair[0]] != pair]
-        self._live[free] = False
-        found = dict(stays)
-        for place, (parent, action) in zip(free, moves, strict=False):
-            self._player.copy(parent, place)
-            self._actions[place] = self._actions[parent]
-            self._log_probability[place] = self._log_probability[parent]
-            self._live[place] = True
-            found[place] = (parent, action)
-        return found
-
-    def _act(self, actions: NDArray[np.int64], told: NDArray[np.float32] | None) -> None:
-        """Act, and add up the log-probabilities of what the network was asked about."""
-        for place in np.flatnonzero(self._player.running).tolist():
-            action = int(actions[place])
-            self._actions[place] += (action,)
-            if told is not None:
-                self._log_probability[place] += told[place, action]
-        self._player.act(actions)
-
-
-def _likeliest(told: NDArray[np.float32]) -> NDArray[np.int64]:
-    likeliest: NDArray[np.int64] = told.argmax(axis=1)
-    return likeliest
-
-
-def _drawn(generator: np.random.Generator, temperature: float) -> Choice:
-    """Draw by the largest of scores with Gumbel noise (Gumbel, 1954)."""
-
-    def choose(told: NDArray[np.float32]) -> NDArray[np.int64]:
-        noisy = told / temperature + generator.gumbel(size=told.shape)
-        drawn: NDArray[np.int64] = noisy.argmax(axis=1)
-        return drawn
-
-    return choose

@@ -82,7 +82,7 @@ def local_plan(
     """
     config = config or LocalConfig()
     evaluator = Evaluator(problem, time_limit_s)
-    tables = ProblemTables("local", problem)
+    tables = ProblemTables("local", problem, focus_bytes=problem.budget_bytes)
     enough_s = (1 - config.plan_share) * time_limit_s
     plans = starts(
         tables,

@@ -26,6 +26,10 @@ __all__ = ["DECODES", "Learned"]
 DECODES = ("greedy", "samples", "beam", "random")
 """Where plans come from; ``random`` draws allowed actions evenly and asks no policy."""
 
+_TOGETHER, _TOGETHER_IN_PIPELINES = 64, 16
+"""Plans that are decoded side by side. Those that the time cuts short are lost, and pipelines take
+longer."""
+
 
 @dataclass(frozen=True)
 class Learned:
@@ -94,12 +98,11 @@ class Learned:
         from remora.envs.problem_tables import ProblemTables
 
         evaluator = Evaluator(problem, time_limit_s)
-        tables = ProblemTables(self.name, problem)
+        tables = ProblemTables(self.name, problem, focus_bytes=problem.budget_bytes)
         space = Space(problem)
         with suppress(SearchEnded):
             config = LocalConfig(evaluations=self.evaluations, seed=self.seed)
-            share = config.plan_share if self.search else 1.0
-            plans = self._plans(tables, evaluator, (1 - share) * time_limit_s)
+            plans = self._plans(tables, evaluator, config.plan_share if self.search else 1.0)
             if plans:
                 evaluator.score_all(plans)
             else:
@@ -110,30 +113,33 @@ class Learned:
         return evaluator.answer(self.name)
 
     def _plans(
-        self, tables: ProblemTables, evaluator: Evaluator, enough_s: float
+        self, tables: ProblemTables, evaluator: Evaluator, share: float
     ) -> Sequence[Schedule]:
-        """Plans that fit, if there are any; drawing ends where ``enough_s`` seconds are left."""
+        """Plans that fit, if there are any, in a share of the time that the tables leave."""
         import numpy as np
 
         from remora.agents.learned.decoding import Decoder
         from remora.agents.learned.local import random_starts
         from remora.agents.learned.slack import fitting_plans
 
+        generator = np.random.default_rng(self.seed)
+        budget, least = tables.problem.budget_bytes, tables.least_bytes
+        enough_s = (1 - share) * evaluator.remaining_s
+
         def stop() -> bool:
             return evaluator.remaining_s <= enough_s
 
-        generator = np.random.default_rng(self.seed)
-        budget = tables.problem.budget_bytes
         if self.decode == "random":
-            if budget < tables.least_bytes:
+            if budget < least:
                 return []
             return random_starts(max(self.samples, 1))(tables, budget, stop, generator)
         policy = _policy(self.policy)
         policy.check_units(tables.num_units)
-        decoder = Decoder(policy.network, tables, max(budget, tables.least_bytes), stop)
+        together = _TOGETHER_IN_PIPELINES if tables.shapes else _TOGETHER
+        decoder = Decoder(policy.network, tables, max(budget, least), stop, together)
         samples = self.samples if self.decode == "samples" else 0
         found = fitting_plans(decoder, tables, budget, samples, generator, self.temperature)
-        if budget >= tables.least_bytes:
+        if budget >= least:
             if not found:
                 found = [decoder.greedy()]
             if self.decode == "beam":

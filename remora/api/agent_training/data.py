@@ -15,14 +15,13 @@ from remora.agents.learned.imitation.demonstration_files import (
     write_demonstrations,
 )
 from remora.agents.learned.imitation.lesson import Demonstration, Lesson, Teaching
-from remora.agents.learned.imitation.teachers import Translation, taught_by_labels
+from remora.agents.learned.imitation.teachers import Translation, tables_of, taught_by_labels
 from remora.agents.learned.labels.label import Label, read_labels
 from remora.agents.learned.selection import Validation, ValidationProblem
 from remora.api.agent_training.config import LabelsConfig
 from remora.api.joint_config import joint_config
 from remora.api.policy_labels import make_policy_labels
 from remora.envs.actions import OBSERVATION_VERSION
-from remora.envs.problem_tables import ProblemTables
 from remora.envs.sampler import JointSampler
 from remora.errors import InvalidInputError
 
@@ -108,7 +107,7 @@ def validation_of(labels: Sequence[Label]) -> Validation:
     problems = [
         ValidationProblem(tables, label.budget_bytes, label.best_s)
         for label in labels
-        if (tables := ProblemTables(label.name, label.problem)).least_bytes <= label.budget_bytes
+        if (tables := tables_of(label)).least_bytes <= label.budget_bytes
     ]
     if not problems:
         raise InvalidInputError(
@@ -125,7 +124,7 @@ def _taught_before(labels: Sequence[Label], shown: Sequence[Demonstration]) -> T
         shapes.setdefault(one.lesson, set()).add(one.shape)
     lessons = tuple(
         Lesson(
-            ProblemTables(label.name, label.problem),
+            tables_of(label),
             label.budget_bytes,
             {
                 plan.shape: plan.step_time_s

@@ -23,7 +23,7 @@ from remora.report.files import read_json, write_bytes, write_json
 from remora.simulator.simulate import simulate
 from remora.tracking.tracker import Tracker, tracked
 
-__all__ = ["POLICY_FOLDER", "RESULT_NAME", "TrainedAgent", "train_agent"]
+__all__ = ["POLICY_FOLDER", "RESULT_NAME", "TrainedAgent", "material_of", "train_agent"]
 
 POLICY_FOLDER = "policy"
 RESULT_NAME = "result.json"
@@ -76,7 +76,7 @@ def train_agent(
     """
     _claim(config, out, resume)
     with tracked(tracker, config.as_dict()):
-        material = _material(config, out, tell)
+        material = material_of(config, out, tell)
         policy = run_stages(config, material, out, tracker, resume, lambda s: tell(f"stage {s}"))
         tell("comparing")
         answers = tuple(
@@ -89,6 +89,31 @@ def train_agent(
         _log(config, material.validation, answers, regret, out, tracker)
         tracker.log_artifact("policy", "policy", path)
     return TrainedAgent(path, card, answers, regret)
+
+
+def material_of(
+    config: AgentTrainingConfig, out: Path, tell: Callable[[str], None] = lambda text: None
+) -> Material:
+    """Make or read the labels, and what stages learn from them.
+
+    Args:
+        config: which.
+        out: folder for labels that have none of their own.
+        tell: called with a few words about what is going on.
+
+    Raises:
+        UsageError: a file cannot be written or is broken, or a value is not allowed.
+    """
+
+    def listener(what: str) -> Callable[[str, int, int], None]:
+        return lambda name, done, total: tell(f"searching {what}: {done} of {total}, {name}")
+
+    labels = labels_of(config.labels, out / "labels", listener("problems to learn from"))
+    checks = labels_of(config.validation, out / "validation", listener("validation problems"))
+    tell("turning plans into episodes")
+    teaching = teaching_of(labels, config.labels)
+    sampler = sampler_of(teaching, labels, config.labels.env)
+    return Material(teaching, sampler, validation_of(checks))
 
 
 def _claim(config: AgentTrainingConfig, out: Path, resume: bool) -> None:
@@ -121,18 +146,6 @@ def _digest(config: AgentTrainingConfig) -> str:
             del values[labels][name]
     text = json.dumps(values, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _material(config: AgentTrainingConfig, out: Path, tell: Callable[[str], None]) -> Material:
-    def listener(what: str) -> Callable[[str, int, int], None]:
-        return lambda name, done, total: tell(f"searching {what}: {done} of {total}, {name}")
-
-    labels = labels_of(config.labels, out / "labels", listener("problems to learn from"))
-    checks = labels_of(config.validation, out / "validation", listener("validation problems"))
-    tell("turning plans into episodes")
-    teaching = teaching_of(labels, config.labels)
-    sampler = sampler_of(teaching, labels, config.labels.env)
-    return Material(teaching, sampler, validation_of(checks))
 
 
 def _log(

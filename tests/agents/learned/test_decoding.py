@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from remora.agents.heuristics.shapes import shape_of
 from remora.agents.learned.decoding import Decoded, Decoder
 from remora.agents.learned.playing import Player, exact_size
 from remora.envs.batch import EpisodeBatch
@@ -15,6 +16,7 @@ from remora.envs.sampler import JointSampler
 from remora.errors import InvalidInputError
 from remora.simulator.simulate import simulate
 from tests.agents.learned.policies import opinionated, untrained
+from tests.envs.pipeline_problems import pipelines_of
 from tests.envs.problems import tables_of
 
 NAMES = ["toy", "gpt2_tiny", "unet_tiny"]
@@ -124,3 +126,24 @@ def test_told_to_stop_it_answers_with_what_it_has() -> None:
     assert _decoder(stop=_after(3)).beam(4) == []
     best = _decoder(stop=_after(0)).best_of(4, np.random.default_rng(0))
     assert best.log_probability == 0.0
+
+
+def test_beginnings_differ_in_pipeline_micro_batches_or_state() -> None:
+    tables = pipelines_of("toy", 4)
+    decoder = Decoder(untrained(), tables, tables.budget_bytes(0.3))
+    ways = decoder.beginnings(3, tables.budget_bytes(0.3))
+    assert len(set(ways)) == len(ways) == 3
+    plans = decoder.greedy_under([(tables.budget_bytes(0.3), way) for way in ways])
+    made = set()
+    for way, plan in zip(ways, plans, strict=True):
+        assert plan is not None
+        assert plan.actions[: len(way)] == way
+        pipeline = plan.schedule.pipeline
+        made.add((shape_of(pipeline), plan.schedule.state))
+    assert len(made) == 3
+
+
+def test_plans_that_the_time_cuts_short_are_told_apart() -> None:
+    tables = pipelines_of("toy", 4)
+    decoder = Decoder(untrained(), tables, tables.budget_bytes(0.3), _after(3))
+    assert decoder.greedy_under([(tables.budget_bytes(0.3), ())] * 2) == [None, None]

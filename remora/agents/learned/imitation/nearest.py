@@ -61,7 +61,7 @@ def nearest_action(batch: EpisodeBatch, place: int, wanted: Wanted, owed_cut: bo
         chunks = [_ratio(count, pipeline.chunks) for _, count in KINDS]
         return _least(allowed, [10 * a + b for a, b in zip(same, chunks, strict=True)])
     if phase is Phase.MICRO_BATCHES:
-        counts = [count.micro_batches for count in tables.counts]
+        counts = tables.micro_batches
         return _least(allowed, [_ratio(count, pipeline.micro_batches) for count in counts])
     if phase is Phase.STATE:
         return _least(allowed, [_state_distance(state, wanted.state) for state in STATES])

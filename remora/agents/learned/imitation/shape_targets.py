@@ -63,8 +63,7 @@ def _action(tables: ProblemTables, other: Shape, shape: Shape, phase: Phase) -> 
         return _place(KINDS, (other.kind, other.chunks))
     if (other.kind, other.chunks) != (shape.kind, shape.chunks):
         return None
-    counts = tuple(count.micro_batches for count in tables.counts)
-    return _place(counts, other.micro_batches)
+    return _place(tables.micro_batches, other.micro_batches)
 
 
 def _place(values: tuple[object, ...], value: object) -> int | None:

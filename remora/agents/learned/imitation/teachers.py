@@ -21,7 +21,15 @@ from remora.errors import InvalidInputError
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Schedule
 
-__all__ = ["Translation", "asked", "lesson_of", "problem_of", "taught_by_labels", "translated"]
+__all__ = [
+    "Translation",
+    "asked",
+    "lesson_of",
+    "problem_of",
+    "tables_of",
+    "taught_by_labels",
+    "translated",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +63,16 @@ def lesson_of(label: Label) -> Lesson:
         InvalidInputError: the environment cannot plan the problem.
         FileFormatError: the label's graph is missing or broken.
     """
-    return Lesson(ProblemTables(label.name, label.problem), label.budget_bytes)
+    return Lesson(tables_of(label), label.budget_bytes)
+
+
+def tables_of(label: Label) -> ProblemTables:
+    """Tables of a label's problem, with the pipelines that are likely to be fast at its budget.
+
+    Raises:
+        InvalidInputError, FileFormatError: as :func:`lesson_of`.
+    """
+    return ProblemTables(label.name, label.problem, focus_bytes=label.budget_bytes)
 
 
 def problem_of(lesson: Lesson) -> Problem:

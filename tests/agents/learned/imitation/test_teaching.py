@@ -40,7 +40,7 @@ def _tables(world_size: int, *counts: int) -> Any:
     """All that probabilities of shapes need to know of a problem."""
     return SimpleNamespace(
         problem=SimpleNamespace(world_size=world_size),
-        counts=[SimpleNamespace(micro_batches=count) for count in counts],
+        micro_batches=counts,
     )
 
 
