@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from remora.agents.evaluation import Evaluator, SearchEnded
-from remora.agents.exact.partition.scheduler import partition_search
 from remora.agents.heuristics.changes import Pricing, changes_of
 from remora.agents.heuristics.fill import fill
 from remora.agents.heuristics.greedy import greedy_search
 from remora.agents.heuristics.least_memory import find_fitting
 from remora.agents.heuristics.neighbours import clean_up
+from remora.agents.heuristics.programmed import programmed
 from remora.agents.heuristics.shapes import Shape, shape_of
 from remora.agents.heuristics.space import Space
 from remora.agents.heuristics.variants import Look, search_variants
@@ -29,7 +28,6 @@ __all__ = ["RankGreedy", "contestants", "filled_pipelines", "rank_greedy_search"
 
 _CLEANED = 3
 _PROGRAM_SHARE = 0.3
-_PROGRAM_SLOTS = 200
 _PROGRAMMED = 4
 _TOO_SLOW = 1.15
 _UNLIKELY = 1.5
@@ -126,27 +124,14 @@ def _partitioned(space: Space, evaluator: Evaluator) -> list[Schedule]:
     plans: list[Schedule] = []
     for _, bound_s, shape in ranked[:_PROGRAMMED]:
         if bound_s < evaluator.best_s:
-            plans += _programmed(space, evaluator, [shape], evaluator.remaining_s - end_s)
+            plans += programmed(space, evaluator, [shape], evaluator.remaining_s - end_s)
     if not plans:
         others = [shape for _, _, shape in ranked[_PROGRAMMED:]]
-        return _programmed(space, evaluator, others, evaluator.remaining_s - end_s)
+        return programmed(space, evaluator, others, evaluator.remaining_s - end_s)
     best = min(plans, key=lambda schedule: evaluator.score(schedule).step_time_s)
     start = space.with_parts(space.keep_all, pipeline=best.pipeline)
     filled = _fastest_filled(space, evaluator, start)
     return plans if filled is None else [*plans, filled]
-
-
-def _programmed(
-    space: Space, evaluator: Evaluator, shapes: Sequence[Shape], time_limit_s: float
-) -> list[Schedule]:
-    """The best plan of the partition program for some shapes, if there is one in time."""
-    if time_limit_s <= 0 or not shapes:
-        return []
-    program = Evaluator(space.problem, time_limit_s)
-    with suppress(SearchEnded):
-        partition_search(space, program, shapes, _PROGRAM_SLOTS)
-    plan = program.best
-    return [] if plan is None or not evaluator.score(plan).feasible else [plan]
 
 
 def filled_pipelines(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from remora.agents.evaluation import Evaluator, SearchEnded
 from remora.agents.heuristics.local_search import improve
+from remora.agents.heuristics.programmed import programmed
 from remora.agents.heuristics.race import race
 from remora.agents.heuristics.shapes import shape_of
 from remora.agents.heuristics.space import Space
@@ -44,6 +45,7 @@ class LocalConfig:
         starts: the fastest plans, the search begins from so many; each shape of a pipeline
             counts with its best one first.
         plan_share: of the time, after which no more plans are drawn.
+        program_share: of the time that is left then, for the partition program.
         race_share: of the time that is left then, in which the starts race for the rest.
         evaluations: schedules to simulate after the plans; None to use all the time.
         seed: of everything that is drawn.
@@ -51,6 +53,7 @@ class LocalConfig:
 
     starts: int = 4
     plan_share: float = 0.3
+    program_share: float = 0.3
     race_share: float = 0.6
     evaluations: int | None = None
     seed: int = 0
@@ -58,7 +61,7 @@ class LocalConfig:
     def __post_init__(self) -> None:
         if self.starts < 1:
             raise InvalidInputError(f"local.starts is {self.starts}; allowed: 1 or more")
-        for name in ("plan_share", "race_share"):
+        for name in ("plan_share", "program_share", "race_share"):
             if not 0 < getattr(self, name) <= 1:
                 raise InvalidInputError(
                     f"local.{name} is {getattr(self, name)}; allowed: more than 0, up to 1"
@@ -146,23 +149,37 @@ def climb(
 ) -> None:
     """Let the best plans race, and climb from the winner.
 
+    In pipelines, what the partition program makes of the shapes of these plans takes part, too.
+
     Raises:
         SearchEnded: the time is over.
     """
     rng = Random(config.seed)
     whole = Stretch(evaluator, config.evaluations)
-    race(
-        space,
-        evaluator,
-        _leaders(evaluator, plans, config.starts),
-        whole.part(config.race_share),
-        rng,
-    )
+    leaders = _leaders(evaluator, plans, config.starts)
+    if space.problem.world_size > 1:
+        leaders = _with_programs(space, evaluator, leaders, config)
+    race(space, evaluator, leaders, whole.part(config.race_share), rng)
     while evaluator.best is not None and whole.progress < 1:
         before = evaluator.evaluations
         improve(space, evaluator, evaluator.best, whole, rng)
         if evaluator.evaluations == before:
             return
+
+
+def _with_programs(
+    space: Space, evaluator: Evaluator, leaders: Sequence[Schedule], config: LocalConfig
+) -> list[Schedule]:
+    """The fastest of some plans and of those of the partition program for their shapes.
+
+    Raises:
+        SearchEnded: the time is over.
+    """
+    end_s = (1 - config.program_share) * evaluator.remaining_s
+    found = list(leaders)
+    for shape in dict.fromkeys(shape_of(plan.pipeline) for plan in leaders):
+        found += programmed(space, evaluator, [shape], evaluator.remaining_s - end_s)
+    return _leaders(evaluator, found, config.starts)
 
 
 def _leaders(evaluator: Evaluator, plans: Sequence[Schedule], count: int) -> list[Schedule]:
