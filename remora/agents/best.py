@@ -108,7 +108,7 @@ class Best:
 
     def __post_init__(self) -> None:
         """Check members and number of evaluations."""
-        object.__setattr__(self, "members", tuple(self.members))
+        object.__setattr__(self, "members", _names(self.members))
         check_evaluations(self.evaluations)
         allowed = [name for name in SCHEDULERS if name != self.name]
         for member in self.members:
@@ -272,6 +272,20 @@ class Best:
                 find_fitting(Space(problem), evaluator)
         schedule = evaluator.answer(self.name)
         return candidate_of(LEAST_MEMORY, problem, schedule, before_s - evaluator.remaining_s)
+
+
+def _names(members: object) -> tuple[str, ...]:
+    """The members as they came, from a file or a command line, say.
+
+    Raises:
+        InvalidInputError: no list of texts.
+    """
+    listed = members if isinstance(members, Sequence) and not isinstance(members, str) else None
+    if listed is None or not all(isinstance(member, str) for member in listed):
+        raise InvalidInputError(
+            f"agent.members is {members!r}; allowed: a list of schedulers such as [greedy,rotor]"
+        )
+    return tuple(listed)
 
 
 def best_schedules(candidates: Sequence[Candidate]) -> dict[Schedule, str]:
