@@ -136,6 +136,7 @@ CASES: tuple[tuple[int, tuple[str, ...], str], ...] = (
         "agent.members is 'greedy'; allowed: a",
     ),
     (2, (*PLAN, "agent=best", "agent.members=[5]"), "agent.members is [5]; allowed: a list of"),
+    (2, ("fits", "model=resnet_tiny", "mode=infer"), "mode is 'infer'; allowed: 'train', 'infer"),
     (2, ("replan", "schedule=nowhere"), "there is no estimate file nowhere/estimate.json"),
     (2, ("replan", "schedule=file"), "the estimate file file/estimate.json cannot be read"),
     (2, ("replan", "schedule=cut"), "cut/schedule.json: schedule is cut short or not JSON"),
