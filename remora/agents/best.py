@@ -108,7 +108,7 @@ class Best:
 
     def __post_init__(self) -> None:
         """Check members and number of evaluations."""
-        object.__setattr__(self, "members", tuple(self.members))
+        object.__setattr__(self, "members", _names(self.members))
         check_evaluations(self.evaluations)
         allowed = [name for name in SCHEDULERS if name != self.name]
         for member in self.members:
@@ -195,13 +195,17 @@ class Best:
         """Find the best variant, then let the whole pool plan it."""
         pool = []
         for member in _PLAN_VARIANTS:
+            if evaluator.remaining_s <= 0:
+                break
             share_s = _SHARE_OF_VARIANTS * time_limit_s
             pool.append(self._run(member, problem, min(share_s, evaluator.remaining_s)))
             yield pool[-1]
         best = winner(pool)
         if best is None or best.schedule is None:
-            # Nothing fits, or too little time: the error of the one that looked at all of them.
-            create(_PLAN_VARIANTS[-1]).propose(problem, max(evaluator.remaining_s, _LEAST_S))
+            # Nothing fits, or too little time: what the one says that looks at all of them.
+            last, before_s = _PLAN_VARIANTS[-1], evaluator.remaining_s
+            schedule = create(last).propose(problem, max(before_s, _LEAST_S))
+            yield candidate_of(last, problem, schedule, before_s - evaluator.remaining_s)
             return
         variant = problem.variant_of(best.schedule)
         alone = replace(variant, variants=()) if variant.variants else variant
@@ -272,6 +276,20 @@ class Best:
                 find_fitting(Space(problem), evaluator)
         schedule = evaluator.answer(self.name)
         return candidate_of(LEAST_MEMORY, problem, schedule, before_s - evaluator.remaining_s)
+
+
+def _names(members: object) -> tuple[str, ...]:
+    """The members as they came, from a file or a command line, say.
+
+    Raises:
+        InvalidInputError: no list of texts.
+    """
+    listed = members if isinstance(members, Sequence) and not isinstance(members, str) else None
+    if listed is None or not all(isinstance(member, str) for member in listed):
+        raise InvalidInputError(
+            f"agent.members is {members!r}; allowed: a list of schedulers such as [greedy,rotor]"
+        )
+    return tuple(listed)
 
 
 def best_schedules(candidates: Sequence[Candidate]) -> dict[Schedule, str]:

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from remora.api.cost_model_choice import GNN
-from remora.api.plan_checks import check_graph, check_pass_graph, check_runs_here
-from remora.errors import InvalidInputError
 from remora.graph.loss import ExampleInputs, LossFunction
 from remora.report.content import CandidateRow, ReportContent
-from remora.report.hardware_words import state_sentence
 from remora.schedule.cuts import default_pipeline
-from remora.schedule.inference import Mode
 from remora.schedule.menu import keep_all_schedule
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Schedule
@@ -94,22 +89,9 @@ class Plan:
             InvalidInputError: the schedule is for several devices or micro-batches, or the model
                 lacks a module that it names.
         """
-        from remora.executor.memory.install import apply
+        from remora.api.plan_runs import apply_plan
 
-        check_runs_here(self.schedule, self.problem.world_size)
-        problem = self.problem
-        if problem.mode is Mode.INFERENCE and model.training:
-            raise InvalidInputError(
-                "the model is in training mode; allowed for a plan of mode='inference': one in "
-                "evaluation mode, see model.eval()"
-            )
-        return apply(
-            model,
-            problem.graph,
-            self.schedule,
-            problem.hardware,
-            allow_lossy=problem.allow_lossy,
-        )
+        return apply_plan(self, model)
 
     def on_ranks(
         self,
@@ -134,24 +116,9 @@ class Plan:
             InvalidInputError: the number of ranks does not fit the schedule, or it is one of
                 inference.
         """
-        from remora.executor.pipeline.rank_training import training_on_ranks
+        from remora.api.plan_runs import train_on_ranks
 
-        if self.problem.mode is Mode.INFERENCE:
-            raise InvalidInputError(
-                "the plan is of mode='inference'; allowed on ranks: plans of training"
-            )
-        loss = loss or self.loss
-        device_type = self.problem.hardware.device_type
-        check_graph(self.schedule, model, example_inputs, loss, self.units, device_type)
-        return training_on_ranks(
-            model,
-            example_inputs,
-            loss,
-            self.problem.graphs[self.schedule.pipeline.micro_batches],
-            self.schedule,
-            device_type,
-            seed=seed,
-        )
+        return train_on_ranks(self, model, example_inputs, loss, seed)
 
     def verify(
         self,
@@ -175,35 +142,9 @@ class Plan:
             FileFormatError: the schedule belongs to another model or batch.
             InvalidInputError: the schedule is for several devices or micro-batches.
         """
-        from remora.executor.passes.verify import verify_pass
-        from remora.executor.verify import verify
+        from remora.api.plan_runs import verify_plan
 
-        check_runs_here(self.schedule, self.problem.world_size)
-        spec = self.problem.inference
-        if spec is not None:
-            check_pass_graph(self.schedule, model, example_inputs, self.units)
-            return verify_pass(
-                model,
-                example_inputs,
-                self.problem.graph,
-                self.schedule,
-                spec,
-                budget_bytes=self.budget_bytes,
-                estimate=self.estimate,
-            )
-        loss = loss or self.loss
-        check_graph(self.schedule, model, example_inputs, loss, self.units)
-        return verify(
-            model,
-            example_inputs,
-            loss,
-            self.problem.graph,
-            self.schedule,
-            budget_bytes=self.budget_bytes,
-            estimate=self.estimate,
-            optimizer_name=self.problem.optimizer.name,
-            allow_lossy=self.problem.allow_lossy,
-        )
+        return verify_plan(self, model, example_inputs, loss)
 
     def save(self, folder: str | Path) -> tuple[Path, ...]:
         """Write ``schedule.json``, ``estimate.json`` and ``problem.json`` into a folder.
@@ -244,16 +185,9 @@ class Plan:
 
     def explained_content(self) -> ReportContent:
         """Collect what the report shows: :meth:`content`, and the alternatives of every unit."""
-        from remora.api.alternatives import Planned, choices_of
+        from remora.api.plan_content import explained_content_of
 
-        planned = Planned(
-            self.problem,
-            self.schedule,
-            self.timeline,
-            self.estimate.peak_bound_bytes,
-            self._correction(),
-        )
-        return replace(self.content(), choices=choices_of(planned))
+        return explained_content_of(self)
 
     def content(self) -> ReportContent:
         """Collect what reports and tables show.
@@ -261,34 +195,6 @@ class Plan:
         Where the estimate corrects the simulation, so by the same factor do the figures that it
         is compared with: those of rivals, of keep-all and the lower bound are simulated.
         """
-        corrected = self._correction()
-        return ReportContent(
-            graph=self.problem.graph,
-            schedule=self.schedule,
-            timeline=self.timeline,
-            estimate=self.estimate,
-            budget_bytes=self.budget_bytes,
-            lower_bound_s=self.lower_bound_s * corrected,
-            keep_all_step_time_s=self.keep_all_timeline.step_time_s * corrected,
-            keep_all_peak_bytes=self.keep_all_timeline.max_peak_bytes,
-            hardware_name=self.problem.hardware.name,
-            agent=self.agent,
-            candidates=tuple(_scaled(row, corrected) for row in self.candidates),
-            verification=self.verification,
-            cost_reason=self.cost_reason,
-            world_size=self.problem.world_size,
-            hardware_state=state_sentence(self.problem.hardware, self.problem.world_size),
-            mode=self.problem.mode,
-        )
+        from remora.api.plan_content import content_of
 
-    def _correction(self) -> float:
-        """Estimated over simulated step time; 1 where the estimate is the simulation."""
-        if self.estimate.cost_model != GNN:
-            return 1.0
-        return self.estimate.step_time_s / self.timeline.step_time_s
-
-
-def _scaled(row: CandidateRow, factor: float) -> CandidateRow:
-    if row.step_time_s is None:
-        return row
-    return replace(row, step_time_s=row.step_time_s * factor)
+        return content_of(self)

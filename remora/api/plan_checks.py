@@ -14,7 +14,7 @@ from remora.schedule.schedule import Schedule
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["check_graph", "check_pass_graph", "check_runs_here"]
+__all__ = ["check_graph", "check_hash", "check_pass_graph", "check_runs_here"]
 
 
 def check_runs_here(schedule: Schedule, world_size: int = 1) -> None:
@@ -65,7 +65,7 @@ def check_graph(
         tensor_degree=degree,
         precisions=schedule.precision.units,
     )
-    _check_hash(schedule, graph)
+    check_hash(schedule, graph)
 
 
 def check_pass_graph(
@@ -80,10 +80,15 @@ def check_pass_graph(
         FileFormatError: the hashes of the graphs differ.
     """
     precisions = schedule.precision.units
-    _check_hash(schedule, trace_pass(model, example_inputs, units, precisions=precisions))
+    check_hash(schedule, trace_pass(model, example_inputs, units, precisions=precisions))
 
 
-def _check_hash(schedule: Schedule, graph: ModelGraph) -> None:
+def check_hash(schedule: Schedule, graph: ModelGraph) -> None:
+    """Refuse a schedule that was made for another graph.
+
+    Raises:
+        FileFormatError: the hashes differ.
+    """
     if graph.content_hash != schedule.graph_hash:
         raise FileFormatError(
             f"the schedule belongs to another model or batch: its graph is "

@@ -11,7 +11,8 @@ import torch
 from remora.api.model_source import ModelSource
 from remora.api.passes import pass_example, trace_pass
 from remora.api.placement import build_on
-from remora.errors import FileFormatError, InvalidInputError
+from remora.api.plan_checks import check_hash
+from remora.errors import InvalidInputError
 from remora.graph.batch import batch_of, with_batch
 from remora.graph.model_graph import ModelGraph
 from remora.graph.trace import trace
@@ -120,7 +121,7 @@ def _verify_pass(job: VerifyJob, example: Example, spec: InferenceSpec) -> Verif
 
     precisions = job.schedule.precision.units
     graph = trace_pass(example.model, example.example_inputs, job.units, precisions=precisions)
-    _check_hash(job, graph)
+    check_hash(job.schedule, graph)
     return verify_pass(
         example.model,
         example.example_inputs,
@@ -196,16 +197,8 @@ def _graph(job: VerifyJob, example: Example, device: torch.device | None = None)
         tensor_degree=job.schedule.tensor.degree,
         precisions=job.schedule.precision.units,
     )
-    _check_hash(job, graph)
+    check_hash(job.schedule, graph)
     return graph
-
-
-def _check_hash(job: VerifyJob, graph: ModelGraph) -> None:
-    if job.schedule.graph_hash != graph.content_hash:
-        raise FileFormatError(
-            f"the schedule belongs to another model or batch: its graph is "
-            f"{job.schedule.graph_hash}, that of this model is {graph.content_hash}"
-        )
 
 
 def _micro_batch_graph(

@@ -14,11 +14,11 @@ from remora.api.bench.fidelity.points import Judgement
 from remora.api.bench.fidelity.run import FidelityRequest, run_fidelity
 from remora.api.bench.fidelity.tables import fidelity_sections
 from remora.api.train_cost_model import training_config
-from remora.cli.console import output, print_files, print_line, progress_shown
+from remora.cli.bench_output import print_sections
+from remora.cli.console import output, print_files, progress_shown
 from remora.cli.request import folders_of, plain, without_none
 from remora.cost_models.dataset.dataset import Dataset, read_dataset
 from remora.cost_models.dataset.repeatability import repeatability
-from remora.report.tables import cells_table
 
 __all__ = ["fidelity_request", "noise_notes", "run"]
 
@@ -45,12 +45,7 @@ def run(config: DictConfig) -> None:
         judgements = run_fidelity(request, watch)
         notes = noise_notes(read_dataset(*request.datasets))
     console = output()
-    for section in fidelity_sections(judgements):
-        print_line(console, section.title)
-        console.print(cells_table(section.header, section.rows))
-        print_line(console)
-    for note in notes:
-        print_line(console, note)
+    print_sections(console, fidelity_sections(judgements), notes)
     print_files(console, write_fidelity(request, judgements, command, notes))
 
 

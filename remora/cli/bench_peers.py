@@ -14,9 +14,9 @@ from remora.api.bench.peers.run import (
     run_peers,
     write_peers,
 )
-from remora.cli.console import output, print_files, print_line, progress_shown
+from remora.cli.bench_output import print_sections
+from remora.cli.console import output, print_files, progress_shown
 from remora.cli.request import plain
-from remora.report.tables import cells_table
 
 __all__ = ["peers_request", "run"]
 
@@ -31,12 +31,7 @@ def run(config: DictConfig) -> None:
     console = output()
     with progress_shown() as progress:
         result = run_peers(request, progress.stage)
-    for section in peers_sections(result):
-        print_line(console, section.title)
-        console.print(cells_table(section.header, section.rows))
-        print_line(console)
-    for note in peers_notes(result):
-        print_line(console, note)
+    print_sections(console, peers_sections(result), peers_notes(result))
     print_files(console, write_peers(request, result))
 
 

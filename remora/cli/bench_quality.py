@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from omegaconf import DictConfig
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from remora.api.bench.methods import read_methods
 from remora.api.bench.quality import ROWS_NAME, QualityRequest, Watch, run_quality
 from remora.api.bench.quality_files import write_quality
 from remora.api.bench.rows import Row
 from remora.api.bench.suite import suite_from_values
-from remora.api.bench.tables import Section, sections
-from remora.cli.console import output, print_files, print_line
+from remora.api.bench.tables import sections
+from remora.cli.bench_output import print_sections, rows_named_if_interrupted
+from remora.cli.console import counted_progress, output, print_files
 from remora.cli.request import plain
-from remora.report.tables import cells_table
 from remora.report.wording import duration_text
 from remora.schedule.inference import Mode
 
@@ -47,18 +36,13 @@ def run(config: DictConfig) -> None:
     """
     request = quality_request(config)
     console = output()
-    try:
-        with _progress_shown() as watch:
-            result = run_quality(request, watch)
-    except KeyboardInterrupt:
-        path = request.out / ROWS_NAME
-        if path.exists():
-            print_line(console, f"rows so far: {path}; go on with out={request.out} resume=true")
-        raise
-    for section in sections(result.rows):
-        _print(console, section)
-    for note in result.notes:
-        print_line(console, note)
+    with (
+        rows_named_if_interrupted(console, request.out / ROWS_NAME),
+        counted_progress("building problems") as show,
+    ):
+        watch = Watch(row=lambda row, done, total: show(_text(row), done, total))
+        result = run_quality(request, watch)
+    print_sections(console, sections(result.rows), result.notes)
     print_files(console, write_quality(request, result))
 
 
@@ -97,37 +81,6 @@ def _command() -> str:
     """The command line without the places of files, which say nothing about the figures."""
     words = [word for word in sys.argv[1:] if not word.startswith(("out=", "best_known="))]
     return " ".join(["remora", *words])
-
-
-def _print(console: Console, section: Section) -> None:
-    print_line(console, section.title)
-    console.print(cells_table(section.header, section.rows))
-    print_line(console)
-
-
-@contextmanager
-def _progress_shown() -> Iterator[Watch]:
-    """A bar with the time left while the context is open, or a line per row where none can be."""
-    console = Console(stderr=True, highlight=False)
-    if not console.is_terminal:
-        yield Watch(
-            row=lambda row, done, total: print_line(console, f"{done}/{total} {_text(row)}")
-        )
-        return
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as bar:
-        shown = bar.add_task("building problems", total=None)
-
-        def show(row: Row, done: int, total: int) -> None:
-            bar.update(shown, description=_text(row), completed=done, total=total)
-
-        yield Watch(row=show)
 
 
 def _text(row: Row) -> str:

@@ -13,9 +13,9 @@ from remora.api.bench.transfer.practice import practice_config
 from remora.api.bench.transfer.request import ROWS_NAME, TransferRequest, policy_folder
 from remora.api.bench.transfer.run import run_transfer
 from remora.api.bench.transfer.tables import transfer_sections
-from remora.cli.console import output, print_files, print_line, progress_shown
+from remora.cli.bench_output import print_sections, rows_named_if_interrupted
+from remora.cli.console import output, print_files, progress_shown
 from remora.cli.request import plain, without_none
-from remora.report.tables import cells_table
 
 __all__ = ["run", "transfer_request"]
 
@@ -29,20 +29,9 @@ def run(config: DictConfig) -> None:
     """
     request = transfer_request(config)
     console = output()
-    try:
-        with progress_shown() as progress:
-            result = run_transfer(request, progress.stage)
-    except KeyboardInterrupt:
-        path = request.out / ROWS_NAME
-        if path.exists():
-            print_line(console, f"rows so far: {path}; go on with out={request.out} resume=true")
-        raise
-    for section in transfer_sections(result.rows, result.trainings):
-        print_line(console, section.title)
-        console.print(cells_table(section.header, section.rows))
-        print_line(console)
-    for note in result.notes:
-        print_line(console, note)
+    with rows_named_if_interrupted(console, request.out / ROWS_NAME), progress_shown() as progress:
+        result = run_transfer(request, progress.stage)
+    print_sections(console, transfer_sections(result.rows, result.trainings), result.notes)
     print_files(console, write_transfer(request, result))
 
 

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as BarProgress
 from rich.text import Text
 
 from remora.api.request import Progress
 from remora.report.content import CandidateRow
 from remora.report.wording import bytes_text, duration_text
 
-__all__ = ["output", "print_files", "print_line", "progress_shown"]
+__all__ = ["counted_progress", "output", "print_files", "print_line", "progress_shown"]
 
 _PLAIN_WIDTH = 120
 
@@ -56,6 +64,34 @@ def progress_shown() -> Iterator[Progress]:
             status.update(Text(f"searching: {_row_text(row)}"))
 
         yield Progress(stage=lambda text: status.update(Text(text)), candidate=candidate)
+
+
+@contextmanager
+def counted_progress(first: str) -> Iterator[Callable[[str, int, int], None]]:
+    """Show a bar with the time left while the context is open, or a line per part without one.
+
+    Args:
+        first: what goes on before the first part is done.
+
+    Yields:
+        Called with words, parts done, and parts in all.
+    """
+    console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:
+        yield lambda text, done, total: print_line(console, f"{done}/{total} {text}")
+        return
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with BarProgress(*columns, console=console, transient=True) as bar:
+        shown = bar.add_task(first, total=None)
+        yield lambda text, done, total: bar.update(
+            shown, description=text, completed=done, total=total
+        )
 
 
 def _row_text(row: CandidateRow) -> str:

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 
 from omegaconf import DictConfig
 
+from remora.api.batch_tracer import BatchTracer
 from remora.api.fitting import Fit, make_fit
+from remora.api.passes import pass_example
 from remora.api.placement import build_to_trace
 from remora.api.request import check_request
 from remora.cli.console import output, print_files, print_line, progress_shown
 from remora.cli.request import local_device, make_request, model_source, units_of
 from remora.errors import InfeasibleError
-from remora.graph.batch import batch_of, with_batch
-from remora.graph.model_graph import ModelGraph
-from remora.graph.trace import trace
 from remora.report.files import write_json
 from remora.report.tables import breakdown_table
 from remora.report.wording import bytes_text
-from remora.zoo import Example
+from remora.schedule.inference import Mode
 
 __all__ = ["run"]
 
@@ -37,9 +35,9 @@ def run(config: DictConfig) -> None:
     with progress_shown() as progress:
         progress.stage(f"tracing {source.name}")
         example = build_to_trace(source, local_device(request))
-        graph_at = _tracer(example, units_of(config), source.name)
-        batch = batch_of(example.example_inputs)
-        fit = make_fit(graph_at, batch, request, config.largest_batch, progress)
+        example = pass_example(example) if request.mode == Mode.INFERENCE else example
+        tracer = BatchTracer(example, request, units_of(config), source.name)
+        fit = make_fit(tracer, request, config.largest_batch, progress)
     _print(fit)
     path = Path(config.out) / "fits.json"
     write_json(path, {"version": 1, "fits": fit.fits, **dataclasses.asdict(fit)})
@@ -50,16 +48,6 @@ def run(config: DictConfig) -> None:
             fit.least_peak_bytes,
             fit.least_breakdown_bytes,
         )
-
-
-def _tracer(
-    example: Example, units: tuple[str, ...] | None, name: str
-) -> Callable[[int], ModelGraph]:
-    def graph_at(batch: int) -> ModelGraph:
-        inputs = with_batch(example.example_inputs, batch)
-        return trace(example.model, inputs, example.loss, units, name)
-
-    return graph_at
 
 
 def _print(fit: Fit) -> None:
@@ -79,9 +67,14 @@ def _print(fit: Fit) -> None:
     print_line(console)
     console.print(breakdown_table(list(fit.keep_all_breakdown_bytes.items())))
     print_line(console)
-    if fit.largest_batch is not None:
+    if fit.largest_batch_keep_all is not None and fit.largest_batch is not None:
         print_line(
             console,
-            f"largest batch: {fit.largest_batch_keep_all} as it is, "
-            f"{fit.largest_batch} with a schedule of least memory.",
+            f"largest batch: {_batch_text(fit, fit.largest_batch_keep_all)} as it is, "
+            f"{_batch_text(fit, fit.largest_batch)} with a schedule of least memory.",
         )
+
+
+def _batch_text(fit: Fit, batch: int) -> str:
+    reached = fit.most_batch is not None and batch >= fit.most_batch
+    return f"{batch} or more (no larger one was tried)" if reached else str(batch)

@@ -38,6 +38,7 @@ _UNITS = "module paths that begin units, as [a,b]; default: found"
 _OUT = "folder of the files; default: outputs/COMMAND/DATE"
 _MODE = "train, or inference: passes without gradients, loss and optimizer"
 _PROMPT = "tokens of one sequence that the cache of a decoder begins with"
+_GENERATED = "tokens of one sequence after the prompt, in inference"
 _TRACKER = "none, csv, tensorboard or wandb (offline; online by tracker.mode=online)"
 
 COMMANDS: Mapping[str, Command] = {
@@ -59,7 +60,7 @@ COMMANDS: Mapping[str, Command] = {
             "time_limit_s": "seconds of the search",
             "mode": _MODE,
             "prompt_tokens": _PROMPT + "; null: those of the example",
-            "generated_tokens": "tokens of one sequence after the prompt, in inference",
+            "generated_tokens": _GENERATED,
             "precision": "what units may compute in besides the model's own, of [bf16,int8,fp8] as "
             "far as the device has them; changes gradients a little",
             "cost_model": _COST_MODEL,
@@ -77,12 +78,15 @@ COMMANDS: Mapping[str, Command] = {
         "remora optimize model=gpt2 model.values.batch=4 memory=range:0.5 verify=true",
     ),
     "fits": Command(
-        "say whether a training step fits, what takes the memory, and the largest batch",
+        "say whether a step, or a pass, fits, what takes the memory, and the largest batch",
         {
             "model": _MODEL,
             "memory": _MEMORY,
             "hardware": _HARDWARE,
             "optimizer": _OPTIMIZER,
+            "mode": _MODE,
+            "prompt_tokens": _PROMPT + "; null: those of the example",
+            "generated_tokens": _GENERATED,
             "cost_model": _COST_MODEL,
             "units": _UNITS,
             "largest_batch": "false leaves the search for the largest batch out",

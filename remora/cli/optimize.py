@@ -90,7 +90,7 @@ def _run(config: DictConfig, tracker: Tracker) -> float:
             files += [
                 write_verdict(plan.verification, folder),
                 write_rounds(loop.rounds, folder),
-                loop.shard,
+                *loop.shards,
             ]
             print_verdict(console, plan.content(), plan.verification)
     finally:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from omegaconf import DictConfig
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from remora.api.profiling.collect import Collected, Done, ProfileRequest, collect
 from remora.api.profiling.subjects import subjects_from_values, subjects_of_model
-from remora.cli.console import output, print_line
+from remora.cli.console import counted_progress, output, print_line
 from remora.cli.folders import check_folder
 from remora.cli.request import model_source, optimizer_name, plain
 from remora.cost_models.dataset.card import dataset_card
@@ -41,8 +38,8 @@ def run(config: DictConfig) -> None:
     tracker_values = plain(config.tracker)
     tracker = create(tracker_values.pop("name"), **tracker_values)
     with tracked(tracker, plain(config)):
-        with _progress_shown() as watch:
-            collected = collect(request, watch)
+        with counted_progress("describing the device") as show:
+            collected = collect(request, lambda done: show(_text(done), done.number, done.total))
         if collected.measured or collected.skipped:
             _write_card(request.dataset)
             tracker.log_artifact("profiled_runs", "dataset", request.dataset)
@@ -107,31 +104,9 @@ def _print(console: Console, request: ProfileRequest, collected: Collected) -> N
         print_line(console, f"not measured: {sentence}")
 
 
-@contextmanager
-def _progress_shown() -> Iterator[Callable[[Done], None]]:
-    """A bar with the time left while the context is open, or a line per subject."""
-    console = Console(stderr=True, highlight=False)
-    if not console.is_terminal:
-        yield lambda done: print_line(console, _text(done))
-        return
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as bar:
-        shown = bar.add_task("describing the device", total=None)
-
-        def show(done: Done) -> None:
-            bar.update(shown, description=_text(done), completed=done.number, total=done.total)
-
-        yield show
-
-
 def _text(done: Done) -> str:
     subject = done.subject
     return (
-        f"{done.number}/{done.total} {subject.model} batch {subject.batch} {subject.dtype}: "
-        f"{done.words}; {duration_text(done.left_s)} left"
+        f"{subject.model} batch {subject.batch} {subject.dtype}: {done.words}; "
+        f"{duration_text(done.left_s)} left"
     )

@@ -71,8 +71,9 @@ def plan_in_rounds(
         return verify_in_process(job, config.verify_time_limit_s)
 
     result = run_loop(problem, request, loop_request(config), source, verify, progress)
+    variant = problem.variant_of(result.schedule)
     plan = Plan(
-        problem=problem,
+        problem=replace(variant, variants=()) if variant.variants else variant,
         schedule=result.schedule,
         estimate=result.estimate,
         lower_bound_s=lower_bound_s(problem),

@@ -124,6 +124,9 @@ class FitsConfig:
     cost_model: CostModelSection = field(default_factory=CostModelSection)
     memory: Any = None
     optimizer: str | None = MISSING
+    mode: str = MISSING
+    prompt_tokens: int | None = None
+    generated_tokens: int = MISSING
     units: list[str] | None = None
     largest_batch: bool = MISSING
     out: str | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TypeGuard
 
 import torch
@@ -26,20 +27,28 @@ def batch_of(example_inputs: ExampleInputs) -> int:
     return max(sizes, key=sizes.count)
 
 
-def with_batch(example_inputs: ExampleInputs, batch: int) -> ExampleInputs:
+def with_batch(
+    example_inputs: ExampleInputs, batch: int, most_float_bytes: float = math.inf
+) -> ExampleInputs:
     """Return the example batch with its samples repeated or cut to another size.
 
     Args:
         example_inputs: tensors whose leading dimension is the batch are resized, others stay.
         batch: new size, at least 1.
+        most_float_bytes: larger tensors of floats come without values, on the meta device, and so
+            take neither memory nor time.
     """
     old = batch_of(example_inputs)
     index = torch.arange(batch) % old  # [batch]
 
     def resize(leaf: object) -> object:
-        if _has_batch(leaf) and leaf.shape[0] == old:
-            return leaf[index.to(leaf.device)]
-        return leaf
+        if not _has_batch(leaf) or leaf.shape[0] != old:
+            return leaf
+        if leaf.is_floating_point() and leaf[0].nbytes * batch > most_float_bytes:
+            shape = (batch, *leaf.shape[1:])
+            empty = torch.empty(shape, dtype=leaf.dtype, device="meta")
+            return empty.requires_grad_(leaf.requires_grad)
+        return leaf[index.to(leaf.device)]
 
     resized: ExampleInputs = tree_map(resize, example_inputs)
     return resized

@@ -119,7 +119,7 @@ def real_copy(leaf: Any, mode: FakeTensorMode, device: torch.device | None = Non
     if not isinstance(leaf, Tensor) or isinstance(leaf, FakeTensor):
         return leaf
     if leaf.is_meta:
-        return fake_tensor(leaf, mode, device)
+        return fake_tensor(leaf, mode, device).requires_grad_(leaf.requires_grad)
     where = leaf.device if device is None else device
     copy = torch.empty_strided(leaf.shape, leaf.stride(), dtype=leaf.dtype, device=where)
     copy.copy_(leaf.detach())

@@ -118,13 +118,19 @@ def _traced(
         recording = _record_fake(model, example_inputs, loss, device, tensor_degree, reduced)
         return _graph(recording, model, units, model_name, "fake", ())
     except _RETRY_WITH_REAL as reason:
-        if tensor_degree > 1 or any(p.is_meta for p in model.parameters()):
+        if tensor_degree > 1 or _lacks_values(model, example_inputs):
             raise TraceError("", _op_name(reason), str(reason).split("\n")[0]) from reason
         note = f"traced with real tensors: {type(reason).__name__}: {_first_line(reason)}"
         _LOG.info(note)
     with reduced():
         recording = _record_real(model, example_inputs, loss)
     return _graph(recording, model, units, model_name, "real", (note,))
+
+
+def _lacks_values(model: nn.Module, example_inputs: ExampleInputs) -> bool:
+    """Whether the step cannot run for real, since a parameter or an input has no values."""
+    leaves = [*model.parameters(), *tree_leaves(example_inputs)]
+    return any(leaf.is_meta for leaf in leaves if isinstance(leaf, Tensor))
 
 
 def _graph(

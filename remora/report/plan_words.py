@@ -8,6 +8,7 @@ from remora.graph.precision.precision import Precision, lossy_precisions
 from remora.report.content import ReportContent
 from remora.report.wording import ranges_text
 from remora.schedule.inference import Mode
+from remora.schedule.orders import kind_title, model_copies
 from remora.schedule.schedule import (
     Action,
     MemoryPlan,
@@ -19,14 +20,6 @@ from remora.schedule.schedule import (
 
 __all__ = ["is_plain", "plan_sentences", "stage_cells"]
 
-_PIPELINES = {
-    PipelineKind.GPIPE: "GPipe",
-    PipelineKind.ONE_F_ONE_B: "1F1B",
-    PipelineKind.INTERLEAVED: "interleaved 1F1B",
-    PipelineKind.ZERO_BUBBLE: "zero bubble (ZBV)",
-    PipelineKind.DUALPIPE_V: "DualPipeV",
-    PipelineKind.CHIMERA: "Chimera",
-}
 _SHARDED = ("", "Optimizer state is", "Gradients and optimizer state are", "All state is")
 
 
@@ -79,11 +72,11 @@ def _pipeline_sentence(schedule: Schedule, run: str) -> str:
     per_rank = f", {pipeline.chunks} on each rank" if pipeline.chunks > 1 else ""
     copies = (
         "; a second copy of the model runs through the ranks the other way"
-        if pipeline.kind is PipelineKind.CHIMERA
+        if model_copies(pipeline.kind) > 1
         else ""
     )
     return (
-        f"Pipeline {_PIPELINES[pipeline.kind]}: {pipeline.num_ranks} ranks, "
+        f"Pipeline {kind_title(pipeline.kind)}: {pipeline.num_ranks} ranks, "
         f"{pipeline.num_stages} stages{per_rank}, {batches} in every {run}{copies}."
     )
 

@@ -8,6 +8,22 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from remora.graph.precision.precision import Precision
+from remora.schedule.orders.registry import PipelineKind
+
+__all__ = [
+    "SCHEDULE_VERSION",
+    "Action",
+    "Group",
+    "MemoryPlan",
+    "PipelineKind",
+    "PipelinePlan",
+    "Placement",
+    "PrecisionPlan",
+    "Schedule",
+    "StatePlan",
+    "TensorPlan",
+    "UnitOption",
+]
 
 SCHEDULE_VERSION = 4
 
@@ -19,18 +35,6 @@ class Action(StrEnum):
     RECOMPUTE = "recompute"
     OFFLOAD = "offload"
     COMPRESS = "compress"
-
-
-class PipelineKind(StrEnum):
-    """Order in which micro-batches run over the ranks."""
-
-    NONE = "none"
-    GPIPE = "gpipe"
-    ONE_F_ONE_B = "1f1b"
-    INTERLEAVED = "interleaved_1f1b"
-    ZERO_BUBBLE = "zero_bubble"
-    DUALPIPE_V = "dualpipe_v"
-    CHIMERA = "chimera"
 
 
 class Placement(StrEnum):

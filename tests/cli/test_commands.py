@@ -126,6 +126,16 @@ def test_fits_answers_and_writes_a_file(tmp_path: Path, capsys: pytest.CaptureFi
     assert answer["largest_batch"] > answer["largest_batch_keep_all"]
 
 
+def test_fits_answers_for_passes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["model=gpt2_tiny", "mode=inference", "generated_tokens=64", "hardware=h100_sxm"]
+    assert main(["fits", *words, "memory=64GiB", "out=run"]) == 0
+    answer = json.loads((tmp_path / "run" / "fits.json").read_text())
+    assert answer["mode"] == "inference"
+    assert answer["largest_batch"] < answer["most_batch"]
+    assert main(["fits", *STACK, "hardware=h100_sxm", "memory=60GiB"]) == 0
+    assert "1048576 or more (no larger one was tried)" in capsys.readouterr().out
+
+
 def test_multirun_gives_every_job_a_folder(tmp_path: Path) -> None:
     arguments = ["optimize", *STACK, *FAST, "memory=range:0.3,range:0.7", "out=sweep", "-m"]
     assert main(arguments) == 0

@@ -19,6 +19,16 @@ def test_batches_are_repeated_and_cut() -> None:
     assert larger["flag"] is True
 
 
+def test_large_floats_can_come_without_values() -> None:
+    inputs = {"x": torch.zeros(2, 4, requires_grad=True), "ids": torch.arange(2)}
+    small, large = with_batch(inputs, 8, most_float_bytes=128), with_batch(inputs, 9, 128)
+    assert not small["x"].is_meta
+    assert large["x"].is_meta
+    assert large["x"].shape == (9, 4)
+    assert large["x"].requires_grad
+    assert large["ids"].tolist() == [0, 1, 0, 1, 0, 1, 0, 1, 0]
+
+
 def test_inputs_without_a_batch_are_refused() -> None:
     with pytest.raises(InvalidInputError, match="no tensor with a batch dimension"):
         batch_of((torch.tensor(1.0), 3))

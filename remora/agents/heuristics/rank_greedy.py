@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -32,6 +33,9 @@ _PROGRAMMED = 4
 _TOO_SLOW = 1.15
 _UNLIKELY = 1.5
 _LEADING = 8
+
+_Ranked = tuple[float, float, Shape]
+"""Seconds that a shape is likely to take, a bound below them, and the shape."""
 
 # Copies dear and close to the device's own pace, or free with time to spare.
 _WAYS = ((Pricing(copy_cost=True), (2, 1)), (Pricing(copy_cost=False), (8, 4)))
@@ -101,7 +105,8 @@ def contestants(space: Space, evaluator: Evaluator) -> list[Schedule]:
         SearchEnded: a limit of the evaluator is reached.
     """
     evaluator.score(space.floor)
-    plans = [*_partitioned(space, evaluator), *filled_pipelines(space, evaluator)]
+    ranked = _by_likelihood(space, evaluator)
+    plans = [*_partitioned(space, evaluator, ranked), *_filled(space, evaluator, ranked)]
     if not plans:
         least = find_fitting(space, evaluator)
         plans = [] if least is None else [least]
@@ -112,14 +117,13 @@ def contestants(space: Space, evaluator: Evaluator) -> list[Schedule]:
     return list(by_shape.values())
 
 
-def _partitioned(space: Space, evaluator: Evaluator) -> list[Schedule]:
+def _partitioned(space: Space, evaluator: Evaluator, ranked: Sequence[_Ranked]) -> list[Schedule]:
     """Plans of the partition program for the likeliest shapes, as far as they fit.
 
     The cuts of the fastest are filled greedily, too.
     """
     if evaluator.remaining_s <= 0:
         raise SearchEnded
-    ranked = _by_likelihood(space, evaluator)
     end_s = (1 - _PROGRAM_SHARE) * evaluator.remaining_s
     plans: list[Schedule] = []
     for _, bound_s, shape in ranked[:_PROGRAMMED]:
@@ -151,8 +155,14 @@ def filled_pipelines(
     Raises:
         SearchEnded: a limit of the evaluator is reached.
     """
+    return _filled(space, evaluator, _by_likelihood(space, evaluator), below_s)
+
+
+def _filled(
+    space: Space, evaluator: Evaluator, ranked: Sequence[_Ranked], below_s: float = math.inf
+) -> list[Schedule]:
     found: dict[Schedule, float] = {}
-    for likely_s, bound_s, shape in _by_likelihood(space, evaluator):
+    for likely_s, bound_s, shape in ranked:
         best_s = min([below_s, *found.values()])
         if bound_s >= best_s or likely_s > _UNLIKELY * min(best_s, evaluator.best_s):
             continue
@@ -166,11 +176,15 @@ def filled_pipelines(
     return sorted(found, key=found.__getitem__)
 
 
-def _by_likelihood(space: Space, evaluator: Evaluator) -> list[tuple[float, float, Shape]]:
-    """Likely seconds, bound and shape; those whose bound is behind what is likely come last."""
+def _by_likelihood(space: Space, evaluator: Evaluator) -> list[_Ranked]:
+    """All shapes; those whose bound is behind what is likely come last.
+
+    Raises:
+        SearchEnded: a limit of the evaluator is reached.
+    """
     kept, again = space.keep_all, recompute_all_schedule(space.problem)
     budget = float(space.problem.budget_bytes)
-    found: list[tuple[float, float, Shape]] = []
+    found: list[_Ranked] = []
     for bound_s, shape in _bounded(space):
         likely_s = bound_s
         leading = sorted(entry[0] for entry in found)[:_LEADING]

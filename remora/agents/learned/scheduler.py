@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 from remora.agents.evaluation import Evaluator, SearchEnded
 from remora.agents.heuristics.least_memory import find_fitting
 from remora.agents.heuristics.space import Space
-from remora.agents.learned.pretrained_policies import pretrained_path
+from remora.agents.learned.pretrained_policies import pretrained_names, pretrained_path
 from remora.errors import InvalidInputError, UnknownNameError
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Schedule
+from remora.tracking.artifacts import CARD_NAME
 
 if TYPE_CHECKING:
     from remora.agents.learned.policy_files import Policy
@@ -71,6 +72,7 @@ class Learned:
                 )
         if not self.temperature > 0:
             raise InvalidInputError(f"temperature is {self.temperature}; allowed: more than 0")
+        _folder(self.policy)
 
     @property
     def name(self) -> str:
@@ -91,7 +93,6 @@ class Learned:
 
         Raises:
             InfeasibleError, TimeLimitError, InvalidInputError: as every scheduler.
-            UnknownNameError: no policy of that name ships with the package.
             FileFormatError: the policy cannot be read.
         """
         from remora.agents.learned.local import LocalConfig, climb
@@ -151,5 +152,17 @@ class Learned:
 def _policy(name: str) -> Policy:
     from remora.agents.learned.policy_files import load_policy
 
-    folder = Path(name)
-    return load_policy(folder if folder.is_dir() else pretrained_path(name))
+    return load_policy(_folder(name))
+
+
+def _folder(policy: str) -> Path:
+    """Where a policy lies, found without reading it."""
+    folder = Path(policy)
+    if (folder / CARD_NAME).is_file():
+        return folder
+    if policy not in pretrained_names():
+        raise InvalidInputError(
+            f"agent.policy is {policy!r}; allowed: a folder with {CARD_NAME}, or a policy that "
+            f"ships with the package: {', '.join(pretrained_names())}"
+        )
+    return pretrained_path(policy)

@@ -35,6 +35,7 @@ __all__ = ["Material", "run_stages"]
 
 _DONE = "done.json"
 _POLICY = "policy"
+_DEMONSTRATIONS = "demonstrations.json"
 _VERSION = 1
 
 
@@ -87,7 +88,8 @@ def run_stages(
             continue
         tell(name)
         stage = StageTracker(tracker, name, first)
-        best = run(material, folder, stage, None if best is None else best.network, resume)
+        network = None if best is None else best.network
+        best = run(_Turn(material, folder, stage, network, resume))
         save_policy(folder / _POLICY, best)
         first = stage.last + 1
         write_json(done, {"version": _VERSION, "steps": first})
@@ -95,7 +97,30 @@ def run_stages(
     return best
 
 
-_Run = Callable[[Material, Path, Tracker, PlanNetwork | None, bool], Policy]
+@dataclass(frozen=True)
+class _Turn:
+    """What a stage is given.
+
+    Attributes:
+        material: to learn from.
+        folder: of the stage.
+        tracker: told how it goes.
+        network: to go on from; None for the first stage of a training from scratch.
+        resume: whether what lies in the folder is gone on with.
+    """
+
+    material: Material
+    folder: Path
+    tracker: Tracker
+    network: PlanNetwork | None
+    resume: bool
+
+    def has(self, name: str) -> bool:
+        """Whether the stage begun before left such a file."""
+        return self.resume and (self.folder / name).is_file()
+
+
+_Run = Callable[[_Turn], Policy]
 
 
 def _runs(config: AgentTrainingConfig) -> list[tuple[str, _Run]]:
@@ -118,46 +143,40 @@ def _runs(config: AgentTrainingConfig) -> list[tuple[str, _Run]]:
     return runs
 
 
+def _cloned(
+    turn: _Turn, teaching: Teaching, values: CloningConfig, network: PlanNetwork | None
+) -> Policy:
+    return clone_policy(
+        teaching,
+        turn.material.validation,
+        values,
+        turn.folder,
+        turn.tracker,
+        network,
+        resume=turn.has(CLONING_CHECKPOINT),
+    )
+
+
 def _cloning(config: CloningConfig) -> _Run:
-    def run(
-        material: Material,
-        folder: Path,
-        tracker: Tracker,
-        network: PlanNetwork | None,
-        resume: bool,
-    ) -> Policy:
-        return clone_policy(
-            material.teaching,
-            material.validation,
-            config,
-            folder,
-            tracker,
-            network,
-            resume=resume and (folder / CLONING_CHECKPOINT).is_file(),
-        )
+    def run(turn: _Turn) -> Policy:
+        return _cloned(turn, turn.material.teaching, config, turn.network)
 
     return run
 
 
 def _ppo(config: AgentTrainingConfig) -> _Run:
-    def run(
-        material: Material,
-        folder: Path,
-        tracker: Tracker,
-        network: PlanNetwork | None,
-        resume: bool,
-    ) -> Policy:
+    def run(turn: _Turn) -> Policy:
         values = config.ppo
-        if network is None:
+        if turn.network is None:
             values = replace(values, reference_weight=0.0)
         return train_ppo(
-            material.sampler,
-            material.validation,
+            turn.material.sampler,
+            turn.material.validation,
             values,
-            folder,
-            tracker,
-            network,
-            resume=resume and (folder / PPO_CHECKPOINT).is_file(),
+            turn.folder,
+            turn.tracker,
+            turn.network,
+            resume=turn.has(PPO_CHECKPOINT),
         )
 
     return run
@@ -166,34 +185,19 @@ def _ppo(config: AgentTrainingConfig) -> _Run:
 def _lookahead(config: AgentTrainingConfig, number: int) -> _Run:
     """What was tried in a round is kept, so that a stopped round does not try it again."""
 
-    def run(
-        material: Material,
-        folder: Path,
-        tracker: Tracker,
-        network: PlanNetwork | None,
-        resume: bool,
-    ) -> Policy:
-        rounds, path = config.lookahead, folder / EXPLORED_NAME
-        if network is None:
-            network = PlanNetwork.fresh(config.cloning.network, config.seed)
-        if not (resume and path.is_file()):
+    def run(turn: _Turn) -> Policy:
+        rounds, lessons = config.lookahead, turn.material.teaching
+        network = turn.network or PlanNetwork.fresh(config.cloning.network, config.seed)
+        if not turn.has(EXPLORED_NAME):
             look = replace(rounds.look, shown=max(rounds.look.shown, 1), own=0)
             look = rounds.look if number else look
             seed = config.seed + 1 + number
-            write_explored(path, look_ahead(network, material.teaching, look, seed))
+            write_explored(turn.folder / EXPLORED_NAME, look_ahead(network, lessons, look, seed))
         first = max(0, number + 1 - rounds.kept)
-        folders = [folder.parent / f"lookahead_{kept}" for kept in range(first, number + 1)]
+        folders = [turn.folder.parent / f"lookahead_{kept}" for kept in range(first, number + 1)]
         explored = [one for kept in folders for one in read_explored(kept / EXPLORED_NAME)]
         values = replace(config.cloning, epochs=rounds.epochs, learning_rate=rounds.learning_rate)
-        return clone_policy(
-            Teaching(material.teaching.lessons, (), tuple(explored)),
-            material.validation,
-            values,
-            folder,
-            tracker,
-            network,
-            resume=resume and (folder / CLONING_CHECKPOINT).is_file(),
-        )
+        return _cloned(turn, Teaching(lessons.lessons, (), tuple(explored)), values, network)
 
     return run
 
@@ -201,28 +205,19 @@ def _lookahead(config: AgentTrainingConfig, number: int) -> _Run:
 def _round(config: AgentTrainingConfig, number: int) -> _Run:
     """Better plans of one round are kept, so that a stopped round does not search them again."""
 
-    def run(
-        material: Material,
-        folder: Path,
-        tracker: Tracker,
-        network: PlanNetwork | None,
-        resume: bool,
-    ) -> Policy:
-        assert network is not None  # the configuration says so
-        path = folder / "demonstrations.json"
-        if resume and path.is_file():
-            teaching = material.teaching.with_more(read_demonstrations(path))
+    def run(turn: _Turn) -> Policy:
+        assert turn.network is not None  # the configuration says so
+        path, teaching = turn.folder / _DEMONSTRATIONS, turn.material.teaching
+        if turn.has(_DEMONSTRATIONS):
+            teaching = teaching.with_more(read_demonstrations(path))
         else:
             seed = config.seed + 1 + number
-            earlier = _earlier(material.teaching, folder.parent, number)
-            teaching = improve_demonstrations(network, earlier, config.rounds.round, seed)
+            earlier = _earlier(teaching, turn.folder.parent, number)
+            teaching = improve_demonstrations(turn.network, earlier, config.rounds.round, seed)
             write_demonstrations(path, teaching.shown)
         rounds = config.rounds
         values = replace(config.cloning, epochs=rounds.epochs, learning_rate=rounds.learning_rate)
-        again = resume and (folder / CLONING_CHECKPOINT).is_file()
-        return clone_policy(
-            teaching, material.validation, values, folder, tracker, network, resume=again
-        )
+        return _cloned(turn, teaching, values, turn.network)
 
     return run
 
@@ -231,5 +226,5 @@ def _earlier(teaching: Teaching, out: Path, number: int) -> Teaching:
     """What is known after the rounds before."""
     if number == 0:
         return teaching
-    path = out / f"round_{number - 1}" / "demonstrations.json"
+    path = out / f"round_{number - 1}" / _DEMONSTRATIONS
     return teaching.with_more(read_demonstrations(path))

@@ -9,6 +9,7 @@ from typing import Any
 
 from remora.agents.registry import create, settings_of
 from remora.agents.scheduler import Scheduler
+from remora.api.bench.lists import check_entries, check_once
 from remora.errors import InvalidInputError, MissingExtraError
 
 __all__ = ["Method", "MethodRun", "method_runs", "read_methods"]
@@ -75,13 +76,9 @@ def read_methods(entries: Sequence[Any]) -> tuple[Method, ...]:
         InvalidInputError: an entry of another form, a value that is not allowed, or the same
             method twice.
     """
-    if isinstance(entries, str) or not entries:
-        raise InvalidInputError(f"methods is {entries!r}; allowed: a list such as [greedy,best]")
+    check_entries("methods", entries, "[greedy,best]")
     methods = tuple(map(_method, entries))
-    labels = [method.label for method in methods]
-    for label in labels:
-        if labels.count(label) > 1:
-            raise InvalidInputError(f"methods names {label!r} more than once; allowed: once")
+    check_once("methods", [method.label for method in methods])
     return methods
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -17,11 +17,12 @@ from remora.api.bench.best_known import (
     read_best_known,
     write_best_known,
 )
+from remora.api.bench.intake import Intake
 from remora.api.bench.methods import Method, MethodRun, method_runs
 from remora.api.bench.rows import Row, RowKey, append_row, read_rows
 from remora.api.bench.suite import Suite, SuiteProblem
-from remora.api.bench.task import Opened, Outcome, Task, row_without_answer
-from remora.api.bench.workers import Lost, run_in_workers
+from remora.api.bench.task import Opened, Outcome, Task
+from remora.api.bench.workers import run_in_workers
 from remora.errors import InvalidInputError
 
 __all__ = ["ROWS_NAME", "QualityRequest", "QualityResult", "Watch", "run_quality", "versions"]
@@ -123,11 +124,14 @@ def run_quality(request: QualityRequest, watch: Watch | None = None) -> QualityR
     answers = read_best_known(request.answers_path)
     asked = _asked(request)
     rows = {row.key: row for row in kept if row.key in asked}
-    run = _Running(request, answers, rows, list(notes), len(asked), watch or Watch())
+    run = _Running(request, answers, rows, len(asked), watch or Watch())
+    intake = Intake(run.keep, list(notes))
     for found in run_in_workers(_tasks(request, answers, set(rows)), request.jobs):
-        run.take(found)
+        intake.take(found)
+        if isinstance(found, Outcome):
+            run.improve(found, intake.opened)
     ordered = tuple(run.rows[key] for key in asked if key in run.rows)
-    return QualityResult(ordered, tuple(run.notes))
+    return QualityResult(ordered, tuple(intake.notes))
 
 
 @dataclass
@@ -137,43 +141,25 @@ class _Running:
     request: QualityRequest
     answers: dict[str, BestKnown]
     rows: dict[RowKey, Row]
-    notes: list[str]
     total: int
     watch: Watch
-    opened: dict[str, Opened] = field(default_factory=dict)
     known_s: dict[str, float] = field(default_factory=dict)
 
-    def take(self, found: Opened | Outcome | Lost) -> None:
-        """Keep what a worker found."""
-        if isinstance(found, Opened):
-            self._open(found)
-        elif isinstance(found, Lost):
-            task = found.task
-            opened = self.opened.get(task.item.name, Opened(task.item.name, "", None, None, ""))
-            self._keep(row_without_answer(task, found.run, opened, task.time_limit_s, found.reason))
-        else:
-            self._keep(found.row)
-            self._improve(found)
-
-    def _open(self, found: Opened) -> None:
-        self.opened[found.problem] = found
-        if found.known_s is not None:
-            self.known_s[found.problem] = found.known_s
-        if found.known_fault and found.known_fault not in self.notes:
-            self.notes.append(found.known_fault)
-
-    def _keep(self, row: Row) -> None:
+    def keep(self, row: Row) -> None:
+        """Write a row down."""
         self.rows[row.key] = row
         append_row(self.request.out / ROWS_NAME, row)
         self.watch.row(row, len(self.rows), self.total)
 
-    def _improve(self, found: Outcome) -> None:
+    def improve(self, found: Outcome, opened: Mapping[str, Opened]) -> None:
+        """Keep a schedule that beats the best known one, if that is wanted."""
         row, request = found.row, self.request
         if not request.update_best_known or found.schedule is None:
             return
         assert row.step_time_s is not None
         assert row.peak_bytes is not None
-        if not is_better(row.step_time_s, self.known_s.get(row.problem)):
+        before = opened[row.problem]
+        if not is_better(row.step_time_s, self.known_s.get(row.problem, before.known_s)):
             return
         self.known_s[row.problem] = row.step_time_s
         self.answers[row.problem] = BestKnown(

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import datetime
-import math
 import os
 import platform
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from remora.api.bench.quality import ROWS_NAME, QualityRequest, QualityResult, versions
-from remora.api.bench.rows import Row
-from remora.api.bench.summary import best_times, ratios, summarise
+from remora.api.bench.row_values import row_values, summary_values
+from remora.api.bench.summary import best_times, summarise
 from remora.api.bench.tables import Section, problem_section, sections
 from remora.report.files import write_json, write_text
 
@@ -29,14 +27,14 @@ def write_quality(request: QualityRequest, result: QualityResult) -> list[Path]:
         All files of the comparison.
     """
     about, folder, best = _about(request), request.out, best_times(result.rows)
-    methods = [_without_nan(asdict(one)) for one in summarise(result.rows)]
+    methods = [summary_values(one) for one in summarise(result.rows)]
     write_json(
         folder / "quality.json",
         {
             "version": _VERSION,
             **about,
             "methods": methods,
-            "rows": [_row_values(row, best) for row in result.rows],
+            "rows": [row_values(row, best) for row in result.rows],
             "notes": list(result.notes),
         },
     )
@@ -89,17 +87,4 @@ def _about(request: QualityRequest) -> dict[str, Any]:
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "versions": versions(),
-    }
-
-
-def _row_values(row: Row, best: Mapping[str, float]) -> dict[str, Any]:
-    over_best, over_bound = ratios(row, best)
-    return _without_nan({**asdict(row), "over_best": over_best, "over_bound": over_bound})
-
-
-def _without_nan(values: dict[str, Any]) -> dict[str, Any]:
-    """NaN has no place in JSON."""
-    return {
-        key: None if isinstance(value, float) and math.isnan(value) else value
-        for key, value in values.items()
     }

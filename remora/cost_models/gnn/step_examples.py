@@ -90,7 +90,8 @@ def _examples(
     )
     schedules = [schedule_from_json(row.schedule_json, run.graph.content_hash) for row in rows]
     encoded = encoder_of(problem).encode(schedules)
-    subject = f"{run.subject.key}/{run.setting.name}/{optimizer}"
+    graph = run.graph.content_hash
+    subject = f"{run.subject.key}/{graph}/{run.setting.name}/{optimizer}"
     return [
         StepExample(run.subject.family, subject, problem, schedule, row, encoded.one(place))
         for place, (schedule, row) in enumerate(zip(schedules, rows, strict=True))

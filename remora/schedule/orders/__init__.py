@@ -2,8 +2,10 @@
 
 from remora.schedule.orders.order import Order, OrderRule, TaskKind
 from remora.schedule.orders.registry import (
+    PipelineKind,
     allowed_chunks,
     check_pipeline,
+    kind_title,
     model_copies,
     pipeline_order,
     registered_kinds,
@@ -13,9 +15,11 @@ from remora.schedule.orders.registry import (
 __all__ = [
     "Order",
     "OrderRule",
+    "PipelineKind",
     "TaskKind",
     "allowed_chunks",
     "check_pipeline",
+    "kind_title",
     "model_copies",
     "pipeline_order",
     "registered_kinds",

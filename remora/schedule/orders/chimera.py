@@ -75,4 +75,4 @@ def _check(num_ranks: int, micro_batches: int) -> None:
         )
 
 
-RULE = OrderRule(_order, ONE, _check, model_copies=2)
+RULE = OrderRule("Chimera", _order, ONE, _check, model_copies=2)

@@ -51,4 +51,4 @@ def _check(num_ranks: int, micro_batches: int) -> None:
         )
 
 
-RULE = OrderRule(_order, ANY_FROM_2, _check)
+RULE = OrderRule("interleaved 1F1B", _order, ANY_FROM_2, _check)

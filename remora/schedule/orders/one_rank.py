@@ -24,4 +24,4 @@ def _check(num_ranks: int, micro_batches: int) -> None:
         )
 
 
-RULE = OrderRule(_order, ONE, _check)
+RULE = OrderRule("no pipeline", _order, ONE, _check)

@@ -49,5 +49,5 @@ def _check_1f1b(num_ranks: int, micro_batches: int) -> None:
         )
 
 
-GPIPE = OrderRule(_gpipe_order, ONE)
-ONE_F_ONE_B = OrderRule(_1f1b_order, ONE, _check_1f1b)
+GPIPE = OrderRule("GPipe", _gpipe_order, ONE)
+ONE_F_ONE_B = OrderRule("1F1B", _1f1b_order, ONE, _check_1f1b)

@@ -107,6 +107,7 @@ class OrderRule:
     """All that a pipeline kind is.
 
     Attributes:
+        title: what people call it.
         order: makes the order of (num_ranks, micro_batches, chunks), which ``check`` accepted.
         chunks: numbers of stages per rank that are allowed.
         check: raises InvalidInputError for (num_ranks, micro_batches) that have no such order.
@@ -114,6 +115,7 @@ class OrderRule:
         model_copies: copies of the model, whose stages are numbered one copy after the other.
     """
 
+    title: str
     order: Callable[[int, int, int], Order]
     chunks: range
     check: Callable[[int, int], None] = _accept

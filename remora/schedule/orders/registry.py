@@ -1,24 +1,39 @@
-"""The pipeline kinds, one line each, and what the rest of the package asks about them."""
+"""The pipeline kinds, two lines each, and what the rest of the package asks about them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 from functools import lru_cache
 from types import MappingProxyType
 
 from remora.errors import InvalidInputError
 from remora.schedule.orders import chimera, interleaved, one_rank, one_stage, v_shape
 from remora.schedule.orders.order import Order, OrderRule, forwards_of
-from remora.schedule.schedule import PipelineKind
 
 __all__ = [
+    "PipelineKind",
     "allowed_chunks",
     "check_pipeline",
+    "kind_title",
     "model_copies",
     "pipeline_order",
     "registered_kinds",
     "splits_backward",
 ]
+
+
+class PipelineKind(StrEnum):
+    """Order in which micro-batches run over the ranks."""
+
+    NONE = "none"
+    GPIPE = "gpipe"
+    ONE_F_ONE_B = "1f1b"
+    INTERLEAVED = "interleaved_1f1b"
+    ZERO_BUBBLE = "zero_bubble"
+    DUALPIPE_V = "dualpipe_v"
+    CHIMERA = "chimera"
+
 
 _RULES: Mapping[PipelineKind, OrderRule] = MappingProxyType(
     {
@@ -36,6 +51,11 @@ _RULES: Mapping[PipelineKind, OrderRule] = MappingProxyType(
 def registered_kinds() -> tuple[PipelineKind, ...]:
     """Every kind that has an order."""
     return tuple(_RULES)
+
+
+def kind_title(kind: PipelineKind) -> str:
+    """Return what people call a kind."""
+    return _RULES[kind].title
 
 
 def splits_backward(kind: PipelineKind) -> bool:

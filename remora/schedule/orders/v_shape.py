@@ -98,5 +98,5 @@ def _check_dualpipe(num_ranks: int, micro_batches: int) -> None:
         )
 
 
-ZERO_BUBBLE = OrderRule(_zero_bubble_order, TWO, splits_backward=True)
-DUALPIPE = OrderRule(_dualpipe_order, TWO, _check_dualpipe, splits_backward=True)
+ZERO_BUBBLE = OrderRule("zero bubble (ZBV)", _zero_bubble_order, TWO, splits_backward=True)
+DUALPIPE = OrderRule("DualPipeV", _dualpipe_order, TWO, _check_dualpipe, splits_backward=True)

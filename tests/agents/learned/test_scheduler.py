@@ -83,5 +83,9 @@ def test_wrong_settings_are_named() -> None:
         create("learned", samples=-1)
     with pytest.raises(InvalidInputError, match="temperature is 0"):
         create("learned", temperature=0.0)
-    with pytest.raises(UnknownNameError, match="pretrained policy"):
-        create("learned", policy="defualt").propose(problem_at(0.2), LONG_S)
+
+
+def test_a_policy_that_is_not_there_is_named_before_anything_is_planned(tmp_path: Path) -> None:
+    for policy in ("defualt", str(tmp_path)):
+        with pytest.raises(InvalidInputError, match=f"'{policy}'; allowed: .*default"):
+            create("learned", policy=policy)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -13,8 +12,9 @@ from typing import Any
 
 from remora.api.bench.quality import versions
 from remora.api.bench.quality_files import section_text
+from remora.api.bench.row_values import row_values, summary_values
 from remora.api.bench.rows import Row
-from remora.api.bench.summary import best_times, ratios, summarise
+from remora.api.bench.summary import best_times, summarise
 from remora.api.bench.tables import problem_section
 from remora.api.bench.transfer.request import ROWS_NAME, TransferRequest
 from remora.api.bench.transfer.run import TransferResult
@@ -43,7 +43,7 @@ def write_transfer(request: TransferRequest, result: TransferResult) -> list[Pat
             "groups": [asdict(group) for group in request.groups],
             "figures": _figures(result.rows),
             "trainings": [asdict(one) for one in result.trainings],
-            "rows": [_row_values(row, best) for row in result.rows],
+            "rows": [row_values(row, best) for row in result.rows],
             "notes": list(result.notes),
         },
     )
@@ -74,23 +74,10 @@ def _markdown(request: TransferRequest, result: TransferResult, about: Mapping[s
 def _figures(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Every method by group."""
     return [
-        {"group": group, **_without_nan(asdict(one))}
+        {"group": group, **summary_values(one)}
         for group in dict.fromkeys(map(group_of, rows))
         for one in summarise(rows, in_group(group))
     ]
-
-
-def _row_values(row: Row, best: Mapping[str, float]) -> dict[str, Any]:
-    over_best, over_bound = ratios(row, best)
-    return _without_nan({**asdict(row), "over_best": over_best, "over_bound": over_bound})
-
-
-def _without_nan(values: dict[str, Any]) -> dict[str, Any]:
-    """NaN has no place in JSON."""
-    return {
-        key: None if isinstance(value, float) and math.isnan(value) else value
-        for key, value in values.items()
-    }
 
 
 def _about(request: TransferRequest) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from remora.api.bench.lists import check_entries, check_once
 from remora.api.bench.suite import load_suite
 from remora.api.configs import config_names, load_config
 from remora.api.joint_config import JointConfig, joint_config
@@ -73,13 +74,9 @@ def read_groups(entries: Sequence[Any]) -> tuple[Group, ...]:
         UnknownNameError: no such group, key, model or hardware; the message has the closest ones.
         InvalidInputError: a value is not allowed, or a group is there twice.
     """
-    if isinstance(entries, str) or not entries:
-        raise InvalidInputError(f"groups is {entries!r}; allowed: a list such as [held_out,larger]")
+    check_entries("groups", entries, "[held_out,larger]")
     groups = tuple(map(_group, entries))
-    names = [group.name for group in groups]
-    for name in names:
-        if names.count(name) > 1:
-            raise InvalidInputError(f"groups names {name!r} more than once; allowed: once")
+    check_once("groups", [group.name for group in groups])
     return groups
 
 

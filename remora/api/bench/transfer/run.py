@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from remora.api.bench.best_known import best_known_path, read_best_known
+from remora.api.bench.intake import Intake
 from remora.api.bench.methods import MethodRun
 from remora.api.bench.rows import Row, RowKey, append_row, read_rows
-from remora.api.bench.task import KnownAnswer, Opened, Outcome, Task, row_without_answer
+from remora.api.bench.task import KnownAnswer, Task
 from remora.api.bench.transfer.groups import Group
 from remora.api.bench.transfer.methods import (
     FINE_TUNED,
@@ -23,7 +24,7 @@ from remora.api.bench.transfer.methods import (
 from remora.api.bench.transfer.problems import TransferProblem, build_transfer, judged_problems
 from remora.api.bench.transfer.request import ROWS_NAME, TransferRequest, claim
 from remora.api.bench.transfer.trainings import Trainer, Training
-from remora.api.bench.workers import Lost, run_in_workers
+from remora.api.bench.workers import run_in_workers
 from remora.envs.warm_up import compile_kernels
 
 __all__ = ["TransferResult", "run_transfer"]
@@ -103,7 +104,11 @@ class _Running:
     notes: list[str]
     tell: Callable[[str], None]
     asked: dict[RowKey, None] = field(default_factory=dict)
-    opened: dict[str, Opened] = field(default_factory=dict)
+    intake: Intake = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Let every row that comes be written down."""
+        self.intake = Intake(self._keep, self.notes)
 
     def add(self, tasks: Iterable[Task]) -> None:
         """Run what has no row yet."""
@@ -114,25 +119,13 @@ class _Running:
             if runs:
                 left.append(replace(task, runs=runs))
         for found in run_in_workers(left, self.request.jobs):
-            self._take(found)
+            self.intake.take(found)
 
     def rows(self) -> tuple[Row, ...]:
         """Rows that were asked for, in the order of their groups and problems."""
         rows = [self.kept[key] for key in self.asked]
         order = {name: place for place, name in enumerate(dict.fromkeys(r.problem for r in rows))}
         return tuple(sorted(rows, key=lambda row: order[row.problem]))
-
-    def _take(self, found: Opened | Outcome | Lost) -> None:
-        if isinstance(found, Opened):
-            self.opened[found.problem] = found
-            if found.known_fault and found.known_fault not in self.notes:
-                self.notes.append(found.known_fault)
-        elif isinstance(found, Lost):
-            task = found.task
-            opened = self.opened.get(task.item.name, Opened(task.item.name, "", None, None, ""))
-            self._keep(row_without_answer(task, found.run, opened, task.time_limit_s, found.reason))
-        else:
-            self._keep(found.row)
 
     def _keep(self, row: Row) -> None:
         self.kept[row.key] = row
