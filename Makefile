@@ -13,8 +13,9 @@ PIP := $(BIN)/python -m pip install --quiet --no-input
 DEMO := $(BIN)/remora optimize model=gpt2 model.values.sequence=256 model.values.batch=4 \
 	hardware=local memory=range:0.5 verify=true out=outputs/demo
 
-# Test workers share the cores; one thread each also keeps results reproducible.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+# Test workers share the cores; one thread each also keeps results reproducible. Each begins with
+# half of the tests and keeps neighbours together, so that what they share is mostly made once.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 # Nothing is fetched; a link that leads nowhere ends it. The variable silences an announcement.
 DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet

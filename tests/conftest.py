@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -39,6 +40,15 @@ def _private_user_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         patch.setenv("XDG_CONFIG_HOME", str(root / "config"))
         patch.setenv("XDG_DATA_HOME", str(root / "data"))
         yield
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported out of later searches for garbage.
+
+    Every measured run begins with one, which takes longer than the runs of small models.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

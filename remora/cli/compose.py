@@ -61,7 +61,7 @@ def compose_config(config_name: str, overrides: Sequence[str]) -> DictConfig:
     """
     from hydra import compose, initialize_config_module
 
-    _register_schemas()
+    _register_schema(config_name)
     with (
         initialize_config_module(_CONFIG_MODULE, job_name="remora", version_base=_VERSION_BASE),
         translated(config_name, overrides, compose),
@@ -107,12 +107,10 @@ def _refuse_additions(config_name: str, config: DictConfig) -> None:
             raise UnknownNameError("key", str(key), known)
 
 
-def _register_schemas() -> None:
+def _register_schema(config_name: str) -> None:
     from hydra.core.config_store import ConfigStore
 
-    store = ConfigStore.instance()
-    for name, schema in SCHEMAS.items():
-        store.store(name=f"{name}_schema", node=schema)
+    ConfigStore.instance().store(name=f"{config_name}_schema", node=SCHEMAS[config_name])
 
 
 def _default_folder(config_name: str) -> Path:
@@ -123,7 +121,7 @@ def _default_folder(config_name: str) -> Path:
 def _run_multirun(config_name: str, overrides: Sequence[str]) -> None:
     import hydra
 
-    _register_schemas()
+    _register_schema(config_name)
     given_folders = [text for text in overrides if text.startswith("out=")]
     folders = [text.removeprefix("out=") for text in given_folders]
     folder = folders[-1] if folders else str(_default_folder(config_name))

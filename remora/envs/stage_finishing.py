@@ -16,6 +16,8 @@ from remora.envs.arrays import (
     Tables,
 )
 from remora.envs.columns import (
+    FIRST_COUNT,
+    FIRST_STAGE,
     GROUP_FORWARD,
     MADE,
     NESTED,
@@ -28,8 +30,9 @@ from remora.envs.columns import (
     WAY_HELD,
 )
 from remora.envs.jit import kernel
+from remora.envs.segments import NEVER_FITS
 from remora.envs.stage_completions import NUM_WAYS
-from remora.envs.stage_ends import FIXED, TRIAL_WAY, last_end, room_at
+from remora.envs.stage_ends import AFTER, FIXED, TRIAL_WAY, last_end, room_at
 
 __all__ = ["room_behind", "room_opened"]
 
@@ -51,8 +54,9 @@ def room_behind(
     start, last = episodes.ints[e, CURSOR] + 1, last_end(tables, episodes, e)
     room = -1
     for end in range(last if _is_final(tables, episodes, e) else start + 1, last + 1):
-        if room >= 0 and _full(episodes, e, end):
-            break
+        least = lasting + _least_held(tables, episodes, e, start, end)
+        if room >= _most_room(tables, episodes, e, end, least, forward):
+            continue
         for number in range(NUM_WAYS):
             found = _finished_by(
                 tables, episodes, e, start, end, number, lasting, forward, backward
@@ -77,8 +81,8 @@ def room_opened(tables: Tables, episodes: Episodes, e: int, start: int) -> int:
     first, last = ints[CURSOR] + 2, last_end(tables, episodes, e)
     spans, room = tables.span[ints[ROW], start], -1
     for end in range(last if _is_final(tables, episodes, e) else first, last + 1):
-        if room >= 0 and _full(episodes, e, end):
-            break
+        if room >= _most_room(tables, episodes, e, end, ints[LASTING], ints[FORWARD_PEAK]):
+            continue
         room = max(room, _grouped(tables, episodes, e, start, end, end, -1))
         for number in range(NUM_WAYS):
             if first < end:
@@ -92,10 +96,36 @@ def room_opened(tables: Tables, episodes: Episodes, e: int, start: int) -> int:
 
 
 @kernel
-def _full(episodes: Episodes, e: int, end: int) -> bool:
-    """Whether a stage that ends before a unit does not fit whatever is decided."""
-    taken = episodes.taken[0] + episodes.ends[end, FIXED]
-    return bool(taken > episodes.ints[e, BUDGET])
+def _least_held(tables: Tables, episodes: Episodes, e: int, start: int, end: int) -> int:
+    """What a micro-batch holds of some units in the end, by the way that holds least."""
+    span, least = tables.span[episodes.ints[e, ROW], start, end], NEVER_FITS
+    for number in range(NUM_WAYS):
+        least = min(least, span[number * NUM_WAY_COLUMNS + WAY_HELD])
+    return int(least)
+
+
+@kernel
+def _most_room(
+    tables: Tables, episodes: Episodes, e: int, end: int, held: int, forward: int
+) -> int:
+    """No more bytes are left than this if the stage ends before a unit.
+
+    Args:
+        tables: of all problems.
+        episodes: with ``ends``, ``taken`` and ``promised`` filled.
+        e: the episode.
+        end: first unit of the next stage.
+        held: bytes that a micro-batch holds at least after its forward.
+        forward: peak that the forwards of the stage's units have at least.
+    """
+    ints, found = episodes.ints[e], episodes.ends[end]
+    number = tables.pipelines.stage[
+        tables.pipelines.shape[ints[SHAPE], FIRST_STAGE] + ints[STAGE], FIRST_COUNT
+    ]
+    taken = episodes.taken[0] + found[FIXED] + int(episodes.promised[0] * found[AFTER])
+    if number > 0:
+        taken += (number - 1) * held + max(held, forward)
+    return int(ints[BUDGET] - max(found[AFTER], taken))
 
 
 @kernel

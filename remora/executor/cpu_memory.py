@@ -45,7 +45,7 @@ def cpu_peak_bytes(function: Callable[[], object]) -> int:
         Bytes, at least 0; 0 if nothing was allocated.
     """
     quieten_profiler()
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as run:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as run:
         function()
     results = run.profiler.kineto_results if run.profiler is not None else None
     if results is None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
-JOBS = ["model=resnet_tiny", "memory=60%", "hardware=rtx3090,v100_16g"]
+JOBS = ["model=resnet_tiny", "memory=range:0.5", "hardware=rtx3090,v100_16g"]
 LAUNCHERS = {
     "basic": (),
     "joblib": ("hydra.launcher.n_jobs=2",),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from remora.agents.evaluation import Evaluator, SearchEnded
 from remora.agents.heuristics.least_memory import find_fitting
+from remora.agents.heuristics.rank_greedy import contestants
 from remora.agents.heuristics.space import Space
 from remora.agents.learned.pretrained_policies import pretrained_names, pretrained_path
 from remora.errors import InvalidInputError, UnknownNameError
@@ -37,9 +38,9 @@ class Learned:
     """Plays the joint environment's episode, and climbs from the plans if there is time.
 
     Every action is masked, so that each plan fits the budget that masks judge by; plans made for a
-    little more are kept where they fit, too, see :mod:`.slack`. Where nothing fits, the least
-    memory that the heuristics know is tried. A decode that the time limit cuts short still ends in
-    a plan.
+    little more are kept where they fit, too, see :mod:`.slack`. Where nothing fits, or the time
+    limit leaves none to decode, it begins with what the heuristics know: in pipelines with the
+    rank-aware greedy's plans, else with least memory.
 
     Attributes:
         policy: a policy that ships with the package, or the folder of one.
@@ -107,8 +108,7 @@ class Learned:
             if plans:
                 evaluator.score_all(plans)
             else:
-                find_fitting(space, evaluator)
-                plans = [] if evaluator.best is None else [evaluator.best]
+                plans = _without_policy(space, evaluator)
             if self.search and plans:
                 climb(space, evaluator, plans, config)
         return evaluator.answer(self.name)
@@ -140,12 +140,23 @@ class Learned:
         decoder = Decoder(policy.network, tables, max(budget, least), stop, together)
         samples = self.samples if self.decode == "samples" else 0
         found = fitting_plans(decoder, tables, budget, samples, generator, self.temperature)
-        if budget >= least:
-            if not found:
-                found = [decoder.greedy()]
-            if self.decode == "beam":
-                found += decoder.beam(self.beam)
+        if budget >= least and self.decode == "beam":
+            found += decoder.beam(self.beam)
+        if budget >= least and not found and not tables.shapes:
+            found = [decoder.greedy()]
         return [decoded.schedule for decoded in found]
+
+
+def _without_policy(space: Space, evaluator: Evaluator) -> Sequence[Schedule]:
+    """What the heuristics begin with, where no episode fits or the time was over before.
+
+    Raises:
+        SearchEnded: the time is over.
+    """
+    if space.problem.world_size > 1:
+        return contestants(space, evaluator)
+    find_fitting(space, evaluator)
+    return [] if evaluator.best is None else [evaluator.best]
 
 
 @lru_cache(maxsize=4)

@@ -34,7 +34,7 @@ def levels_on_cpu(step: TrainingStep, log: RecordedLog) -> list[tuple[int, int]]
     quieten_profiler()
     log.restart(_ProfilerClock())
     resident_bytes = step.resident_bytes()
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as run:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as run:
         step.run()
         log.finish()
     results = run.profiler.kineto_results if run.profiler is not None else None

@@ -1,4 +1,7 @@
-"""Pipelines on real ranks: gradients, parameters, buffers and peaks against one process."""
+"""Pipelines on real ranks: gradients, parameters, buffers and peaks against one process.
+
+The quick tests run every kind in ``tests/executor/test_on_ranks.py``.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,11 @@ def _cases_of_all_models() -> list[PipelineCase]:
     return cases
 
 
-def _check(cases: list[PipelineCase], verdicts: list[Verification]) -> None:
+def cases_of_every_kind() -> list[PipelineCase]:
+    return list({case.kind: case for case in _cases_of_all_models()}.values())
+
+
+def check(cases: list[PipelineCase], verdicts: list[Verification]) -> None:
     assert len(verdicts) == len(cases)
     for case, verdict in zip(cases, verdicts, strict=True):
         assert verdict.failures == (), (case, verdict)
@@ -44,37 +51,24 @@ def _check_peaks(cases: list[PipelineCase], verdicts: list[Verification]) -> Non
         assert measured == pytest.approx(predicted, rel=PEAK_TOLERANCE), case
 
 
-def test_every_kind_runs_on_two_ranks() -> None:
-    _check_all(list({case.kind: case for case in _cases_of_all_models()}.values()))
-
-
-@pytest.mark.slow
-def test_every_model_runs_on_two_ranks() -> None:
-    _check_all(_cases_of_all_models())
-
-
-def _check_all(cases: list[PipelineCase]) -> None:
+def check_with_peaks(cases: list[PipelineCase], verdicts: list[Verification]) -> None:
     assert {case.kind for case in cases} == set(KINDS)
-    verdicts = run_cases(cases)
-    _check(cases, verdicts)
+    check(cases, verdicts)
     whole = [n for n, case in enumerate(cases) if not splits_backward(case.kind)]
     _check_peaks([cases[n] for n in whole], [verdicts[n] for n in whole])
 
 
-def test_pipelines_run_on_four_ranks() -> None:
-    replicas = PipelineCase("bert_tiny", PipelineKind.ONE_F_ONE_B, replicas=2, memory_seed=1)
-    cases = [
-        PipelineCase("t5_tiny", PipelineKind.CHIMERA, ranks=4, memory_seed=1),
-        dataclasses.replace(replicas, zero_stage=3, optimizer=Placement.HOST),
-    ]
-    _check(cases, run_cases(cases))
+@pytest.mark.slow
+def test_every_model_runs_on_two_ranks() -> None:
+    cases = _cases_of_all_models()
+    check_with_peaks(cases, run_cases(cases))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["gpt2_tiny", "t5_tiny", "fno2d_tiny"])
 def test_every_kind_runs_on_four_ranks(model: str) -> None:
     cases = [PipelineCase(model, kind, ranks=4, memory_seed=n) for n, kind in enumerate(KINDS)]
-    _check(cases, run_cases(cases))
+    check(cases, run_cases(cases))
 
 
 def _on_replicas(model: str, kind: PipelineKind = PipelineKind.ONE_F_ONE_B) -> list[PipelineCase]:
@@ -87,22 +81,23 @@ def _on_replicas(model: str, kind: PipelineKind = PipelineKind.ONE_F_ONE_B) -> l
     ]
 
 
+@pytest.mark.slow
 def test_state_is_shared_out_over_replicas() -> None:
     cases = [dataclasses.replace(c, ranks=1) for c in _on_replicas("bert_tiny", PipelineKind.NONE)]
     cases = [case for case in cases if case.zero_stage]
-    _check(cases, run_cases(cases))
+    check(cases, run_cases(cases))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["gpt2_tiny", "t5_tiny", "resnet_tiny", "llama_tiny"])
 def test_every_state_runs_on_replicas(model: str) -> None:
     cases = _on_replicas(model)
-    _check(cases, run_cases(cases))
+    check(cases, run_cases(cases))
 
 
 def test_micro_batches_run_on_one_rank() -> None:
     cases = [PipelineCase("gpt2_tiny", PipelineKind.GPIPE, ranks=1, memory_seed=2)]
-    _check(cases, run_cases(cases))
+    check(cases, run_cases(cases))
 
 
 @pytest.mark.slow
@@ -115,6 +110,6 @@ def test_every_model_runs_under_every_kind(kind: PipelineKind) -> None:
         if kind is not PipelineKind.CHIMERA or model not in STATISTICS
     ]
     verdicts = run_cases(cases)
-    _check(cases, verdicts)
+    check(cases, verdicts)
     if not splits_backward(kind):
         _check_peaks(cases, verdicts)

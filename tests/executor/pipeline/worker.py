@@ -6,6 +6,7 @@ Run as ``python -m tests.executor.pipeline.worker REQUEST ANSWER``.
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 import sys
 from pathlib import Path
@@ -33,6 +34,8 @@ def main() -> None:
 
 def _verify(case: PipelineCase) -> Verification | None:
     built = build(case)
+    # What was imported and built is no garbage; runs begin with a search for some.
+    gc.freeze()
     example = built.example
     check_runs_on_ranks(example.model, built.graph, built.schedule, case.devices)
     return verify_on_ranks(

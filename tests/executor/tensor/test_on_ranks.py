@@ -1,4 +1,7 @@
-"""Layers shared by real ranks: loss, gradients and peaks against one process."""
+"""Layers shared by real ranks: loss, gradients and peaks against one process.
+
+The quick tests run some of it in ``tests/executor/test_on_ranks.py``.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +23,14 @@ ALONE = PipelineCase("llama_tiny", PipelineKind.NONE, ranks=1, degree=2)
 PIPELINE = PipelineCase("llama_tiny", PipelineKind.ONE_F_ONE_B, degree=2)
 
 
-def check(cases: list[PipelineCase]) -> list[Verification]:
-    verdicts = run_cases(cases)
+def check(cases: list[PipelineCase], verdicts: list[Verification]) -> None:
     for case, verdict in zip(cases, verdicts, strict=True):
         assert verdict.failures == (), (case, verdict)
         assert verdict.max_gradient_difference < GRADIENT_TOLERANCE, case
-    return verdicts
 
 
-def check_peaks(cases: list[PipelineCase], verdicts: list[Verification]) -> None:
+def check_with_peaks(cases: list[PipelineCase], verdicts: list[Verification]) -> None:
+    check(cases, verdicts)
     for case, verdict in zip(cases, verdicts, strict=True):
         built = build(case)
         predicted = simulate(problem_of(built, case.devices), built.schedule).peak_bytes
@@ -36,18 +38,15 @@ def check_peaks(cases: list[PipelineCase], verdicts: list[Verification]) -> None
         assert measured == pytest.approx(predicted, rel=PEAK_TOLERANCE), case
 
 
+def run_and_check(cases: list[PipelineCase]) -> None:
+    check(cases, run_cases(cases))
+
+
+@pytest.mark.slow
 def test_two_ranks_share_layers() -> None:
     """Plain, and with a random plan of recomputation, offload and groups."""
     cases = [ALONE, dataclasses.replace(ALONE, memory_seed=1)]
-    check_peaks(cases, check(cases))
-
-
-def test_pipelines_and_replicas_of_ranks_that_share_layers() -> None:
-    """Two by two."""
-    replicas = dataclasses.replace(ALONE, replicas=2, memory_seed=2)
-    check(
-        [dataclasses.replace(PIPELINE, memory_seed=1), dataclasses.replace(replicas, zero_stage=2)]
-    )
+    check_with_peaks(cases, run_cases(cases))
 
 
 @pytest.mark.slow
@@ -57,7 +56,7 @@ def test_more_models_and_states_on_two_ranks() -> None:
         dataclasses.replace(ALONE, model="vit_tiny", memory_seed=3),
         dataclasses.replace(ALONE, optimizer=Placement.HOST, memory_seed=4),
     ]
-    check(cases)
+    run_and_check(cases)
 
 
 @pytest.mark.slow
@@ -70,19 +69,19 @@ def test_more_pipelines_and_states_on_four_ranks() -> None:
         dataclasses.replace(replicas, zero_stage=3),
         dataclasses.replace(replicas, optimizer=Placement.HOST),
     ]
-    check(cases)
+    run_and_check(cases)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [k for k in PipelineKind if k is not PipelineKind.NONE])
 @pytest.mark.parametrize("model", ["llama_tiny", "qwen3_tiny", "vit_tiny"])
 def test_every_kind_runs_with_shared_layers(kind: PipelineKind, model: str) -> None:
-    check([PipelineCase(model, kind, degree=2, memory_seed=seed) for seed in (None, 5)])
+    run_and_check([PipelineCase(model, kind, degree=2, memory_seed=seed) for seed in (None, 5)])
 
 
 @pytest.mark.slow
 def test_four_ranks_share_layers() -> None:
-    check([PipelineCase("vit_tiny", PipelineKind.NONE, ranks=1, degree=4, memory_seed=6)])
+    run_and_check([PipelineCase("vit_tiny", PipelineKind.NONE, ranks=1, degree=4, memory_seed=6)])
 
 
 def test_dropout_inside_of_cut_layers_is_refused() -> None:
