@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
+from torch import nn
 
 from remora.api.model_source import ModelSource
 from remora.api.passes import pass_example, trace_pass
@@ -14,6 +16,7 @@ from remora.api.placement import build_on
 from remora.api.plan_checks import check_hash
 from remora.errors import InvalidInputError
 from remora.graph.batch import batch_of, with_batch
+from remora.graph.loss import ExampleInputs
 from remora.graph.model_graph import ModelGraph
 from remora.graph.trace import trace
 from remora.schedule.inference import InferenceSpec
@@ -86,11 +89,7 @@ def verify_here(job: VerifyJob) -> Verification | None:
     """
     several = needs_ranks(job.schedule, job.world_size)
     if several and job.inference is not None:
-        raise InvalidInputError(
-            f"the schedule of passes is for {job.world_size} devices and "
-            f"{job.schedule.pipeline.micro_batches} micro-batches; allowed to run with "
-            "mode='inference': one device and the whole batch"
-        )
+        return _verify_passes_as_rank(job, job.inference)
     if several:
         return _verify_as_rank(job)
     from remora.executor.verify import verify
@@ -119,9 +118,7 @@ def verify_here(job: VerifyJob) -> Verification | None:
 def _verify_pass(job: VerifyJob, example: Example, spec: InferenceSpec) -> Verification:
     from remora.executor.passes.verify import verify_pass
 
-    precisions = job.schedule.precision.units
-    graph = trace_pass(example.model, example.example_inputs, job.units, precisions=precisions)
-    check_hash(job.schedule, graph)
+    graph = _pass_graph(job, example)
     return verify_pass(
         example.model,
         example.example_inputs,
@@ -159,11 +156,7 @@ def _verify_as_rank(job: VerifyJob) -> Verification | None:
     from remora.executor.pipeline.verify import verify_on_ranks
     from remora.executor.pipeline.world import joined_ranks, rank_device
 
-    started = started_ranks() or 1
-    if started != job.world_size:
-        raise InvalidInputError(
-            f"world_size is {job.world_size}; allowed here: {started}, since so many ranks run"
-        )
+    _check_started(job)
     device = rank_device(job.device_type)
     # Only the stages of this rank go to its device.
     example = build_on(job.source, "cpu")
@@ -186,6 +179,55 @@ def _verify_as_rank(job: VerifyJob) -> Verification | None:
         )
 
 
+def _verify_passes_as_rank(job: VerifyJob, spec: InferenceSpec) -> Verification | None:
+    from remora.executor.pipeline.limits import check_passes_run_on_ranks
+    from remora.executor.pipeline.passes.verify import verify_passes_on_ranks
+    from remora.executor.pipeline.world import joined_ranks, rank_device
+
+    _check_started(job)
+    device = rank_device(job.device_type)
+    example = pass_example(build_on(job.source, "cpu"))
+    check_passes_run_on_ranks(example.model, job.schedule, spec, job.world_size)
+    whole = _pass_graph(job, example, device)
+    validate_for_graph(whole, job.schedule, job.allow_lossy)
+    graph = _part_graph(
+        job, example, whole, lambda inputs: _trace_pass(job, example.model, inputs, device)
+    )
+    with joined_ranks(device, job.time_limit_s):
+        return verify_passes_on_ranks(
+            example.model,
+            example.example_inputs,
+            graph,
+            job.schedule,
+            spec,
+            device=device,
+            budget_bytes=job.budget_bytes,
+            estimate=job.estimate,
+            repetitions=_REPETITIONS,
+        )
+
+
+def _check_started(job: VerifyJob) -> None:
+    started = started_ranks() or 1
+    if started != job.world_size:
+        raise InvalidInputError(
+            f"world_size is {job.world_size}; allowed here: {started}, since so many ranks run"
+        )
+
+
+def _pass_graph(job: VerifyJob, example: Example, device: torch.device | None = None) -> ModelGraph:
+    graph = _trace_pass(job, example.model, example.example_inputs, device)
+    check_hash(job.schedule, graph)
+    return graph
+
+
+def _trace_pass(
+    job: VerifyJob, model: nn.Module, inputs: ExampleInputs, device: torch.device | None
+) -> ModelGraph:
+    precisions = job.schedule.precision.units
+    return trace_pass(model, inputs, job.units, device=device, precisions=precisions)
+
+
 def _graph(job: VerifyJob, example: Example, device: torch.device | None = None) -> ModelGraph:
     inputs = example.example_inputs
     graph = trace(
@@ -204,6 +246,27 @@ def _graph(job: VerifyJob, example: Example, device: torch.device | None = None)
 def _micro_batch_graph(
     job: VerifyJob, example: Example, whole: ModelGraph, device: torch.device
 ) -> ModelGraph:
+    def trace_part(inputs: ExampleInputs) -> ModelGraph:
+        return trace(
+            example.model,
+            inputs,
+            example.loss,
+            job.units,
+            device=device,
+            tensor_degree=job.schedule.tensor.degree,
+            precisions=job.schedule.precision.units,
+        )
+
+    return _part_graph(job, example, whole, trace_part)
+
+
+def _part_graph(
+    job: VerifyJob,
+    example: Example,
+    whole: ModelGraph,
+    trace_part: Callable[[ExampleInputs], ModelGraph],
+) -> ModelGraph:
+    """The graph of one micro-batch."""
     count = job.schedule.pipeline.micro_batches
     if count == 1:
         return whole
@@ -212,13 +275,4 @@ def _micro_batch_graph(
         raise InvalidInputError(
             f"pipeline.micro_batches is {count}; allowed: divisors of the batch of {batch}"
         )
-    part = with_batch(example.example_inputs, batch // count)
-    return trace(
-        example.model,
-        part,
-        example.loss,
-        job.units,
-        device=device,
-        tensor_degree=job.schedule.tensor.degree,
-        precisions=job.schedule.precision.units,
-    )
+    return trace_part(with_batch(example.example_inputs, batch // count))

@@ -157,4 +157,4 @@ def test_a_process_of_its_own_is_told_what_to_verify() -> None:
     verification = verification_from_values(answer["verification"])
     assert verification.failures == ()
     several = answer_request(request_values(dataclasses.replace(job, world_size=2)))
-    assert "allowed to run with mode='inference': one device" in several["message"]
+    assert "world_size is 2; allowed here: 1, since so many ranks run" in several["message"]

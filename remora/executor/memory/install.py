@@ -16,11 +16,10 @@ from remora.executor.memory.mover import Mover, mover_for
 from remora.executor.memory.plan import runtime_plan
 from remora.executor.memory.runtime import PlanRuntime
 from remora.executor.memory.uncompiled import check_uncompiled
-from remora.executor.passes.cache_stream import CacheStream
+from remora.executor.passes.host_caches import caches_on_host
 from remora.executor.state.host_optimizer import OptimizerFactory
 from remora.executor.state.model_state import ModelState
 from remora.executor.timeline.event_log import SILENT, EventLog
-from remora.graph.attention_cache import attention_layers, cache_layer
 from remora.graph.model_graph import ModelGraph
 from remora.graph.precision.assignment import reduced_modules
 from remora.graph.precision.reduced import reduced_model
@@ -73,7 +72,9 @@ def apply(
     runtime = installer.runtime(schedule, hardware, allow_lossy)
     with contextlib.ExitStack() as stack:
         stack.enter_context(reduced_model(model, reduced_modules(graph), graph.forward_only))
-        caches = _caches(model, graph, schedule, installer.mover, device)
+        window, _ = schedule.memory.pace_of(0)
+        units = schedule.state.host_caches
+        caches = caches_on_host(model, graph, units, installer.mover, device, window)
         state = ModelState(model, graph, schedule.state, installer.mover, caches)
         return Handle(installer, schedule, runtime, state, stack.pop_all())
 
@@ -124,24 +125,6 @@ class Planned(Protocol):
     def problem(self) -> Problem:
         """What it was planned for."""
         ...
-
-
-def _caches(
-    model: nn.Module, graph: ModelGraph, schedule: Schedule, mover: Mover, device: torch.device
-) -> CacheStream | None:
-    units = schedule.state.host_caches
-    if not units:
-        return None
-    layers = attention_layers(model, graph)
-    for unit in units:
-        if unit not in layers:
-            raise InvalidInputError(
-                f"state.host_caches holds {unit}, a unit of this model without attention that "
-                f"keeps a cache; allowed: {', '.join(map(str, sorted(layers))) or 'none'}"
-            )
-    window, _ = schedule.memory.pace_of(0)
-    numbered = {unit: [cache_layer(path, layer) for path, layer in layers[unit]] for unit in units}
-    return CacheStream(numbered, mover, device, window)
 
 
 class Handle:

@@ -1,4 +1,4 @@
-"""The forward of a model and its loss as a list of calls, recorded without running them.
+"""The forward of a model, with or without a loss, as a list of calls, recorded without a run.
 
 Modules are called as they are, and what their parents do between them (a residual sum, a reshape)
 is written down too; both run eagerly when a stage plays its part of the list. So every model that
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +32,10 @@ from remora.graph.loss import ExampleInputs, LossFunction, call_model, resolve_l
 from remora.graph.model_graph import ModelGraph, ModuleCall
 from remora.graph.wrapping import wrapped_forwards
 
-__all__ = ["ForwardTape", "Origin", "ValueInfo", "record_forward"]
+__all__ = ["ForwardTape", "Origin", "ValueInfo", "record_forward", "record_pass"]
+
+
+_Results = Callable[[Any], Sequence[Tensor]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,19 +74,19 @@ class ValueInfo:
 
 @dataclass(frozen=True)
 class ForwardTape:
-    """A recorded forward with its loss.
+    """A recorded forward.
 
     Attributes:
         calls: in order; modules are called as they are, with their hooks.
         origins: of the values that no call makes, by number.
         values: of the others, by number.
-        loss: number of the loss.
+        results: numbers of what the last stage is to return: of the loss, or of the outputs.
     """
 
     calls: tuple[Call, ...]
     origins: Mapping[int, Origin]
     values: Mapping[int, ValueInfo]
-    loss: int
+    results: tuple[int, ...]
 
 
 def record_forward(
@@ -93,7 +96,7 @@ def record_forward(
     graph: ModelGraph,
     device: torch.device,
 ) -> ForwardTape:
-    """Record a forward on stand-ins for the model's tensors, which takes no memory.
+    """Record a forward with its loss on stand-ins for the tensors, which takes no memory.
 
     Args:
         model: in the mode in which it will run; parameters may be on the meta device.
@@ -106,7 +109,54 @@ def record_forward(
         InvalidInputError: the model lacks a module of the graph, or its code does not run in the
             order of the graph.
     """
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    of_output = resolve_loss(loss)
+    with torch.enable_grad():
+        return _record(model, micro_batch, graph, device, lambda output: [of_output(output)])
+
+
+def record_pass(
+    model: nn.Module,
+    micro_batch: ExampleInputs,
+    graph: ModelGraph,
+    device: torch.device,
+    taken: Callable[[Any], Any] | None = None,
+    mode: FakeTensorMode | None = None,
+) -> ForwardTape:
+    """Record a forward without gradients; see :func:`record_forward`.
+
+    Args:
+        model: in evaluation mode.
+        micro_batch: an example of one micro-batch.
+        graph: of the model, whose units begin where those of this forward do.
+        device: where it will run.
+        taken: picks from the output what is wanted, or computes it; None for all its tensors.
+        mode: of stand-ins that the inputs hold from an earlier recording; None for none.
+
+    Returns:
+        The tape; its results are the tensors of the output in order.
+
+    Raises:
+        InvalidInputError: see :func:`record_forward`.
+    """
+
+    def results(output: Any) -> list[Tensor]:
+        wanted = output if taken is None else taken(output)
+        return [leaf for leaf in pytree.tree_leaves(wanted) if isinstance(leaf, Tensor)]
+
+    with torch.no_grad():
+        return _record(model, micro_batch, graph, device, results, mode)
+
+
+def _record(
+    model: nn.Module,
+    micro_batch: ExampleInputs,
+    graph: ModelGraph,
+    device: torch.device,
+    results: _Results,
+    mode: FakeTensorMode | None = None,
+) -> ForwardTape:
+    """Record under the present grad mode."""
+    mode = mode or FakeTensorMode(allow_non_fake_inputs=True)
     inputs = pytree.tree_map(lambda leaf: real_copy(leaf, mode, device), micro_batch)
     with (
         fake_parameters(model, mode, device),
@@ -114,11 +164,10 @@ def record_forward(
         warnings.catch_warnings(),
         mode,
         _SmallReal(),  # type: ignore[no-untyped-call]
-        torch.enable_grad(),
     ):
         warnings.filterwarnings("ignore", message=r"The \.grad attribute of a Tensor")
         recording = _Recording(model, inputs, graph, device.type)
-        return recording.run(resolve_loss(loss))
+        return recording.run(results)
 
 
 class _SmallReal(TorchDispatchMode):
@@ -154,17 +203,21 @@ class _Recording:
         self._storages: dict[int, tuple[StorageWeakRef, int]] = {}
         self._static = _static_storages(model, inputs)
 
-    def run(self, loss: LossFunction) -> ForwardTape:
+    def run(self, results: _Results) -> ForwardTape:
         paths = {call.path for call in (*self._begins, *self._steps)}
         with wrapped_forwards(self._model, paths, self._run_module), self._glue:
             output = call_model(self._model, self._inputs)
             self._begin_loss()
-            value = loss(output)
-        number = self._tape.number_of(value)
-        if number is None:
-            raise InvalidInputError("the loss does not come out of the model's own operators")
+            wanted = results(output)
+        numbers = []
+        for value in wanted:
+            number = self._tape.number_of(value)
+            if number is None:
+                what = "a result" if self._graph.forward_only else "the loss"
+                raise InvalidInputError(f"{what} does not come out of the model's own operators")
+            numbers.append(number)
         origins = self._origins()
-        return ForwardTape(tuple(self._tape.calls), origins, self._values, number)
+        return ForwardTape(tuple(self._tape.calls), origins, self._values, tuple(numbers))
 
     def _begin_loss(self) -> None:
         """A loss computed outside of the model is a unit without a module call."""

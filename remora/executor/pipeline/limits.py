@@ -9,11 +9,12 @@ from remora.executor.memory.buffers import buffer_slots
 from remora.executor.state.sharding import check_runs_on_replicas
 from remora.executor.tensor.limits import check_shared_layers
 from remora.graph.model_graph import ModelGraph
+from remora.schedule.inference import InferenceSpec
 from remora.schedule.orders import check_pipeline, model_copies, pipeline_order, splits_backward
 from remora.schedule.parameters import StaticStorages
 from remora.schedule.schedule import Schedule
 
-__all__ = ["check_runs_on_ranks"]
+__all__ = ["check_passes_run_on_ranks", "check_runs_on_ranks"]
 
 
 def check_runs_on_ranks(
@@ -30,14 +31,7 @@ def check_runs_on_ranks(
     Raises:
         InvalidInputError: names the field, its value and what is allowed.
     """
-    pipeline = schedule.pipeline
-    check_pipeline(pipeline.kind, pipeline.num_ranks, pipeline.micro_batches, pipeline.chunks)
-    devices = schedule.num_devices
-    if world_size < 1 or world_size % devices:
-        raise InvalidInputError(
-            f"world_size is {world_size}; allowed for a schedule of {devices} ranks: "
-            f"multiples of {devices}"
-        )
+    _check_ranks(schedule, world_size)
     check_shared_layers(model, graph, schedule.tensor.degree)
     if schedule.precision.units and schedule.tensor.degree > 1:
         raise InvalidInputError(
@@ -46,6 +40,45 @@ def check_runs_on_ranks(
         )
     _check_statistics(model, graph, schedule)
     _check_state(graph, schedule)
+
+
+def check_passes_run_on_ranks(
+    model: nn.Module, schedule: Schedule, spec: InferenceSpec, world_size: int
+) -> None:
+    """Refuse passes that the ranks could not run.
+
+    Args:
+        model: that will run.
+        schedule: of passes, valid for the model.
+        spec: tokens of prompt and after it.
+        world_size: ranks that will be started.
+
+    Raises:
+        InvalidInputError: names the field, its value and what is allowed.
+    """
+    _check_ranks(schedule, world_size)
+    if schedule.tensor.degree > 1:
+        raise InvalidInputError(
+            f"tensor.degree is {schedule.tensor.degree}; allowed with mode='inference': 1"
+        )
+    encodes = getattr(getattr(model, "config", None), "is_encoder_decoder", False)
+    if spec.generated_tokens and encodes:
+        raise InvalidInputError(
+            f"generated_tokens is {spec.generated_tokens} and the model {type(model).__name__} "
+            "has an encoder, which runs once for all tokens; allowed with it where ranks or "
+            "micro-batches run: 0"
+        )
+
+
+def _check_ranks(schedule: Schedule, world_size: int) -> None:
+    pipeline = schedule.pipeline
+    check_pipeline(pipeline.kind, pipeline.num_ranks, pipeline.micro_batches, pipeline.chunks)
+    devices = schedule.num_devices
+    if world_size < 1 or world_size % devices:
+        raise InvalidInputError(
+            f"world_size is {world_size}; allowed for a schedule of {devices} ranks: "
+            f"multiples of {devices}"
+        )
 
 
 def _check_state(graph: ModelGraph, schedule: Schedule) -> None:

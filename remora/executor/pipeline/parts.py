@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from remora.executor.memory.tape import Call
@@ -39,7 +39,8 @@ class StagePart:
         prologue: calls of earlier stages that only look at weights and inputs; played again here.
         calls: its own, in order.
         received: values of earlier stages that it reads, by number, ascending.
-        exported: values that later stages read, by number, ascending; the loss on the last stage.
+        exported: values that later stages read, by number, ascending; on the last stage the
+            results.
         origins: of the values that no call makes.
     """
 
@@ -81,9 +82,12 @@ def cut_tape(
     needed: list[tuple[Call, ...]] = []
     for stage in range(len(spans)):
         own = [call for call in tape.calls if stage_of_unit[call.unit] == stage]
-        prologue = _prologue(tape, own, views, maker, stage)
+        read = {n for call in own for n in call.reads}
+        if stage == len(spans) - 1:
+            read |= set(tape.results)
+        prologue = _prologue(tape, read, views, maker, stage)
         made = {n for call in (*prologue, *own) for n in call.outputs}
-        for number in {n for call in own for n in call.reads} - made - tape.origins.keys():
+        for number in read - made - tape.origins.keys():
             crossing.setdefault((maker[number], stage), set()).add(number)
         needed.append((*prologue, *own))
     messages = tuple(
@@ -107,9 +111,10 @@ def _part(
 ) -> StagePart:
     received = {n for m in messages if m.target == stage for n in m.values}
     exported = {n for m in messages if m.source == stage for n in m.values}
-    if stage == len(spans) - 1:
-        exported = {tape.loss}
     read = {n for call in calls for n in call.reads}
+    if stage == len(spans) - 1:
+        exported = set(tape.results)
+        read |= exported
     return StagePart(
         index=stage,
         span=spans[stage],
@@ -148,13 +153,13 @@ def _free_views(tape: ForwardTape) -> dict[int, Call]:
 
 def _prologue(
     tape: ForwardTape,
-    own: Sequence[Call],
+    read: Set[int],
     views: Mapping[int, Call],
     maker: Mapping[int, int],
     stage: int,
 ) -> list[Call]:
     """Calls of earlier stages that make views that this stage reads, in order."""
-    wanted = [n for call in own for n in call.reads if n in views and maker[n] != stage]
+    wanted = [n for n in read if n in views and maker[n] != stage]
     chosen: set[int] = set()
     while wanted:
         number = wanted.pop()

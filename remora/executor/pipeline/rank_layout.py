@@ -55,7 +55,11 @@ def layout_of_rank(
         rank: in the pipeline.
     """
     order = pipeline_order(
-        pipeline.kind, pipeline.num_ranks, pipeline.micro_batches, pipeline.chunks
+        pipeline.kind,
+        pipeline.num_ranks,
+        pipeline.micro_batches,
+        pipeline.chunks,
+        graph.forward_only,
     )
     parts, messages = cut_tape(tape, pipeline.spans(len(graph.units)))
     on_rank = [

@@ -19,11 +19,11 @@ from remora.executor.pipeline.seeds import UnitSeeds
 from remora.executor.step import State, make_optimizer
 from remora.executor.training import TRAINED_STEPS
 from remora.executor.verdict import TrainedOutcome
-from remora.graph.loss import ExampleInputs, LossFunction, call_model, resolve_loss
+from remora.graph.loss import ExampleInputs, call_model, resolve_loss
 from remora.graph.model_graph import ModelGraph, ModuleCall
 from remora.graph.wrapping import wrapped_forwards
 
-__all__ = ["reference_outcome"]
+__all__ = ["planted_forward", "reference_outcome"]
 
 
 def reference_outcome(job: RanksJob, state: State, device: torch.device) -> TrainedOutcome:
@@ -68,34 +68,35 @@ def _run_replica(job: RanksJob, replica: int, step: int, device: torch.device) -
     share = 1 / (len(micro_batches) * len(job.replicas))
     with random_state_of(random_state(device), device):
         return [
-            _run(job.model, inputs, job.loss, job.graph, _Planter(seeds, number), share)
-            for number, inputs in enumerate(micro_batches)
+            _run(job, inputs, seeds, number, share) for number, inputs in enumerate(micro_batches)
         ]
 
 
-class _Planter:
-    """Plants the seed of a unit for one micro-batch."""
-
-    def __init__(self, seeds: UnitSeeds, micro_batch: int) -> None:
-        self._seeds = seeds
-        self._micro_batch = micro_batch
-
-    def plant(self, unit: int) -> None:
-        seed = self._seeds.of(unit, self._micro_batch)
-        if seed is not None:
-            self._seeds.plant(seed)
-
-
-def _run(
+def planted_forward(
     model: nn.Module,
     inputs: ExampleInputs,
-    loss: LossFunction | None,
     graph: ModelGraph,
-    planter: _Planter,
-    share: float,
-) -> Tensor:
+    seeds: UnitSeeds,
+    micro_batch: int,
+    of_output: Callable[[Any], Any],
+) -> Any:
+    """Run the model's own forward, with the seeds of a micro-batch planted where units begin.
+
+    Args:
+        model: whole, on its device.
+        inputs: of the micro-batch.
+        graph: of one micro-batch.
+        seeds: of the random operators.
+        micro_batch: its number.
+        of_output: what is made of the output, by a unit of its own where the graph has one.
+    """
     begins = {unit.marker: unit.index for unit in graph.units if unit.marker is not None}
     calls: Counter[str] = Counter()
+
+    def plant(unit: int) -> None:
+        seed = seeds.of(unit, micro_batch)
+        if seed is not None:
+            seeds.plant(seed)
 
     def run_module(
         path: str, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -103,16 +104,23 @@ def _run(
         call = ModuleCall(path, calls[path])
         calls[path] += 1
         if call in begins:
-            planter.plant(begins[call])
+            plant(begins[call])
         return forward(*args, **kwargs)
 
     with wrapped_forwards(model, {call.path for call in begins}, run_module):
-        planter.plant(0)
+        plant(0)
         output = call_model(model, inputs)
     last = graph.units[-1]
     if last.index > 0 and last.marker is None:
-        planter.plant(last.index)
-    value = resolve_loss(loss)(output)
-    del output
+        plant(last.index)
+    return of_output(output)
+
+
+def _run(
+    job: RanksJob, inputs: ExampleInputs, seeds: UnitSeeds, number: int, share: float
+) -> Tensor:
+    """Forward and backward of one micro-batch."""
+    of_output = resolve_loss(job.loss)
+    value: Tensor = planted_forward(job.model, inputs, job.graph, seeds, number, of_output)
     (value * share).backward()
     return value.detach()

@@ -33,6 +33,7 @@ class StageModule(nn.Module):
         seeds: of the random operators.
         on_border: called with the micro-batch and what the first unit hands to the others of the
             stage, where somebody wants to know it.
+        on_unit: called with every unit that is about to run, where somebody wants to know it.
 
     Attributes:
         unit_modules: the modules that its calls call.
@@ -46,6 +47,7 @@ class StageModule(nn.Module):
         batch: BatchLeaves,
         seeds: UnitSeeds,
         on_border: Callable[[int, list[Tensor]], None] | None = None,
+        on_unit: Callable[[int], None] | None = None,
     ) -> None:
         super().__init__()
         calls = part.all_calls
@@ -57,6 +59,7 @@ class StageModule(nn.Module):
         self._batch = batch
         self._seeds = seeds
         self._on_border = on_border
+        self._on_unit = on_unit
         self._border = _border(part)
         self._owners: dict[int, tuple[nn.Module, str]] = {}
         self._constants: dict[int, Tensor] = {}
@@ -123,6 +126,8 @@ class StageModule(nn.Module):
         call: Call,
         values: Mapping[int, Tensor],
     ) -> None:
+        if self._on_unit is not None:
+            self._on_unit(unit)
         if current is not None:
             current.enter_unit(unit, [values[number] for number in call.reads])
         if self._on_border is not None and unit == self._part.span[0] + 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
 
 from torch import Tensor, nn
@@ -37,6 +37,7 @@ class ModelState:
         plan: valid for it, not sharded.
         mover: issues the copies; its pool gives the memory.
         caches: that wait on the host, in inference.
+        units: that run here; None for all.
 
     Attributes:
         points: has to be told which unit of a step runs; None if nothing moves with the units.
@@ -50,12 +51,14 @@ class ModelState:
         plan: StatePlan,
         mover: Mover,
         caches: CacheStream | None = None,
+        units: Collection[int] | None = None,
     ) -> None:
         self.points: StatePoints | None = None
         self.passes: PassStreams | None = None
         self._model = model
         self._plan = plan
         self._mover = mover
+        self._units = range(len(graph.units)) if units is None else units
         self._weights = HostWeights(mover)
         self._streamed: dict[nn.Parameter, StreamedStorage] = {}
         self._state_dicts: list[HostStateDict] = []
@@ -150,7 +153,8 @@ class ModelState:
     def _stream(self, graph: ModelGraph) -> WeightStream:
         statics = StaticStorages(graph, 1)
         storages: dict[int, StreamedStorage] = {}
-        for number in sorted(streamed_storages(statics.all, self._plan)):
+        here = {entry.storage for entry in statics.weights_of(self._units)}
+        for number in sorted(here & streamed_storages(statics.all, self._plan)):
             name = graph.storages[number].name
             storage = self._model.get_parameter(name).untyped_storage()
             owners = [p for p in self._model.parameters() if _same(p.untyped_storage(), storage)]
@@ -162,7 +166,7 @@ class ModelState:
         return WeightStream(
             {
                 unit: [storages[e.storage] for e in entries if e.storage in storages]
-                for unit in range(len(graph.units))
+                for unit in self._units
                 for entries in [statics.weights_of((unit,))]
             }
         )
