@@ -91,7 +91,8 @@ class RankGeneration:
             recorded.cache.layers = self._caches[micro_batch].layers
             return recorded.cache
 
-        results = played.run(self._batches(recorded, kwargs), use_cache)
+        results: dict[int, tuple[Tensor, ...]] = {}
+        played.run(self._batches(recorded, kwargs), results.__setitem__, use_cache)
         logits = self._shared_logits(recorded, results)
         return recorded.output_type(logits=logits, past_key_values=cache)
 

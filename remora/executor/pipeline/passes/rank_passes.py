@@ -23,10 +23,13 @@ from remora.executor.state.model_state import ModelState
 from remora.graph.model_graph import ModelGraph
 from remora.schedule.schedule import Schedule
 
-__all__ = ["PlayedPass", "RankPasses"]
+__all__ = ["PlayedPass", "RankPasses", "Results", "UseCache"]
 
 UseCache = Callable[[int], Any]
 """Puts the cache of a micro-batch where the recorded calls find it, and returns it."""
+
+Results = Callable[[int, tuple[Tensor, ...]], None]
+"""Takes the number of a micro-batch and its results, which belong to the caller from then on."""
 
 
 class RankPasses:
@@ -178,45 +181,43 @@ class PlayedPass:
         return frozenset(p for m in self._modules.values() for p in m.batch_positions)
 
     def run(
-        self, batches: Sequence[Sequence[Any]], use_cache: UseCache | None = None
-    ) -> dict[int, tuple[Tensor, ...]]:
+        self,
+        batches: Sequence[Sequence[Any]],
+        take: Results,
+        use_cache: UseCache | None = None,
+    ) -> None:
         """Run the forwards of all micro-batches.
 
         Args:
             batches: leaves of the inputs of every micro-batch, on the device as far as this rank
                 reads them.  # [micro_batches][num_leaves]
+            take: is given the results of every micro-batch on the last rank.
             use_cache: for passes with a cache.
-
-        Returns:
-            results of every micro-batch by its number, on the last rank; nothing elsewhere.
         """
         self._batches = batches
-        device, results = self._passes.device, {}
+        device = self._passes.device
         exchange = self._passes.exchange(self.layout, self._tape)
         with torch.no_grad(), random_state_of(random_state(device), device):
             exchange.begin_step()
             for _, number, micro_batch in self.layout.tasks:
                 exchange.begin_task()
                 cache = None if use_cache is None else use_cache(micro_batch)
-                outputs = self._forward(number, micro_batch, exchange, cache)
-                part = self.layout.parts[number]
-                if part.index == self.layout.num_stages - 1:
-                    made = dict(zip(part.exported, outputs, strict=True))
-                    results[micro_batch] = tuple(made[n] for n in self._tape.results)
-                else:
-                    exchange.send(number, micro_batch, part.exported, outputs)
+                self._forward(number, micro_batch, exchange, cache, take)
             exchange.end_step()
         self._batches = ()
-        return results
 
     def _forward(
-        self, number: int, micro_batch: int, exchange: Exchange, cache: Any
-    ) -> tuple[Tensor, ...]:
+        self, number: int, micro_batch: int, exchange: Exchange, cache: Any, take: Results
+    ) -> None:
         part = self.layout.parts[number]
         received = exchange.received(number, micro_batch, part.received)
         with self._passes.streaming(part.index, part.span[1], cache):
             outputs: tuple[Tensor, ...] = self._modules[number](*received, micro_batch=micro_batch)
-        return outputs
+        if part.index < self.layout.num_stages - 1:
+            exchange.send(number, micro_batch, part.exported, outputs)
+            return
+        made = dict(zip(part.exported, outputs, strict=True))
+        take(micro_batch, tuple(made[n] for n in self._tape.results))
 
     def _leaves(self, micro_batch: int) -> Sequence[Any]:
         return self._batches[micro_batch]
