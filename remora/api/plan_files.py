@@ -18,8 +18,8 @@ from remora.api.problem_file import (
 )
 from remora.api.saved_model import SavedModel, saved_model
 from remora.api.timeline_values import timeline_from_values
-from remora.api.uncollected import uncollected
 from remora.errors import FileFormatError, InvalidInputError, UsageError
+from remora.garbage import uncollected
 from remora.report.content import CandidateRow
 from remora.report.files import read_json, read_text, write_json, write_text
 from remora.schedule.inference import InferenceSpec

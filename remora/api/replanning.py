@@ -18,8 +18,8 @@ from remora.api.plan import Plan
 from remora.api.plan_files import load
 from remora.api.problem import with_budget
 from remora.api.search import Found, candidate_row, found_within_bound
-from remora.api.uncollected import uncollected
 from remora.errors import InfeasibleError, InvalidInputError
+from remora.garbage import uncollected
 from remora.hardware.hardware import Hardware
 from remora.schedule.problem import Problem
 from remora.simulator.bounds import lower_bound_s

@@ -13,6 +13,7 @@ from remora.agents.candidates import Candidate, candidate_of, run_member
 from remora.agents.evaluation import score_of
 from remora.agents.registry import create, plans_variants
 from remora.errors import InfeasibleError, TimeLimitError
+from remora.garbage import settled
 from remora.graph.precision.precision import lossy_precisions
 from remora.report.content import CandidateRow
 from remora.report.wording import bytes_text
@@ -69,9 +70,21 @@ def search(
         InfeasibleError: nothing fits.
         TimeLimitError: nothing was found in time.
     """
-    alone = _in_fewer_bits(problem)
-    if len(alone) > 1 and not plans_variants(agent, problem.mode):
-        return _search_each(alone, agent, time_limit_s, settings, listener)
+    with settled():
+        alone = _in_fewer_bits(problem)
+        if len(alone) > 1 and not plans_variants(agent, problem.mode):
+            return _search_each(alone, agent, time_limit_s, settings, listener)
+        return _search(problem, agent, time_limit_s, settings, listener)
+
+
+def _search(
+    problem: Problem,
+    agent: str,
+    time_limit_s: float,
+    settings: Mapping[str, Any] | None,
+    listener: Listener | None,
+) -> Found:
+    """Plan one problem, and let the baselines propose before."""
     start_s = time.perf_counter()
 
     def tell(candidate: Candidate) -> None:

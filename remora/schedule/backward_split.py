@@ -6,7 +6,7 @@ an earlier stage waits for come first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from remora.graph.model_graph import GRADIENT, ModelGraph, Unit
@@ -62,12 +62,14 @@ def split_backward(
     def of_weight(storage: int) -> bool:
         return graph.storages[storage].role == GRADIENT or storage in partial_gradients
 
-    first = _input_ops(graph, unit, of_weight)
-    both = {i for i in first if any(map(of_weight, _made_by(graph, i)))}
-    second = [i for i in range(*unit.backward) if i not in first or i in both]
-    gradients = frozenset(s for i in both for s in _made_by(graph, i) if of_weight(s))
-    made_first = frozenset(s for i in first for s in _made_by(graph, i)) - gradients
-    made_second = {s for i in second for s in _made_by(graph, i)} - made_first
+    touched = {index: _touched_by(graph, index) for index in range(*unit.backward)}
+    made = {i: {s for s in found if graph.storages[s].created == i} for i, found in touched.items()}
+    first = _input_ops(graph, unit, touched, of_weight)
+    both = {i for i in first if any(map(of_weight, made[i]))}
+    second = [i for i in touched if i not in first or i in both]
+    gradients = frozenset(s for i in both for s in made[i] if of_weight(s))
+    made_first = frozenset(s for i in first for s in made[i]) - gradients
+    made_second = {s for i in second for s in made[i]} - made_first
     read = {graph.tensors[t].storage for i in second for t in graph.ops[i].inputs}
     carried = sorted(
         s
@@ -81,21 +83,25 @@ def split_backward(
     )
 
 
-def _input_ops(graph: ModelGraph, unit: Unit, of_weight: Callable[[int], bool]) -> set[int]:
+def _input_ops(
+    graph: ModelGraph,
+    unit: Unit,
+    touched: Mapping[int, set[int]],
+    of_weight: Callable[[int], bool],
+) -> set[int]:
     """Operators that something depends on that the unit's backward leaves for other units."""
-    touched = {s for i in range(*unit.backward) for s in _touched_by(graph, i)}
     wanted = {
         s
-        for s in touched
-        if not of_weight(s)
-        and graph.storages[s].created >= graph.num_forward_ops
+        for s in set().union(*touched.values())
+        if graph.storages[s].created >= graph.num_forward_ops
         and graph.storages[s].dropped > unit.backward[1]
+        and not of_weight(s)
     }
     found: set[int] = set()
-    for index in range(unit.backward[1] - 1, unit.backward[0] - 1, -1):
-        if _touched_by(graph, index) & wanted:
+    for index in sorted(touched, reverse=True):
+        if not wanted.isdisjoint(touched[index]):
             found.add(index)
-            wanted |= {graph.tensors[t].storage for t in graph.ops[index].inputs}
+            wanted.update([graph.tensors[t].storage for t in graph.ops[index].inputs])
     return found
 
 
@@ -106,8 +112,4 @@ def _half(ops: Iterable[int], both: set[int], absent: frozenset[int]) -> Half:
 
 def _touched_by(graph: ModelGraph, index: int) -> set[int]:
     op = graph.ops[index]
-    return {graph.tensors[t].storage for t in op.outputs} | set(op.mutates)
-
-
-def _made_by(graph: ModelGraph, index: int) -> set[int]:
-    return {s for s in _touched_by(graph, index) if graph.storages[s].created == index}
+    return {*[graph.tensors[t].storage for t in op.outputs], *op.mutates}

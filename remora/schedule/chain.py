@@ -7,7 +7,6 @@ per unit kind and remembered.
 
 from __future__ import annotations
 
-import heapq
 import itertools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from remora.schedule.backward_split import BackwardSplit, Half, split_backward
 from remora.schedule.costs import CostTable
 from remora.schedule.gradient_flow import differentiable_activations, partial_gradients
 from remora.schedule.handed_gradients import handed_gradients
+from remora.schedule.memory_levels import level_at_ops
 from remora.schedule.parameters import StaticStorages
 from remora.schedule.rerun_lifetimes import rerun_ends
 from remora.schedule.storage_tables import (
@@ -120,7 +120,8 @@ class Chain:
         self._num_bytes = tuple(self._rounded(s.num_bytes) for s in graph.storages)
         self._made = made_by_op(graph)
         self._dropped = dropped_at(graph)
-        self._added = added_at(graph)
+        added = added_at(graph)
+        self._ends = tuple(added.get(n, s.dropped) for n, s in enumerate(graph.storages))
         self._handed = handed_gradients(graph)
         self._collectives = frozenset(
             index for index, op in enumerate(graph.ops) if op.name in COLLECTIVES
@@ -175,7 +176,7 @@ class Chain:
 
     def made_by(self, op: int) -> tuple[int, ...]:
         """Storages that an operator makes."""
-        return tuple(self._made.get(op, ()))
+        return self._made[op]
 
     def handed(self, storage: int) -> tuple[int, int]:
         """Bytes that earlier units read of a gradient, and the first of them to run."""
@@ -199,7 +200,7 @@ class Chain:
 
         A weight's gradient goes once it is added to that of an earlier micro-batch.
         """
-        return self._added.get(storage, self.graph.storages[storage].dropped)
+        return self._ends[storage]
 
     def split(self, index: int) -> BackwardSplit:
         """The halves of a unit's backward."""
@@ -274,7 +275,7 @@ class Chain:
         )
         if key not in self._peaks:
             levels = self.levels(ops, survivors, deaths, arrivals, absent, ends)
-            self._peaks[key] = max((level for _, level in levels), default=0)
+            self._peaks[key] = max(levels, default=0)
         return max(0, self._peaks[key])
 
     def _relative(self, unit: ChainUnit, storage: int) -> int:
@@ -292,34 +293,28 @@ class Chain:
         arrivals: Mapping[int, int] = _NO_ARRIVALS,
         absent: frozenset[int] = _NONE,
         ends: Mapping[int, int] = _NO_ARRIVALS,
-    ) -> list[tuple[int, int]]:
+    ) -> list[int]:
         """Memory level while each operator runs, over the level before the first.
 
         The arguments are those of :meth:`transient_bytes`.
 
         Returns:
-            (operator, bytes), workspace included; what arrives after the last operator counts
-            once more for it.
+            By operator of ``ops``, workspace included; what arrives after the last operator counts
+            for it.
         """
-        changes = [(death, -self.num_bytes(storage)) for storage, death in deaths]
-        changes += list(arrivals.items())
-        heapq.heapify(changes)
-        level = 0
-        levels: list[tuple[int, int]] = []
+        sizes, made, usual = self._num_bytes, self._made, self._ends
+        changes = [(death, -sizes[storage]) for storage, death in deaths]
+        changes += arrivals.items()
         for op in ops:
-            while changes and changes[0][0] <= op:
-                level += heapq.heappop(changes)[1]
-            for storage in self._made.get(op, ()):
+            for storage in made[op]:
                 if storage in absent:
                     continue
-                size = self.num_bytes(storage)
-                level += size
+                size = sizes[storage]
+                changes.append((op, size))
                 if storage not in survivors:
-                    end = ends.get(storage, self.added_at(storage))
-                    heapq.heappush(changes, (max(end, op + 1), -size))
-            levels.append((op, level + self.costs.op_workspace_bytes[op]))
-        rest = sum(size for _, size in changes if size > 0)
-        return [*levels, (ops[-1], level + rest)] if rest and ops else levels
+                    end = ends[storage] if storage in ends else usual[storage]
+                    changes.append((max(end, op + 1), -size))
+        return level_at_ops(ops, changes, self.costs.op_workspace_bytes)
 
     def _unit(self, unit: Unit) -> ChainUnit:
         times = self.costs.op_time_s
@@ -354,7 +349,7 @@ class Chain:
         )
 
     def _made_in(self, span: tuple[int, int]) -> tuple[int, ...]:
-        return tuple(s for op in range(*span) for s in self._made.get(op, ()))
+        return tuple(s for op in range(*span) for s in self._made[op])
 
     def _dropped_in(self, span: tuple[int, int]) -> tuple[int, ...]:
         """Storages from before ``span`` that are let go of while it runs."""

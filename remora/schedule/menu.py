@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from remora.graph.model_graph import ModelGraph, Unit
 from remora.schedule.chain import Chain
 from remora.schedule.closure import ClosureFinder
-from remora.schedule.option_prices import PricedOption, cover_prices, price_option
+from remora.schedule.option_prices import PricedOption, cover_prices, price_option, unbeaten
 from remora.schedule.recompute import can_compress, is_recompute, unit_steps
 from remora.schedule.schedule import (
     Action,
@@ -186,8 +186,8 @@ class _Mixer:
                     option.actions, price_option(self._chain, self._unit.index, option)
                 )
         base = [price_option(self._chain, self._unit.index, option) for option in plain]
-        rivals = [*base, *found.values()]
-        front = [p for p in found.values() if not any(rival.beats(p) for rival in rivals)]
+        others = list(found.values())
+        front = unbeaten(others, [*base, *others])
         chosen = cover_prices(self._chain.costs, base, front, MENU_SIZE - len(base))
         chosen.sort(key=lambda p: (p.time_s, p.moved_bytes, -p.held_bytes))
         return [priced.option for priced in chosen]

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from remora.schedule.chain import Chain
 from remora.schedule.costs import CostTable
 from remora.schedule.recompute import compressed_bytes, is_recompute, rerun_of, storage_actions
 from remora.schedule.schedule import Action, UnitOption
 
-__all__ = ["PricedOption", "cover_prices", "price_option"]
+__all__ = ["PricedOption", "cover_prices", "price_option", "unbeaten"]
 
 _NUM_PRICES = 12
 _COPY_SHARES = (0.0, 0.3, 1.0)
@@ -32,16 +35,6 @@ class PricedOption:
     time_s: float
     held_bytes: int
     moved_bytes: int
-
-    def beats(self, other: PricedOption) -> bool:
-        """Whether it is nowhere worse, and somewhere better."""
-        mine = (self.time_s, self.held_bytes, self.moved_bytes)
-        theirs = (other.time_s, other.held_bytes, other.moved_bytes)
-        return mine != theirs and all(a <= b for a, b in zip(mine, theirs, strict=True))
-
-    def cost_s(self, byte_price_s: float, copy_price_s: float) -> float:
-        """Seconds if a byte on the device and a byte moved cost so much."""
-        return self.time_s + byte_price_s * self.held_bytes + copy_price_s * self.moved_bytes
 
 
 def price_option(chain: Chain, unit: int, option: UnitOption) -> PricedOption:
@@ -81,25 +74,44 @@ def cover_prices(
         others: options to choose from.
         count: most options to choose; fewer if no more of them lowers any cost.
     """
-    prices = _prices(costs, [*base, *others])
-    best = [min(p.cost_s(*price) for p in base) for price in prices]
-    chosen: list[PricedOption] = []
-    left = list(others)
-    while left and len(chosen) < count:
-        gains = [
-            sum(
-                max(0.0, 1.0 - p.cost_s(*price) / cost) if cost > 0 else 0.0
-                for price, cost in zip(prices, best, strict=True)
-            )
-            for p in left
-        ]
-        position = max(range(len(left)), key=lambda i: (gains[i], -i))
+    if not others:
+        return []
+    prices = np.array(_prices(costs, [*base, *others])).reshape(-1, 2)
+    best = _costs_s(base, prices).min(axis=0)  # [prices]
+    costs_s = _costs_s(others, prices)  # [others, prices]
+    chosen: list[int] = []
+    while len(chosen) < min(count, len(others)):
+        shares = np.divide(costs_s, best, out=np.ones_like(costs_s), where=best > 0)
+        # One after the other, so that the sum is the same wherever it is worked out.
+        gains = np.add.accumulate(np.maximum(0.0, 1.0 - shares), axis=1)[:, -1]
+        gains[chosen] = 0.0
+        position = int(np.argmax(gains))
         if gains[position] <= 0:
             break
-        taken = left.pop(position)
-        chosen.append(taken)
-        best = [min(cost, taken.cost_s(*price)) for price, cost in zip(prices, best, strict=True)]
-    return chosen
+        chosen.append(position)
+        best = np.minimum(best, costs_s[position])
+    return [others[position] for position in chosen]
+
+
+def unbeaten(options: Sequence[PricedOption], rivals: Sequence[PricedOption]) -> list[PricedOption]:
+    """Those of ``options`` that no rival beats: none is nowhere worse and somewhere better."""
+    if not options:
+        return []
+    mine, theirs = _figures(options)[:, None], _figures(rivals)[None]  # [options, rivals, 3]
+    beaten = (theirs <= mine).all(axis=2) & (theirs != mine).any(axis=2)
+    return [option for option, by in zip(options, beaten.any(axis=1), strict=True) if not by]
+
+
+def _figures(options: Sequence[PricedOption]) -> NDArray[np.float64]:
+    """Seconds, bytes held and bytes moved.  # [options, 3]."""
+    return np.array([(p.time_s, p.held_bytes, p.moved_bytes) for p in options], dtype=np.float64)
+
+
+def _costs_s(options: Sequence[PricedOption], prices: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Seconds of every option at every price of a byte held and one moved.  # [options, prices]."""
+    time_s, held, moved = _figures(options).T[:, :, None]  # [options, 1]
+    found: NDArray[np.float64] = time_s + prices[:, 0] * held + prices[:, 1] * moved
+    return found
 
 
 def _prices(costs: CostTable, options: Sequence[PricedOption]) -> list[tuple[float, float]]:

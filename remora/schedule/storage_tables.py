@@ -9,23 +9,23 @@ from remora.graph.model_graph import GRADIENT, ModelGraph
 __all__ = ["added_at", "creator_units", "dropped_at", "made_by_op", "readers"]
 
 
-def made_by_op(graph: ModelGraph) -> dict[int, list[int]]:
+def made_by_op(graph: ModelGraph) -> tuple[tuple[int, ...], ...]:
     """Return the storages that each operator makes, by operator."""
-    made: dict[int, list[int]] = {}
+    made: list[list[int]] = [[] for _ in graph.ops]
     for index, storage in enumerate(graph.storages):
         if storage.created >= 0:
-            made.setdefault(storage.created, []).append(index)
-    return made
+            made[storage.created].append(index)
+    return tuple(map(tuple, made))
 
 
 def added_at(graph: ModelGraph) -> dict[int, int]:
     """Return when a gradient is added to an earlier micro-batch's and goes, in operators run."""
     added: dict[int, int] = {}
+    gradients = {n for n, storage in enumerate(graph.storages) if storage.role == GRADIENT}
+    touched = {n for n, tensor in enumerate(graph.tensors) if tensor.storage in gradients}
     for index, op in enumerate(graph.ops):
-        for tensor in (*op.inputs, *op.outputs):
-            storage = graph.tensors[tensor].storage
-            if graph.storages[storage].role == GRADIENT:
-                added[storage] = index + 1
+        for tensor in touched.intersection(op.inputs + op.outputs):
+            added[graph.tensors[tensor].storage] = index + 1
     return added
 
 

@@ -14,6 +14,7 @@ from remora.api.bench.compact import compact_schedule, full_schedule, graph_of
 from remora.api.bench.methods import MethodRun
 from remora.api.bench.rows import Row
 from remora.errors import RemoraError
+from remora.garbage import settled
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Schedule
 from remora.simulator.bounds import lower_bound_s
@@ -217,7 +218,8 @@ def _known(name: str, problem: Problem, known: KnownAnswer) -> tuple[float | Non
 def _run(task: Task, run: MethodRun, problem: Problem, opened: Opened) -> Outcome:
     schedule, note, begin = None, "", time.perf_counter()
     try:
-        schedule = run.create().propose(replace(problem), task.time_limit_s)
+        with settled():
+            schedule = run.create().propose(replace(problem), task.time_limit_s)
     except RemoraError as error:
         note = str(error)
     except Exception as error:

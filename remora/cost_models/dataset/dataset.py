@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from remora.cost_models.dataset.merge import grouped, merge_runs, run_key
 from remora.cost_models.dataset.records import ProfiledRun
 from remora.cost_models.dataset.shard import SUFFIX, read_shard
 from remora.errors import FileFormatError
+from remora.garbage import uncollected
 from remora.graph.model_graph import ModelGraph
 from remora.graph.serialize import graph_from_json
 
@@ -56,7 +55,7 @@ def read_dataset(*folders: Path) -> Dataset:
     runs: list[ProfiledRun] = []
     faults: list[str] = []
     decode = _decode_once()
-    with _no_garbage_collection():
+    with uncollected():
         for folder in folders:
             found, wrong = _read_folder(folder, decode)
             runs += found
@@ -125,15 +124,3 @@ def _decode_once() -> Callable[[str], ModelGraph]:
         return known[text]
 
     return decode
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """Keep Python from looking for cycles in millions of new records, which doubles the time."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()

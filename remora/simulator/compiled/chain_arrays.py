@@ -14,6 +14,7 @@ Letters: n units, x crossing storages, made in the forward first, then those of 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -88,18 +89,18 @@ def crossing_index(chain: Chain) -> dict[int, int]:
     return {storage: number for number, storage in enumerate((*forward, *backward))}
 
 
-def segments(levels: Sequence[tuple[int, int]], events: Sequence[int]) -> list[int]:
+def segments(ops: Sequence[int], levels: Sequence[int], events: Sequence[int]) -> list[int]:
     """Largest level from each event to the next; the first entry is that before any event.
 
     Args:
-        levels: (operator, level), in order.
+        ops: operators, ascending.
+        levels: by operator.
         events: operator counts, ascending; an event counts for operators from its count on.
     """
-    found = [NEVER] * (len(events) + 1)
-    for op, level in levels:
-        passed = sum(1 for event in events if event <= op)
-        found[passed] = max(found[passed], level)
-    return found
+    begins = [0, *(bisect_left(ops, event) for event in events)]
+    ends = [*begins[1:], len(ops)]
+    pieces = zip(begins, ends, strict=True)
+    return [max(levels[begin:end], default=NEVER) for begin, end in pieces]
 
 
 class _Builder:
@@ -209,8 +210,9 @@ class _Builder:
             and (s in kept or self._storages[s].dropped > unit.forward[1])
         }
         ends = self._chain.rerun_ends(unit.index) if again else {}
-        levels = self._chain.levels(range(unit.forward[0], end), survivors, ends=ends)
-        return segments(levels, drop_events(self._chain, unit, self._index))
+        ops = range(unit.forward[0], end)
+        levels = self._chain.levels(ops, survivors, ends=ends)
+        return segments(ops, levels, drop_events(self._chain, unit, self._index))
 
     def _deaths(self, unit: ChainUnit) -> list[tuple[int, int]]:
         """(operator count, code) of everything that a backward may let go of, in order."""
@@ -246,8 +248,9 @@ class _Builder:
         created = unit.created_backward
         survivors = {s for s in created if self._outlives(s, unit, stay, parts_stay)}
         inside = [(s.storage, s.released) for s in unit.saved if s.storage not in self._index]
-        levels = self._chain.levels(range(*unit.backward), survivors, inside)
-        return segments(levels, [event for event, _ in self._deaths(unit)])
+        ops = range(*unit.backward)
+        levels = self._chain.levels(ops, survivors, inside)
+        return segments(ops, levels, [event for event, _ in self._deaths(unit)])
 
     def _input_segments(self, unit: ChainUnit) -> list[int]:
         chain, split = self._chain, self._chain.split(unit.index)
@@ -257,7 +260,7 @@ class _Builder:
         }
         levels = chain.levels(split.inputs.ops, survivors, absent=split.inputs.absent)
         events = [self._storages[s].dropped for s in unit.dropped_backward if s in self._index]
-        return segments(levels, events)
+        return segments(split.inputs.ops, levels, events)
 
     def _weight_peak(self, unit: ChainUnit, stay: bool, parts_stay: bool = True) -> int:
         """Peak of the second half of a backward, whose gradients stay or do not."""

@@ -148,8 +148,9 @@ class OptionRows:
             for s in record.created
             if s in held or chain.graph.storages[s].dropped > record.forward[1]
         }
-        levels = chain.levels(range(*record.forward), survivors, arrivals=plan.arrivals(record))
-        return segments(levels, drop_events(chain, record, self._index))
+        ops = range(*record.forward)
+        levels = chain.levels(ops, survivors, arrivals=plan.arrivals(record))
+        return segments(ops, levels, drop_events(chain, record, self._index))
 
     def _inside(self, storages: tuple[int, ...]) -> int:
         """Bytes of the storages that nobody but the unit may hold."""

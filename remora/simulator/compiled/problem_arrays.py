@@ -23,7 +23,15 @@ _ROLES = {PARAMETER: 0, BUFFER: 1, INPUT: 2}
 
 
 def static_arrays(problem: Problem, chain: Chain) -> StaticArrays:
-    """Turn weights, buffers and inputs into arrays."""
+    """Turn weights, buffers and inputs into arrays, once per optimizer."""
+    key = ("static arrays", problem.optimizer)
+    if key not in chain.memo:
+        chain.memo[key] = _static_arrays(problem, chain)
+    found: StaticArrays = chain.memo[key]
+    return found
+
+
+def _static_arrays(problem: Problem, chain: Chain) -> StaticArrays:
     entries = chain.statics.all
     place = {entry.storage: number for number, entry in enumerate(entries)}
     of_unit = [
