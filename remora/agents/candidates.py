@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from remora.agents.evaluation import Score, check_mode, score_of
 from remora.agents.fixed_plan import FixedPlan
-from remora.agents.scheduler import Scheduler
+from remora.agents.scheduler import Scheduler, proposed
 from remora.errors import InfeasibleError, MissingExtraError, TimeLimitError
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Schedule
@@ -28,7 +28,7 @@ class Candidate:
         feasible: whether the schedule fits the budget.
         search_s: seconds it took; left out of comparisons, since it differs from run to run.
         note: why there is no schedule that fits; empty if there is.
-        origin: whose schedule a polished one began from; empty for others.
+        origin: whose schedule it began from where not from its own; empty for others.
     """
 
     name: str
@@ -89,9 +89,9 @@ def run_member(
         schedule = scheduler.plan(problem)
         return candidate_of(scheduler.name, problem, schedule, clock() - start)
     try:
-        schedule = scheduler.propose(problem, time_limit_s)
+        schedule, origin = proposed(scheduler, problem, time_limit_s)
     except (InfeasibleError, MissingExtraError, TimeLimitError) as error:
         return Candidate(
             scheduler.name, None, None, None, False, search_s=clock() - start, note=str(error)
         )
-    return candidate_of(scheduler.name, problem, schedule, clock() - start)
+    return candidate_of(scheduler.name, problem, schedule, clock() - start, origin)

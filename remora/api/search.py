@@ -12,6 +12,7 @@ from remora.agents.best import Best
 from remora.agents.candidates import Candidate, candidate_of, run_member
 from remora.agents.evaluation import score_of
 from remora.agents.registry import create, plans_variants
+from remora.agents.scheduler import proposed
 from remora.errors import InfeasibleError, TimeLimitError
 from remora.garbage import settled
 from remora.graph.precision.precision import lossy_precisions
@@ -98,8 +99,8 @@ def _search(
         rivals = [name for name in _BASELINES[problem.mode] if name != agent]
         before = [run_member(create(name), problem, time_limit_s) for name in rivals]
         asked_s = time.perf_counter()
-        schedule = scheduler.propose(problem, time_limit_s)
-        mine = candidate_of(agent, problem, schedule, time.perf_counter() - asked_s)
+        schedule, origin = proposed(scheduler, problem, time_limit_s)
+        mine = candidate_of(agent, problem, schedule, time.perf_counter() - asked_s, origin)
         candidates = (*before, mine)
         for candidate in candidates:
             tell(candidate)

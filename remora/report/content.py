@@ -27,7 +27,7 @@ class CandidateRow:
         feasible: whether its peak is within the budget.
         chosen: whether its schedule became the plan.
         note: why there is no figure.
-        origin: whose schedule a polished one began from; empty for others.
+        origin: whose schedule it began from where not from its own; empty for others.
     """
 
     name: str

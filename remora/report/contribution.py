@@ -28,6 +28,11 @@ def contribution_sentences(candidates: Sequence[CandidateRow]) -> list[str]:
         return []
     if not policy.feasible or policy.step_time_s is None:
         return ["The policy found no plan that fits."]
+    if policy.origin:
+        return [
+            f"The policy decoded no plan that fits in the time there was: {POLICY} began from "
+            f"plans of {policy.origin}."
+        ]
     if POLICY in (chosen.name, chosen.origin):
         return [_with(chosen, _others(candidates))]
     winner = chosen.origin or chosen.name

@@ -33,6 +33,13 @@ def test_a_policy_that_lost_says_who_won() -> None:
     assert "began from that of greedy" in said
 
 
+def test_plans_that_are_not_the_policy_s_are_not_called_so() -> None:
+    asked = row("learned", 1.0, chosen=True, origin="rank_greedy")
+    [said] = contribution_sentences([row("greedy", 1.1), asked])
+    assert "decoded no plan" in said
+    assert said.endswith("learned began from plans of rank_greedy.")
+
+
 def test_a_policy_that_alone_fits_or_does_not_fit() -> None:
     alone = [row("greedy", None), row("learned", 1.3, chosen=True)]
     assert contribution_sentences(alone) == [

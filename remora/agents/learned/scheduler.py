@@ -96,22 +96,32 @@ class Learned:
             InfeasibleError, TimeLimitError, InvalidInputError: as every scheduler.
             FileFormatError: the policy cannot be read.
         """
+        return self.propose_with_origin(problem, time_limit_s)[0]
+
+    def propose_with_origin(self, problem: Problem, time_limit_s: float) -> tuple[Schedule, str]:
+        """Decode and climb; see :class:`remora.agents.scheduler.TellsOrigin`.
+
+        Raises:
+            InfeasibleError, TimeLimitError, InvalidInputError: as every scheduler.
+            FileFormatError: the policy cannot be read.
+        """
         from remora.agents.learned.local import LocalConfig, climb
         from remora.envs.problem_tables import ProblemTables
 
         evaluator = Evaluator(problem, time_limit_s)
         tables = ProblemTables(self.name, problem, focus_bytes=problem.budget_bytes)
-        space = Space(problem)
+        space, origin = Space(problem), ""
         with suppress(SearchEnded):
             config = LocalConfig(evaluations=self.evaluations, seed=self.seed)
             plans = self._plans(tables, evaluator, config.plan_share if self.search else 1.0)
             if plans:
                 evaluator.score_all(plans)
             else:
+                origin = _instead(problem)
                 plans = _without_policy(space, evaluator)
             if self.search and plans:
                 climb(space, evaluator, plans, config)
-        return evaluator.answer(self.name)
+        return evaluator.answer(self.name), origin
 
     def _plans(
         self, tables: ProblemTables, evaluator: Evaluator, share: float
@@ -145,6 +155,11 @@ class Learned:
         if budget >= least and not found and not tables.shapes:
             found = [decoder.greedy()]
         return [decoded.schedule for decoded in found]
+
+
+def _instead(problem: Problem) -> str:
+    """Whose plans there are where the policy has none."""
+    return "rank_greedy" if problem.world_size > 1 else "least_memory"
 
 
 def _without_policy(space: Space, evaluator: Evaluator) -> Sequence[Schedule]:

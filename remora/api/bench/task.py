@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from remora.agents.scheduler import proposed
 from remora.api.bench.build import build_problem, problem_hash
 from remora.api.bench.compact import compact_schedule, full_schedule, graph_of
 from remora.api.bench.methods import MethodRun
@@ -219,7 +220,8 @@ def _run(task: Task, run: MethodRun, problem: Problem, opened: Opened) -> Outcom
     schedule, note, begin = None, "", time.perf_counter()
     try:
         with settled():
-            schedule = run.create().propose(replace(problem), task.time_limit_s)
+            schedule, origin = proposed(run.create(), replace(problem), task.time_limit_s)
+        note = f"began from plans of {origin}" if origin else ""
     except RemoraError as error:
         note = str(error)
     except Exception as error:
@@ -235,7 +237,7 @@ def _run(task: Task, run: MethodRun, problem: Problem, opened: Opened) -> Outcom
     except RemoraError as error:
         return Outcome(replace(row, note=f"bug: its schedule is not valid: {error}"), None)
     if figures.feasible and search_s > _LATE_SHARE * task.time_limit_s + _LATE_S:
-        note = f"answered after {search_s:.1f} s"
+        note = f"answered after {search_s:.1f} s" + (f"; {note}" if note else "")
     row = replace(
         row,
         feasible=figures.feasible,

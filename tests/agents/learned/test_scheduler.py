@@ -6,11 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from remora.agents.candidates import run_member
 from remora.agents.evaluation import score_of
+from remora.agents.learned.decoding import Decoder
 from remora.agents.learned.network import NetworkSize, PlanNetwork
 from remora.agents.learned.policy_files import Policy, save_policy
 from remora.agents.learned.scheduler import DECODES
 from remora.agents.registry import create
+from remora.agents.scheduler import proposed
 from remora.errors import InfeasibleError, InvalidInputError, UnknownNameError
 from remora.schedule.problem import Problem
 from tests.agents.budgets import uneven_problem
@@ -68,6 +71,24 @@ def test_below_what_an_episode_is_sure_to_fit_the_least_memory_is_tried(policy: 
         create("learned", policy=policy).propose(
             dataclasses.replace(problem, budget_bytes=1), LONG_S
         )
+
+
+@pytest.mark.parametrize(("ranks", "other"), [(1, "least_memory"), (2, "rank_greedy")])
+def test_where_nothing_is_decoded_in_time_it_says_whose_plans_it_began_from(
+    ranks: int, other: str, policy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem, scheduler = problem_at(0.2, ranks), create("learned", policy=policy, evaluations=20)
+    assert proposed(scheduler, problem, LONG_S)[1] == ""
+    if ranks == 1:
+        # There a plan is decoded whatever the time, unless the masks are sure of none.
+        problem = dataclasses.replace(problem, budget_bytes=tables_of("toy").least_bytes - 1)
+    monkeypatch.setattr(Decoder, "greedy_under", lambda _, asked: [None] * len(asked))
+    monkeypatch.setattr(Decoder, "samples", lambda *_: [])
+    found, origin = proposed(scheduler, problem, LONG_S)
+    assert origin == other
+    assert score_of(problem, found).feasible
+    row = run_member(scheduler, problem, LONG_S)
+    assert row.origin == origin
 
 
 def test_a_model_larger_than_the_policy_is_for_is_refused(tmp_path: Path) -> None:
