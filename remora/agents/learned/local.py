@@ -18,7 +18,7 @@ from remora.agents.evaluation import Evaluator, SearchEnded
 from remora.agents.heuristics.local_search import improve
 from remora.agents.heuristics.programmed import programmed
 from remora.agents.heuristics.race import race
-from remora.agents.heuristics.shapes import shape_of
+from remora.agents.heuristics.shapes import Shape, shape_of
 from remora.agents.heuristics.space import Space
 from remora.agents.heuristics.stretch import Stretch
 from remora.agents.learned.decoding import Decoder
@@ -145,11 +145,22 @@ def random_starts(samples: int = 64) -> Starts:
 
 
 def climb(
-    space: Space, evaluator: Evaluator, plans: Sequence[Schedule], config: LocalConfig
+    space: Space,
+    evaluator: Evaluator,
+    plans: Sequence[Schedule],
+    config: LocalConfig,
+    likely: Sequence[Shape] = (),
 ) -> None:
     """Let the best plans race, and climb from the winner.
 
     In pipelines, what the partition program makes of the shapes of these plans takes part, too.
+
+    Args:
+        space: of the problem.
+        evaluator: simulates.
+        plans: to begin with.
+        config: values of the search.
+        likely: other shapes that the partition program is asked about.
 
     Raises:
         SearchEnded: the time is over.
@@ -158,7 +169,7 @@ def climb(
     whole = Stretch(evaluator, config.evaluations)
     leaders = _leaders(evaluator, plans, config.starts)
     if space.problem.world_size > 1:
-        leaders = _with_programs(space, evaluator, leaders, config)
+        leaders = _with_programs(space, evaluator, leaders, config, likely)
     race(space, evaluator, leaders, whole.part(config.race_share), rng)
     while evaluator.best is not None and whole.progress < 1:
         before = evaluator.evaluations
@@ -168,16 +179,21 @@ def climb(
 
 
 def _with_programs(
-    space: Space, evaluator: Evaluator, leaders: Sequence[Schedule], config: LocalConfig
+    space: Space,
+    evaluator: Evaluator,
+    leaders: Sequence[Schedule],
+    config: LocalConfig,
+    likely: Sequence[Shape],
 ) -> list[Schedule]:
-    """The fastest of some plans and of those of the partition program for their shapes.
+    """The fastest of some plans and of those of the partition program for their and other shapes.
 
     Raises:
         SearchEnded: the time is over.
     """
     end_s = (1 - config.program_share) * evaluator.remaining_s
     found = list(leaders)
-    for shape in dict.fromkeys(shape_of(plan.pipeline) for plan in leaders):
+    own = [shape_of(plan.pipeline) for plan in leaders]
+    for shape in dict.fromkeys([*own[:1], *likely, *own]):
         found += programmed(space, evaluator, [shape], evaluator.remaining_s - end_s)
     return _leaders(evaluator, found, config.starts)
 

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 from remora.agents.evaluation import Evaluator, SearchEnded
 from remora.agents.heuristics.least_memory import find_fitting
+from remora.agents.heuristics.programmed import programmed
 from remora.agents.heuristics.rank_greedy import contestants
+from remora.agents.heuristics.shapes import Shape
 from remora.agents.heuristics.space import Space
 from remora.agents.learned.pretrained_policies import pretrained_names, pretrained_path
 from remora.errors import InvalidInputError, UnknownNameError
@@ -32,15 +34,19 @@ _TOGETHER, _TOGETHER_IN_PIPELINES = 64, 16
 """Plans that are decoded side by side. Those that the time cuts short are lost, and pipelines take
 longer."""
 
+_LIKELY = 1
+"""Pipelines that the partition program is asked about, too: the likeliest by two simulations."""
+
 
 @dataclass(frozen=True)
 class Learned:
     """Plays the joint environment's episode, and climbs from the plans if there is time.
 
     Every action is masked, so that each plan fits the budget that masks judge by; plans made for a
-    little more are kept where they fit, too, see :mod:`.slack`. Where nothing fits, or the time
-    limit leaves none to decode, it begins with what the heuristics know: in pipelines with the
-    rank-aware greedy's plans, else with least memory.
+    little more are kept where they fit, too, see :mod:`.slack`. In pipelines the search also asks
+    the partition program, about the policy's pipelines and the likeliest one. Where nothing fits,
+    or the time limit leaves none to decode, it begins with what the heuristics know: in pipelines
+    with the rank-aware greedy's plans, else with least memory.
 
     Attributes:
         policy: a policy that ships with the package, or the folder of one.
@@ -105,6 +111,7 @@ class Learned:
             InfeasibleError, TimeLimitError, InvalidInputError: as every scheduler.
             FileFormatError: the policy cannot be read.
         """
+        from remora.agents.learned.likely_shapes import likely_shapes
         from remora.agents.learned.local import LocalConfig, climb
         from remora.envs.problem_tables import ProblemTables
 
@@ -112,15 +119,16 @@ class Learned:
         tables = ProblemTables(self.name, problem, focus_bytes=problem.budget_bytes)
         space, origin = Space(problem), ""
         with suppress(SearchEnded):
+            likely = likely_shapes(tables, _LIKELY)
             config = LocalConfig(evaluations=self.evaluations, seed=self.seed)
             plans = self._plans(tables, evaluator, config.plan_share if self.search else 1.0)
             if plans:
                 evaluator.score_all(plans)
             else:
-                origin = _instead(problem)
-                plans = _without_policy(space, evaluator)
+                origin = "rank_greedy" if problem.world_size > 1 else "least_memory"
+                plans = _without_policy(space, evaluator, likely)
             if self.search and plans:
-                climb(space, evaluator, plans, config)
+                climb(space, evaluator, plans, config, likely)
         return evaluator.answer(self.name), origin
 
     def _plans(
@@ -157,21 +165,20 @@ class Learned:
         return [decoded.schedule for decoded in found]
 
 
-def _instead(problem: Problem) -> str:
-    """Whose plans there are where the policy has none."""
-    return "rank_greedy" if problem.world_size > 1 else "least_memory"
-
-
-def _without_policy(space: Space, evaluator: Evaluator) -> Sequence[Schedule]:
+def _without_policy(
+    space: Space, evaluator: Evaluator, likely: Sequence[Shape]
+) -> Sequence[Schedule]:
     """What the heuristics begin with, where no episode fits or the time was over before.
 
     Raises:
         SearchEnded: the time is over.
     """
-    if space.problem.world_size > 1:
-        return contestants(space, evaluator)
-    find_fitting(space, evaluator)
-    return [] if evaluator.best is None else [evaluator.best]
+    if space.problem.world_size == 1:
+        find_fitting(space, evaluator)
+        return [] if evaluator.best is None else [evaluator.best]
+    # The program alone is the part of the rank-aware greedy that is quickest to be good.
+    found = programmed(space, evaluator, likely, evaluator.remaining_s)
+    return found or contestants(space, evaluator)
 
 
 @lru_cache(maxsize=4)
