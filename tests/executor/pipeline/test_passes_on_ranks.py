@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from remora.errors import InvalidInputError
 from remora.executor.pipeline.limits import check_passes_run_on_ranks
@@ -40,6 +41,23 @@ def test_outputs_and_tokens_of_two_ranks_are_those_of_one_process() -> None:
     )
     assert all(lean < full for lean, full in peaks)
     assert {"outputs_differ", "tokens_differ"} <= set(wrong.failures)
+
+
+def test_the_last_rank_lets_go_of_what_it_returned() -> None:
+    counts = (1, 4)
+    ended, verdicts = run_passes([PassCase("llama_tiny", micro_batches=m) for m in counts])
+    assert ended.status == "ok", ended
+    whole, parts = (verdict.measurement.peak_by_rank_bytes for verdict in verdicts)
+    first, last = (one - four for one, four in zip(whole, parts, strict=True))
+    # A rank that keeps the logits of all micro-batches saves three quarters of them less.
+    assert last > first - _logits_bytes(PassCase("llama_tiny")) // 4
+
+
+def _logits_bytes(case: PassCase) -> int:
+    example = build_pass(case).example
+    with torch.no_grad():
+        output = example.model(**example.example_inputs)
+    return int(output.logits.nbytes)
 
 
 def test_a_rank_that_is_killed_ends_the_run_by_name() -> None:
