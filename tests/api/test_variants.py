@@ -106,6 +106,13 @@ def test_schedulers_choose_among_variants(name: str) -> None:
     assert timeline.step_time_s >= min(lower_bound_s(v) for v in problem.family)
 
 
+def test_best_answers_for_variants_when_the_time_is_over_before_it_began() -> None:
+    problem = problem_of()
+    found = create("best").propose(problem, 1e-6)
+    timeline = simulate(problem.variant_of(found), found)
+    assert timeline.max_peak_bytes <= problem.budget_bytes
+
+
 def test_megatron_shares_a_model_over_no_more_ranks_than_it_needs() -> None:
     """It fits on one device: all eight are replicas. Less memory: within a node first."""
     whole = create("megatron").propose(problem_of(), 20.0)
