@@ -44,6 +44,7 @@ DEFAULT_MEMBERS = (
     "floor",
     "greedy",
     "partition",
+    "learned",
     "selective",
     "greedy_variants",
     "milp",
@@ -60,6 +61,9 @@ DEFAULT_MEMBERS = (
     "pass_search",
 )
 """Cheap ones first, so that a short time limit still has answers."""
+
+_FOR_PIPELINES = frozenset({"learned"})
+"""Of the default members, these are worth their time on several ranks only."""
 
 POLISHED = "polished"
 """Name of the last row: local search from the best of the pool."""
@@ -96,9 +100,10 @@ class Best:
 
     Attributes:
         members: schedulers of the pool, in the order in which they run; those that plan one
-            device are left out where there are more, and those of another mode always.
-        evaluations: schedules that the final local search simulates, None to use all the time
-            there is.
+            device are left out where there are more, and those of another mode always. The default
+            pool asks the policy for pipelines only.
+        evaluations: schedules that the final local search simulates, and that of a member that
+            has one, None to use all the time there is.
         seed: of every member that draws random numbers, and of the final local search.
     """
 
@@ -128,10 +133,13 @@ class Best:
     def members_for(self, problem: Problem) -> tuple[str, ...]:
         """Members that can plan for the mode and the ranks of a problem."""
         single = problem.world_size == 1
+        left_out = _FOR_PIPELINES if single and self.members == DEFAULT_MEMBERS else frozenset()
         return tuple(
             name
             for name in self.members
-            if plans_mode(name, problem.mode) and (single or not plans_one_device(name))
+            if name not in left_out
+            and plans_mode(name, problem.mode)
+            and (single or not plans_one_device(name))
         )
 
     def propose(self, problem: Problem, time_limit_s: float) -> Schedule:
@@ -216,9 +224,9 @@ class Best:
     def _run(self, member: str, problem: Problem, time_limit_s: float) -> Candidate:
         if reason := not_ready(member):
             return Candidate(member, None, None, None, False, search_s=0.0, note=reason)
-        seeded = "seed" in settings_of(member)
-        scheduler = create(member, seed=self.seed) if seeded else create(member)
-        return run_member(scheduler, problem, time_limit_s)
+        own = {"seed": self.seed, "evaluations": self.evaluations}
+        settings = {key: own[key] for key in own.keys() & set(settings_of(member))}
+        return run_member(create(member, **settings), problem, time_limit_s)
 
     def _polish(
         self, problem: Problem, starts: Mapping[Schedule, str], time_limit_s: float

@@ -18,6 +18,7 @@ from remora.schedule.schedule import (
     PrecisionPlan,
     Schedule,
     StatePlan,
+    TensorPlan,
     UnitOption,
 )
 
@@ -178,9 +179,14 @@ def joint_schedule(
     cuts = tuple(unit + 1 for unit, action in enumerate(decisions) if action >= NUM_DECISIONS)
     kind, chunks = KINDS[setting.kind]
     pipeline = PipelinePlan(kind, cuts, chunks, setting.micro_batches)
-    precision = PrecisionPlan(problem.graph.precisions)
+    graph = problem.graph
     return Schedule(
-        problem.graph.content_hash, memory, pipeline, setting.state, precision=precision
+        graph.content_hash,
+        memory,
+        pipeline,
+        setting.state,
+        tensor=TensorPlan(graph.tensor_degree),
+        precision=PrecisionPlan(graph.precisions),
     )
 
 

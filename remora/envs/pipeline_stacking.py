@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from remora.envs.actions import NUM_STATES
 from remora.envs.arrays import Pipelines
 from remora.envs.columns import FIRST_SLOT
-from remora.envs.pipeline_tables import PipelineShape, divisors
+from remora.envs.pipeline_tables import PipelineShape, rank_choices
 from remora.envs.stage_orders import NUM_CORNERS
 
 if TYPE_CHECKING:
@@ -58,10 +58,10 @@ def _shape_rows(problems: Sequence[ProblemTables]) -> list[tuple[int, ...]]:
     rows: list[tuple[int, ...]] = []
     first_row = stage = least = share = 0
     for problem in problems:
-        ranks = divisors(problem.problem.world_size)
+        ranks = rank_choices(problem.problem)
         counts = [count.micro_batches for count in problem.counts]
         for shape in problem.shapes:
-            replicas = problem.problem.world_size // shape.num_ranks
+            replicas = problem.problem.num_groups // shape.num_ranks
             order, stages, states = shape.order, shape.num_stages, len(shape.states)
             rows.append(
                 (

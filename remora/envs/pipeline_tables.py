@@ -25,7 +25,7 @@ from remora.simulator.bounds import fastest_pipeline
 from remora.simulator.compiled import simulator_of
 from remora.simulator.compiled.problem_arrays import static_arrays
 
-__all__ = ["PipelineShape", "divisors", "pipeline_shapes", "static_spans", "tied_bytes"]
+__all__ = ["PipelineShape", "pipeline_shapes", "rank_choices", "static_spans", "tied_bytes"]
 
 Ints = NDArray[np.int64]
 
@@ -98,10 +98,9 @@ class PipelineShape:
         return len(np.unique(self.order.rank)) == self.num_stages
 
 
-def divisors(world_size: int) -> tuple[int, ...]:
+def rank_choices(problem: Problem) -> tuple[int, ...]:
     """Ranks that one pipeline may have, most first."""
-    found = [ranks for ranks in range(world_size, 0, -1) if world_size % ranks == 0]
-    return tuple(found[:NUM_ACTIONS])
+    return problem.pipeline_sizes[:NUM_ACTIONS]
 
 
 def pipeline_shapes(
@@ -144,7 +143,7 @@ _Key = tuple[float, int, int, int]
 def _keys(problem: Problem, counts: Sequence[int]) -> Iterator[_Key]:
     units = len(problem.graph.units)
     statistics = any(unit.mutated_buffers for unit in problem.graph.units)
-    for num_ranks in divisors(problem.world_size):
+    for num_ranks in rank_choices(problem):
         for kind, (name, chunks) in enumerate(KINDS):
             if (
                 (name is PipelineKind.NONE) != (num_ranks == 1)

@@ -8,6 +8,7 @@ import functools
 import pytest
 
 from remora.agents.registry import create
+from remora.agents.scheduler import TellsOrigin
 from remora.api.planning import (
     Request,
     check_request,
@@ -19,6 +20,7 @@ from remora.api.variants import TracedVariant, traced_variants
 from remora.errors import InfeasibleError, InvalidInputError
 from remora.report.summary import summary_sentences
 from remora.schedule.problem import Problem
+from remora.schedule.validate import validate
 from remora.simulator.bounds import lower_bound_s
 from remora.simulator.simulate import simulate
 from remora.zoo import Example, build_target
@@ -104,6 +106,17 @@ def test_schedulers_choose_among_variants(name: str) -> None:
     timeline = simulate(problem, schedule)
     assert timeline.max_peak_bytes <= problem.budget_bytes
     assert timeline.step_time_s >= min(lower_bound_s(v) for v in problem.family)
+
+
+@pytest.mark.parametrize("place", range(6))
+def test_the_policy_plans_any_one_variant(place: int) -> None:
+    variant = dataclasses.replace(problem_of().family[place], variants=())
+    scheduler = create("learned", evaluations=10)
+    assert isinstance(scheduler, TellsOrigin)
+    schedule, origin = scheduler.propose_with_origin(variant, 600.0)
+    assert origin == ""
+    validate(variant, schedule)
+    assert simulate(variant, schedule).max_peak_bytes <= variant.budget_bytes
 
 
 def test_best_answers_for_variants_when_the_time_is_over_before_it_began() -> None:

@@ -20,7 +20,7 @@ from remora.envs.actions import (
 )
 from remora.envs.arrays import CHOICE_COLUMNS
 from remora.envs.batch import EpisodeBatch
-from remora.envs.pipeline_tables import divisors
+from remora.envs.pipeline_tables import rank_choices
 from remora.schedule.schedule import StatePlan
 
 __all__ = ["nearest_action"]
@@ -54,7 +54,7 @@ def nearest_action(batch: EpisodeBatch, place: int, wanted: Wanted, owed_cut: bo
         return _unit_action(batch, place, wanted, allowed, owed_cut)
     tables, pipeline = batch.problem(place), wanted.pipeline
     if phase is Phase.RANKS:
-        ranks = divisors(tables.problem.world_size)
+        ranks = rank_choices(tables.problem)
         return _least(allowed, [_ratio(count, pipeline.num_ranks) for count in ranks])
     if phase is Phase.KIND:
         same = [float(kind is not pipeline.kind) for kind, _ in KINDS]

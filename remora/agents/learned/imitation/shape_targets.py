@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from remora.agents.heuristics.shapes import Shape
 from remora.envs.actions import KINDS, NUM_ACTIONS, Phase
-from remora.envs.pipeline_tables import divisors
+from remora.envs.pipeline_tables import rank_choices
 from remora.envs.problem_tables import ProblemTables
 
 __all__ = ["SHAPE_PHASES", "shape_target"]
@@ -56,7 +56,7 @@ def shape_target(
 def _action(tables: ProblemTables, other: Shape, shape: Shape, phase: Phase) -> int | None:
     """The action that leads on to another shape; None if it was excluded before the phase."""
     if phase is Phase.RANKS:
-        return _place(divisors(tables.problem.world_size), other.num_ranks)
+        return _place(rank_choices(tables.problem), other.num_ranks)
     if other.num_ranks != shape.num_ranks:
         return None
     if phase is Phase.KIND:

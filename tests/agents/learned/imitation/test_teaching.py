@@ -38,8 +38,9 @@ F1B, GPIPE = PipelineKind.ONE_F_ONE_B, PipelineKind.GPIPE
 
 def _tables(world_size: int, *counts: int) -> Any:
     """All that probabilities of shapes need to know of a problem."""
+    sizes = tuple(ranks for ranks in range(world_size, 0, -1) if world_size % ranks == 0)
     return SimpleNamespace(
-        problem=SimpleNamespace(world_size=world_size),
+        problem=SimpleNamespace(pipeline_sizes=sizes),
         micro_batches=counts,
     )
 
