@@ -1,23 +1,34 @@
-"""Scheduler ``balanced``: 1f1b with stages of equal seconds, each filled greedily."""
+"""Scheduler ``balanced``: stages of equal seconds, each filled greedily."""
 
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import dataclass
 
 from remora.agents.evaluation import Evaluator, SearchEnded
 from remora.agents.heuristics.changes import Pricing
 from remora.agents.heuristics.greedy_variants import fill_variants
 from remora.agents.heuristics.least_memory import find_fitting
 from remora.agents.heuristics.neighbours import clean_up
+from remora.agents.heuristics.shapes import shapes_of
 from remora.agents.heuristics.space import Space
+from remora.schedule.cuts import balanced_cuts
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Schedule
 
 __all__ = ["Balanced"]
 
 
+@dataclass(frozen=True)
 class Balanced:
-    """Cut once by seconds, then fit every rank by itself; the cuts stay."""
+    """Cut once by seconds, then fit every rank by itself; the cuts stay.
+
+    Attributes:
+        every_kind: whether all kinds, ranks and micro-batches that the problem allows are tried,
+            and the fastest is taken; otherwise it is 1f1b on all ranks.
+    """
+
+    every_kind: bool = False
 
     @property
     def name(self) -> str:
@@ -29,8 +40,28 @@ class Balanced:
         evaluator = Evaluator(problem, time_limit_s)
         space = Space(problem, shapes=())
         with suppress(SearchEnded):
-            found = fill_variants(space, evaluator, space.keep_all, (Pricing(),))
-            start = found[0] if found else find_fitting(space, evaluator)
-            if start is not None:
-                clean_up(space, evaluator, start)
+            starts = _of_every_kind(space, evaluator) if self.every_kind else [space.keep_all]
+            found: dict[Schedule, float] = {}
+            for start in starts:
+                for plan in fill_variants(space, evaluator, start, (Pricing(),))[:1]:
+                    found[plan] = evaluator.score(plan).step_time_s
+            best = min(found, key=found.__getitem__, default=None) or find_fitting(space, evaluator)
+            if best is not None:
+                clean_up(space, evaluator, best)
         return evaluator.answer(self.name)
+
+
+def _of_every_kind(space: Space, evaluator: Evaluator) -> list[Schedule]:
+    """Everything kept in every pipeline cut by seconds, the fastest first.
+
+    Raises:
+        SearchEnded: the time is over.
+    """
+    starts = []
+    for shape in shapes_of(space.problem):
+        units = space.problem.chains[shape.micro_batches].units
+        cuts = balanced_cuts([u.forward_s + u.backward_s for u in units], shape.num_stages)
+        starts.append(space.with_parts(space.keep_all, pipeline=shape.cut(cuts)))
+    scores = evaluator.score_all(starts)
+    order = sorted(range(len(starts)), key=lambda place: scores[place].step_time_s)
+    return [starts[place] for place in order]
