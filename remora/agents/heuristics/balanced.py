@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -17,6 +18,9 @@ from remora.schedule.problem import Problem
 from remora.schedule.schedule import Schedule
 
 __all__ = ["Balanced"]
+
+_CLEANED = 3
+"""Plans of other kinds that are cleaned up, beside that of 1f1b."""
 
 
 @dataclass(frozen=True)
@@ -40,15 +44,27 @@ class Balanced:
         evaluator = Evaluator(problem, time_limit_s)
         space = Space(problem, shapes=())
         with suppress(SearchEnded):
-            starts = _of_every_kind(space, evaluator) if self.every_kind else [space.keep_all]
-            found: dict[Schedule, float] = {}
-            for start in starts:
-                for plan in fill_variants(space, evaluator, start, (Pricing(),))[:1]:
-                    found[plan] = evaluator.score(plan).step_time_s
-            best = min(found, key=found.__getitem__, default=None) or find_fitting(space, evaluator)
-            if best is not None:
-                clean_up(space, evaluator, best)
+            found = _filled(space, evaluator, [space.keep_all])
+            if not found:
+                least = find_fitting(space, evaluator)
+                found = [] if least is None else [least]
+            if self.every_kind:
+                others = _filled(space, evaluator, _of_every_kind(space, evaluator))
+                others.sort(key=lambda plan: evaluator.score(plan).step_time_s)
+                found += others[:_CLEANED]
+            for plan in dict.fromkeys(found):
+                clean_up(space, evaluator, plan)
         return evaluator.answer(self.name)
+
+
+def _filled(space: Space, evaluator: Evaluator, starts: Sequence[Schedule]) -> list[Schedule]:
+    """The best way to fill each, where there is one that fits.
+
+    Raises:
+        SearchEnded: the time is over.
+    """
+    plans = (fill_variants(space, evaluator, start, (Pricing(),)) for start in starts)
+    return [found[0] for found in plans if found]
 
 
 def _of_every_kind(space: Space, evaluator: Evaluator) -> list[Schedule]:

@@ -13,9 +13,9 @@ from tests.agents.several_ranks import ranks_problem
 LONG_S = 600.0
 
 
-@pytest.mark.parametrize("share", [0.1, 0.5])
+@pytest.mark.parametrize("share", [0.1, 0.3])
 def test_the_best_kind_is_no_slower_than_1f1b_and_keeps_its_cuts(share: float) -> None:
-    problem = ranks_problem(2, share)
+    problem = ranks_problem(4, share)
     one = create("balanced").propose(problem, LONG_S)
     best = create("balanced", every_kind=True).propose(problem, LONG_S)
     assert one.pipeline.kind is PipelineKind.ONE_F_ONE_B
@@ -28,7 +28,7 @@ def test_the_best_kind_is_no_slower_than_1f1b_and_keeps_its_cuts(share: float) -
 
 
 def test_another_kind_can_be_the_best_one() -> None:
-    problem = ranks_problem(2, 0.9)
+    problem = ranks_problem(4, 0.9, fixed=4)
     best = create("balanced", every_kind=True).propose(problem, LONG_S)
     one = create("balanced").propose(problem, LONG_S)
     assert best.pipeline.kind is not PipelineKind.ONE_F_ONE_B
