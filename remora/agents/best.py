@@ -65,6 +65,9 @@ DEFAULT_MEMBERS = (
 _FOR_PIPELINES = frozenset({"learned"})
 """Of the default members, these are worth their time on several ranks only."""
 
+PLAIN = "keep_all"
+"""Name of the member that changes nothing."""
+
 POLISHED = "polished"
 """Name of the last row: local search from the best of the pool."""
 
@@ -326,9 +329,15 @@ def leaders(evaluator: Evaluator, schedules: Sequence[Schedule]) -> list[Schedul
 
 
 def winner(candidates: Sequence[Candidate]) -> Candidate | None:
-    """The best candidate that fits; the earlier one of equals; None if none fits."""
+    """The best candidate that fits; the earlier one of equals; None if none fits.
+
+    What changes nothing wins over whatever is no faster, even if that takes less memory.
+    """
     best: Candidate | None = None
     for candidate in candidates:
         if candidate.feasible and (best is None or candidate.better_than(best)):
             best = candidate
-    return best
+    plain = next((c for c in candidates if c.name == PLAIN and c.feasible), None)
+    if best is None or plain is None or best.quicker_than(plain):
+        return best
+    return plain

@@ -47,6 +47,11 @@ class Candidate:
         mine, theirs = self.score, other.score
         return mine is not None and theirs is not None and mine.faster_than(theirs)
 
+    def quicker_than(self, other: Candidate) -> bool:
+        """Whether its step takes less time, by more than rounding."""
+        mine, theirs = self.score, other.score
+        return mine is not None and theirs is not None and mine.quicker_than(theirs)
+
     @property
     def score(self) -> Score | None:
         """The figures as a score; None without a schedule."""

@@ -55,10 +55,14 @@ class Score:
 
     def faster_than(self, other: Score) -> bool:
         """Whether this one takes less time, or the same time and less memory."""
-        margin = _SAME_TIME * max(self.step_time_s, other.step_time_s)
-        if abs(self.step_time_s - other.step_time_s) > margin:
+        if self.quicker_than(other) or other.quicker_than(self):
             return self.step_time_s < other.step_time_s
         return self.peak_bytes < other.peak_bytes
+
+    def quicker_than(self, other: Score) -> bool:
+        """Whether this one takes less time, by more than rounding."""
+        margin = _SAME_TIME * max(self.step_time_s, other.step_time_s)
+        return other.step_time_s - self.step_time_s > margin
 
 
 class SearchEnded(Exception):  # noqa: N818 - the normal end of an anytime search, not an error

@@ -80,13 +80,13 @@ def _asked_sentence(content: ReportContent) -> str:
 def _figures_sentence(content: ReportContent) -> str:
     estimate = content.estimate
     saved = content.keep_all_peak_bytes - estimate.peak_memory_bytes
-    than = "less" if saved >= 0 else "more"
+    than = f"{bytes_text(abs(saved))} {'less' if saved > 0 else 'more'} than"
     return (
         f"The schedule of {content.agent} is predicted to take "
         f"{duration_text(estimate.step_time_s)} per {content.run_name} "
         f"({overhead_text(estimate.step_time_s, content.keep_all_step_time_s)} over keeping all) "
         f"with a peak of {bytes_text(estimate.peak_memory_bytes)} "
-        f"({bytes_text(abs(saved))} {than} than keeping all)."
+        f"({than if saved else 'that of'} keeping all)."
     )
 
 

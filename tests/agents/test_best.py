@@ -14,6 +14,7 @@ from remora.errors import Interrupted, TimeLimitError
 from remora.schedule.menu import plain_menu
 from remora.schedule.problem import Problem
 from tests.agents.budgets import at_range, uneven_problem
+from tests.pipelines import gpu_hardware
 from tests.problems import cpu_hardware, problem_of, zoo_graph
 
 LONG_S = 120.0
@@ -51,6 +52,14 @@ def test_best_is_never_worse_than_a_member(name: str) -> None:
             assert candidate.step_time_s == theirs.step_time_s
             assert candidate.peak_memory_bytes == theirs.peak_bytes
             assert not theirs.faster_than(mine)
+
+
+def test_where_everything_fits_nothing_is_changed_for_memory_alone() -> None:
+    problem = at_range(problem_of(zoo_graph("gpt2_tiny"), hardware=gpu_hardware()), 1.2)
+    found, candidates = Best(evaluations=200).propose_with_candidates(problem, LONG_S)
+    kept = next(c for c in candidates if c.name == "keep_all")
+    assert kept.feasible
+    assert found == kept.schedule
 
 
 def test_plans_that_do_not_fit_are_shown_with_their_figures() -> None:
