@@ -34,6 +34,9 @@ _TOGETHER, _TOGETHER_IN_PIPELINES = 64, 16
 """Plans that are decoded side by side. Those that the time cuts short are lost, and pipelines take
 longer."""
 
+_LEAST_LEFT = 0.5
+"""Of the time, once the likely pipelines are known: with less there is none left to decode in."""
+
 _LIKELY = 1
 """Pipelines that the partition program is asked about, too: the likeliest by two simulations."""
 
@@ -121,7 +124,10 @@ class Learned:
         with suppress(SearchEnded):
             likely = likely_shapes(tables, _LIKELY)
             config = LocalConfig(evaluations=self.evaluations, seed=self.seed)
-            plans = self._plans(tables, evaluator, config.plan_share if self.search else 1.0)
+            little = evaluator.remaining_s < _LEAST_LEFT * time_limit_s
+            late = self.search and bool(likely) and little
+            share = config.plan_share if self.search else 1.0
+            plans = [] if late else self._plans(tables, evaluator, share)
             if plans:
                 evaluator.score_all(plans)
             else:
