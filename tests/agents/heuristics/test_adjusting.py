@@ -64,7 +64,8 @@ def test_only_what_pays_is_changed() -> None:
     base = problem_of(graph, hardware=cpu_hardware("none"))
     present = greedy(at_range(base, 0.6))
     tighter = at_range(base, 0.5)
-    found = adjust(tighter, present, SHORT_S)
+    # Long enough for its search on a busy machine, too.
+    found = adjust(tighter, present, 5 * SHORT_S)
     assert score_of(tighter, found).feasible
     assert 0 < num_changes(present, found) <= num_changes(present, greedy(tighter))
 
