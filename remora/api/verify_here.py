@@ -229,8 +229,15 @@ def _trace_pass(
 
 
 def _graph(job: VerifyJob, example: Example, device: torch.device | None = None) -> ModelGraph:
-    inputs = example.example_inputs
-    graph = trace(
+    graph = _trace_step(job, example, example.example_inputs, device)
+    check_hash(job.schedule, graph)
+    return graph
+
+
+def _trace_step(
+    job: VerifyJob, example: Example, inputs: ExampleInputs, device: torch.device | None
+) -> ModelGraph:
+    return trace(
         example.model,
         inputs,
         example.loss,
@@ -239,25 +246,14 @@ def _graph(job: VerifyJob, example: Example, device: torch.device | None = None)
         tensor_degree=job.schedule.tensor.degree,
         precisions=job.schedule.precision.units,
     )
-    check_hash(job.schedule, graph)
-    return graph
 
 
 def _micro_batch_graph(
     job: VerifyJob, example: Example, whole: ModelGraph, device: torch.device
 ) -> ModelGraph:
-    def trace_part(inputs: ExampleInputs) -> ModelGraph:
-        return trace(
-            example.model,
-            inputs,
-            example.loss,
-            job.units,
-            device=device,
-            tensor_degree=job.schedule.tensor.degree,
-            precisions=job.schedule.precision.units,
-        )
-
-    return _part_graph(job, example, whole, trace_part)
+    return _part_graph(
+        job, example, whole, lambda inputs: _trace_step(job, example, inputs, device)
+    )
 
 
 def _part_graph(
