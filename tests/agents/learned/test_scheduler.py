@@ -2,20 +2,27 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from remora.agents.candidates import run_member
-from remora.agents.evaluation import score_of
+from remora.agents.evaluation import Evaluator, score_of
+from remora.agents.heuristics.shapes import Shape
+from remora.agents.heuristics.space import Space
 from remora.agents.learned.decoding import Decoder
+from remora.agents.learned.likely_shapes import likely_shapes
 from remora.agents.learned.network import NetworkSize, PlanNetwork
 from remora.agents.learned.policy_files import Policy, save_policy
 from remora.agents.learned.scheduler import DECODES
 from remora.agents.registry import create
 from remora.agents.scheduler import proposed
+from remora.envs.actions import KINDS
+from remora.envs.problem_tables import ProblemTables
 from remora.errors import InfeasibleError, InvalidInputError, UnknownNameError
 from remora.schedule.problem import Problem
+from remora.simulator.likely import likely_step_s
 from tests.agents.budgets import uneven_problem
 from tests.envs.pipeline_problems import pipelines_of
 from tests.envs.problems import tables_of
@@ -89,6 +96,52 @@ def test_where_nothing_is_decoded_in_time_it_says_whose_plans_it_began_from(
     assert score_of(problem, found).feasible
     row = run_member(scheduler, problem, LONG_S)
     assert row.origin == origin
+
+
+@pytest.mark.parametrize(("ranks", "other"), [(1, ""), (2, "rank_greedy")])
+def test_with_half_of_the_time_gone_pipelines_are_not_decoded(
+    ranks: int, other: str, policy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("remora.agents.learned.scheduler._LEAST_LEFT", 1.0)
+    problem, scheduler = problem_at(0.2, ranks), create("learned", policy=policy, evaluations=20)
+    found, origin = proposed(scheduler, problem, LONG_S)
+    assert origin == other
+    assert score_of(problem, found).feasible
+
+
+def test_the_program_is_asked_about_the_likeliest_pipeline_too(
+    policy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Shape] = []
+
+    def record(space: Space, evaluator: Evaluator, shapes: list[Shape], limit_s: float) -> Any:
+        asked.extend(shapes)
+        return []
+
+    problem = problem_at(0.2, 4)
+    tables = ProblemTables("likely", problem, focus_bytes=problem.budget_bytes)
+    # One that no plan of the policy has, so that it is asked about for its likelihood alone.
+    other = likely_shapes(tables, len(tables.shapes))[-1]
+    monkeypatch.setattr("remora.agents.learned.local.programmed", record)
+    scheduler = create("learned", policy=policy, evaluations=20)
+    scheduler.propose(problem, LONG_S)
+    assert other not in asked
+    monkeypatch.setattr("remora.agents.learned.likely_shapes.likely_shapes", lambda *_: [other])
+    scheduler.propose(problem, LONG_S)
+    assert other in asked
+
+
+def test_likely_pipelines_come_in_the_order_of_their_likely_seconds() -> None:
+    problem = problem_at(0.2, 4)
+    tables = ProblemTables("likely", problem, focus_bytes=problem.budget_bytes)
+    seconds = {}
+    for one in tables.shapes:
+        kind, chunks = KINDS[one.kind]
+        shape = Shape(kind, one.num_ranks, chunks, tables.micro_batches[one.count])
+        seconds[shape] = likely_step_s(*one.ends[:4], float(problem.budget_bytes))
+    found = likely_shapes(tables, 3)
+    assert [seconds[shape] for shape in found] == sorted(seconds.values())[:3]
+    assert likely_shapes(tables_of("toy"), 3) == []
 
 
 def test_a_model_larger_than_the_policy_is_for_is_refused(tmp_path: Path) -> None:
