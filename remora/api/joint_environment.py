@@ -54,13 +54,16 @@ def spec_source(spec: ProblemSpec) -> tuple[Mapping[int, ModelGraph], Hardware]:
     return graphs, _hardware(spec.hardware)
 
 
-def draw_tables(config: JointConfig, count: int, seed: int) -> tuple[ProblemTables, ...]:
+def draw_tables(
+    config: JointConfig, count: int, seed: int, focused: bool = False
+) -> tuple[ProblemTables, ...]:
     """Draw problems that fit into the free memory of their hardware.
 
     Args:
         config: what they are drawn from.
         count: how many.
         seed: of the draws.
+        focused: whether pipelines that are unlikely to be fast at the drawn budget are left out.
 
     Raises:
         InvalidInputError: hardly any model fits any hardware.
@@ -75,7 +78,9 @@ def draw_tables(config: JointConfig, count: int, seed: int) -> tuple[ProblemTabl
             break
         spec = draw_spec(config.recipe, seed, number)
         try:
-            tables = ProblemTables(spec.name, build_problem(spec, *spec_source(spec)))
+            problem = build_problem(spec, *spec_source(spec))
+            focus_bytes = problem.budget_bytes if focused else None
+            tables = ProblemTables(spec.name, problem, focus_bytes=focus_bytes)
         except InvalidInputError:
             # Too large for that hardware, or for that many ranks: another one is drawn.
             continue

@@ -8,6 +8,7 @@ plans that an episode can end in.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -32,26 +33,39 @@ _CHANGES = (1, 2, 3)
 """Changes that are made at once."""
 
 
+_UNITS = 64
+"""Of a model that gets all rounds; one of more gets fewer, as each of them takes longer."""
+
+
 def refine(
-    replayer: Replayer, start: Replay, rounds: int, generator: np.random.Generator
+    replayer: Replayer,
+    start: Replay,
+    rounds: int,
+    generator: np.random.Generator,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Replay:
     """Change an episode as long as that helps; the shape of the pipeline stays.
 
     Args:
         replayer: of the problem.
         start: where to begin.
-        rounds: how often a handful of changed plans is tried at most; it ends early after a
-            quarter of them in a row without a faster plan.
+        rounds: how often a handful of changed plans is tried at most, of 64 units or fewer; it ends
+            early after a quarter of them in a row without a faster plan.
         generator: of the changes.
+        stop: asked before every round, for example whether a time is over.
 
     Returns:
         An episode that is not slower.
     """
+    # A round takes as long as the units of an episode times what is looked at for each of them.
+    rounds = math.ceil(rounds * min(1.0, _UNITS / replayer.tables.num_units) ** 2)
     best, given_s = start, start.step_time_s / math.exp(start.slower)
     wanted = wanted_of(replayer.tables, best.schedule)
     tried = [replace(wanted, pace=(float(w), float(d))) for w, d in PACES]
     stale = 0
     for _ in range(rounds):
+        if stop():
+            break
         found = min(replayer.follow(tried, given_s), key=lambda replay: replay.step_time_s)
         stale += 1
         if found.step_time_s < best.step_time_s:

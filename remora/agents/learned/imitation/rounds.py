@@ -9,7 +9,7 @@ al., "Self-imitation learning", ICML 2018).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
@@ -72,7 +72,11 @@ class RoundConfig:
 
 
 def improve_demonstrations(
-    network: PlanNetwork, teaching: Teaching, config: RoundConfig, seed: int = 0
+    network: PlanNetwork,
+    teaching: Teaching,
+    config: RoundConfig,
+    seed: int = 0,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Teaching:
     """Let the policy plan all lessons, polish its best plans and keep those that beat the known.
 
@@ -81,31 +85,39 @@ def improve_demonstrations(
         teaching: what is known.
         config: values of the round.
         seed: of the policy's draws and of the polishing; the same one finds the same plans.
+        stop: asked again and again, for example whether a time is over. What was found until then
+            is kept.
 
     Returns:
         What is known now; without what is better nothing changes.
     """
     found: list[Demonstration] = []
     for number, lesson in enumerate(teaching.lessons):
-        found += _better(network, lesson, config, [seed, number])
+        found += _better(network, lesson, config, [seed, number], stop)
+        if stop():
+            break
     return teaching.with_more(found)
 
 
 def _better(
-    network: PlanNetwork, lesson: Lesson, config: RoundConfig, seed: Sequence[int]
+    network: PlanNetwork,
+    lesson: Lesson,
+    config: RoundConfig,
+    seed: Sequence[int],
+    stop: Callable[[], bool],
 ) -> list[Demonstration]:
     """Plans of one lesson that beat the best known one of their shape."""
     if lesson.budget_bytes < lesson.tables.least_bytes:
         return []
     generator = np.random.default_rng(seed)
-    decoder = Decoder(network, lesson.tables, lesson.budget_bytes)
+    decoder = Decoder(network, lesson.tables, lesson.budget_bytes, stop)
     plans = [decoder.greedy(), *decoder.samples(config.samples, generator, config.temperature)]
     plans.sort(key=lambda plan: plan.step_time_s)
     drawn = [_as_it_is(lesson, plan) for plan in plans[:1]]
     starts = list(dict.fromkeys(plan.schedule for plan in plans))[: config.polished]
     rng = Random(int(generator.integers(2**31)))
-    polished = list(_polished(lesson, starts, config.evaluations, rng))
-    drawn += translated(lesson, polished, "polished", config.translation)
+    polished = [] if stop() else list(_polished(lesson, starts, config.evaluations, rng))
+    drawn += translated(lesson, polished, "polished", config.translation, stop)
     return _kept(lesson, drawn, config)
 
 

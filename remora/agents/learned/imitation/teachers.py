@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,7 +37,8 @@ class Translation:
     """How schedules become episodes.
 
     Attributes:
-        rounds: of changes by which what is lost on the way is won back, at most.
+        rounds: of changes by which what is lost on the way is won back, at most; see
+            :func:`.refine`.
         most_regret: log of the step time over that of the best episode from which on a plan is
             not worth one.
         seed: of the changes.
@@ -163,7 +164,11 @@ def asked(
 
 
 def translated(
-    lesson: Lesson, schedules: Iterable[Schedule], source: str, translation: Translation
+    lesson: Lesson,
+    schedules: Iterable[Schedule],
+    source: str,
+    translation: Translation,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Demonstration]:
     """Turn schedules into episodes; none where no episode is sure to fit the budget.
 
@@ -172,6 +177,7 @@ def translated(
         schedules: valid ones.
         source: who found them.
         translation: how.
+        stop: from when on nothing is won back, for example when a time is over.
     """
     replayer = Replayer(lesson.tables, lesson.budget_bytes)
     generator = np.random.default_rng(translation.seed)
@@ -180,6 +186,6 @@ def translated(
         if replay is None:
             return
         if replay.schedule != schedule:
-            replay = refine(replayer, replay, translation.rounds, generator)
+            replay = refine(replayer, replay, translation.rounds, generator, stop)
         shape = shape_of(replay.schedule.pipeline)
         yield Demonstration(lesson.name, shape, replay.actions, replay.step_time_s, source)

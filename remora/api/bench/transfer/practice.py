@@ -131,7 +131,7 @@ def practise(
 ) -> PracticeResult:
     """Improve a policy for so many seconds, on two threads at most.
 
-    What has begun when the time is over is finished: one lesson, one epoch or one rollout.
+    What has begun when the time is over is finished: a handful of plans, an epoch or a rollout.
 
     Args:
         start: stays as it is.
@@ -193,14 +193,18 @@ class _Rounds:
         Lessons that one round does not come to are the first ones of the next.
         """
         until_s = (self.clock() + end_s) / 2
+
+        def is_over() -> bool:
+            return self.clock() > until_s
+
         for _ in teaching.lessons:
             lesson = teaching.lessons[self.next % len(teaching.lessons)]
             alone = Teaching((lesson,), teaching.of(lesson))
             seed = 1000 * self.seed + self.next
-            found = improve_demonstrations(network, alone, self.config.round, seed)
+            found = improve_demonstrations(network, alone, self.config.round, seed, is_over)
             teaching = teaching.with_more(found.shown)
             self.next += 1
-            if self.clock() > until_s:
+            if is_over():
                 break
         return teaching
 

@@ -118,7 +118,7 @@ def practice_tables(group: Group, count: int, seed: int) -> tuple[ProblemTables,
         TraceError: a model could not be traced.
     """
     # What is judged by is drawn with the group's own seed.
-    return draw_tables(group.config, count, group.seed + 1 + seed)
+    return draw_tables(group.config, count, group.seed + 1 + seed, focused=True)
 
 
 def _drawn(group: Group, count: int) -> list[ProblemSpec]:

@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from remora.agents.learned.imitation import refine as refining
 from remora.agents.learned.imitation.refine import refine
 from remora.agents.learned.imitation.replay import Replay, Replayer
 from remora.agents.learned.imitation.wanted import Reading, wanted_of
@@ -142,3 +143,24 @@ def test_refining_wins_back_what_a_replay_lost() -> None:
     assert found.step_time_s < start.step_time_s
     assert found.slower < start.slower
     _check_allowed(replayer, found, lesson.budget_bytes)
+
+
+def test_refining_gives_larger_models_fewer_rounds_and_ends_when_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lesson = lesson_at("unet_tiny", 0.1)
+    replayer = Replayer(lesson.tables, lesson.budget_bytes)
+    start = replayer.replay(keep_all_schedule(lesson.tables.problem.graph))
+    assert start is not None
+    stopped = refine(replayer, start, 20, np.random.default_rng(0), stop=lambda: True)
+    assert stopped == start
+    asked: list[None] = []
+
+    def count() -> bool:
+        asked.append(None)
+        return False
+
+    # As if what has all rounds were half as large as this model.
+    monkeypatch.setattr(refining, "_UNITS", lesson.tables.num_units / 2)
+    refine(replayer, start, 8, np.random.default_rng(0), stop=count)
+    assert len(asked) == 2

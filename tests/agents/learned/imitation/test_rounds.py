@@ -73,3 +73,10 @@ def test_plans_that_come_close_on_the_ways_of_the_policy_can_be_added_too() -> N
 def test_values_are_checked(values: dict[str, float], message: str) -> None:
     with pytest.raises(InvalidInputError, match=message):
         RoundConfig(**values)  # type: ignore[arg-type]
+
+
+def test_a_round_that_is_told_to_stop_keeps_what_it_has_of_the_first_lesson() -> None:
+    poor = _poor("toy", "unet_tiny")
+    stopped = improve_demonstrations(untrained(), poor, QUICK, stop=lambda: True)
+    (added,) = stopped.shown[len(poor.shown) :]
+    assert (added.lesson, added.source) == (poor.lessons[0].name, "policy")
