@@ -154,7 +154,7 @@ def test_refining_gives_larger_models_fewer_rounds_and_ends_when_told(
     assert start is not None
     stopped = refine(replayer, start, 20, np.random.default_rng(0), stop=lambda: True)
     assert stopped == start
-    two = refine(replayer, start, 2, np.random.default_rng(0))
+    four = refine(replayer, start, 4, np.random.default_rng(0))
     # As if what has all rounds were half as large as this model.
     monkeypatch.setattr(refining, "_UNITS", lesson.tables.num_units / 2)
-    assert refine(replayer, start, 8, np.random.default_rng(0)) == two != start
+    assert refine(replayer, start, 16, np.random.default_rng(0)) == four != start
