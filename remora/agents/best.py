@@ -14,7 +14,6 @@ from remora.agents.heuristics.annealing import RACE_SHARE, anneal, first_plans
 from remora.agents.heuristics.least_memory import find_fitting
 from remora.agents.heuristics.local_search import improve
 from remora.agents.heuristics.passes.search import climb
-from remora.agents.heuristics.passes.space import PassSpace
 from remora.agents.heuristics.passes.stream_fewest import least_plans
 from remora.agents.heuristics.race import race
 from remora.agents.heuristics.seeded_search import check_evaluations
@@ -31,6 +30,7 @@ from remora.agents.registry import (
 )
 from remora.errors import Interrupted, InvalidInputError, UnknownNameError
 from remora.schedule.inference import Mode
+from remora.schedule.pass_space import PassSpace
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Schedule
 

@@ -10,6 +10,7 @@ from remora.api.bench.traces import batch_size
 from remora.api.configs import config_names, load_config
 from remora.envs.drawing import SYNTHETIC, BudgetDraw, ModelChoice, Recipe
 from remora.errors import InvalidInputError, UnknownNameError
+from remora.schedule.inference import Mode
 
 if TYPE_CHECKING:
     from remora.envs.observation import JointSize
@@ -31,7 +32,8 @@ _KEYS = (
     "max_units",
     "max_edges",
 )
-_MODEL_KEYS = ("model", "weight", "values")
+_OPTIONAL = ("mode",)
+_MODEL_KEYS = ("model", "weight", "values", "tokens")
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,8 @@ def joint_config(name: str = "joint", values: Mapping[str, Any] | None = None) -
     """
     merged = {**load_config("env", name), **(values or {})}
     for key in merged:
-        if key not in _KEYS:
-            raise UnknownNameError(f"key in env {name!r}", str(key), _KEYS)
+        if key not in (*_KEYS, *_OPTIONAL):
+            raise UnknownNameError(f"key in env {name!r}", str(key), (*_KEYS, *_OPTIONAL))
     missing = [key for key in _KEYS if key not in merged]
     if missing:
         raise InvalidInputError(f"env {name!r} lacks {missing[0]!r}")
@@ -99,7 +101,15 @@ def _recipe(values: Mapping[str, Any]) -> Recipe:
         fixed=values["fixed_micro_batches"],
         varied=values["varied"],
         spread=(float(spread[0]), float(spread[1])),
+        mode=_mode(values.get("mode", Mode.TRAIN.value)),
     )
+
+
+def _mode(value: Any) -> Mode:
+    if value not in list(Mode):
+        allowed = ", ".join(repr(one.value) for one in Mode)
+        raise InvalidInputError(f"env.mode is {value!r}; allowed: {allowed}")
+    return Mode(value)
 
 
 def _model(entry: Any) -> ModelChoice:
@@ -116,7 +126,8 @@ def _model(entry: Any) -> ModelChoice:
     if name != SYNTHETIC:
         _check_names("model", (name,))
         drawn.setdefault("batch", [batch_size(name, {})])
-    return ModelChoice(name, drawn, float(values.get("weight", 1.0)))
+    tokens = tuple(tuple(pair) for pair in values.get("tokens", ()))
+    return ModelChoice(name, drawn, float(values.get("weight", 1.0)), tokens)
 
 
 def _check_names(group: str, names: Any) -> None:

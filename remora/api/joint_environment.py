@@ -6,21 +6,23 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from remora.api.bench.traces import traced
+from remora.api.bench.traces import pass_spec, traced
 from remora.api.hardware import find_hardware
 from remora.api.joint_config import JointConfig, joint_config
 from remora.api.micro_batches import graphs_at, micro_batch_counts
 from remora.errors import InvalidInputError
+from remora.schedule.inference import Mode
+from remora.schedule.problem import Problem
 
 if TYPE_CHECKING:
     from remora.envs.drawing import ProblemSpec
     from remora.envs.joint_env import JointEnv
-    from remora.envs.problem_tables import ProblemTables
+    from remora.envs.plan_tables import PlanTables
     from remora.envs.sampler import JointSampler, ProblemTest
     from remora.graph.model_graph import ModelGraph
     from remora.hardware.hardware import Hardware
 
-__all__ = ["draw_tables", "make_env", "make_joint_sampler", "spec_source"]
+__all__ = ["draw_tables", "drawn_problem", "make_env", "make_joint_sampler", "spec_source"]
 
 _MOST_DRAWS = 10
 """Draws for every problem that is wanted."""
@@ -45,18 +47,37 @@ def spec_source(spec: ProblemSpec) -> tuple[Mapping[int, ModelGraph], Hardware]:
     from remora.envs.synthetic import synthetic_graphs
 
     ranks, fixed = spec.world_size, spec.micro_batches
+    passes = spec.mode == Mode.INFERENCE
     if spec.model == SYNTHETIC:
         counts = micro_batch_counts(spec.batch, ranks, fixed)
         return synthetic_graphs(spec.values, spec.model_seed, counts), _hardware(spec.hardware)
     graphs = graphs_at(
-        lambda samples: traced(spec.model, spec.values, samples), spec.batch, ranks, fixed
+        lambda samples: traced(spec.model, spec.values, samples, passes), spec.batch, ranks, fixed
     )
     return graphs, _hardware(spec.hardware)
 
 
+def drawn_problem(spec: ProblemSpec) -> Problem:
+    """The problem of a drawn specification, with roofline costs.
+
+    Raises:
+        InvalidInputError: it does not fit its hardware, or a value is not allowed.
+        TraceError: the model could not be traced.
+    """
+    from remora.envs.building import build_problem
+
+    graphs, hardware = spec_source(spec)
+    if spec.mode != Mode.INFERENCE:
+        return build_problem(spec, graphs, hardware)
+    tokens = (spec.prompt_tokens, spec.generated_tokens)
+    return build_problem(
+        spec, graphs, hardware, pass_spec(spec.model, spec.values, graphs[1], *tokens)
+    )
+
+
 def draw_tables(
     config: JointConfig, count: int, seed: int, focused: bool = False
-) -> tuple[ProblemTables, ...]:
+) -> tuple[PlanTables, ...]:
     """Draw problems that fit into the free memory of their hardware.
 
     Args:
@@ -68,19 +89,15 @@ def draw_tables(
     Raises:
         InvalidInputError: hardly any model fits any hardware.
     """
-    from remora.envs.building import build_problem
     from remora.envs.drawing import draw_spec
-    from remora.envs.problem_tables import ProblemTables
 
-    found: list[ProblemTables] = []
+    found: list[PlanTables] = []
     for number in range(_MOST_DRAWS * count):
         if len(found) == count:
             break
         spec = draw_spec(config.recipe, seed, number)
         try:
-            problem = build_problem(spec, *spec_source(spec))
-            focus_bytes = problem.budget_bytes if focused else None
-            tables = ProblemTables(spec.name, problem, focus_bytes=focus_bytes)
+            tables = _tables(spec.name, drawn_problem(spec), focused)
         except InvalidInputError:
             # Too large for that hardware, or for that many ranks: another one is drawn.
             continue
@@ -92,6 +109,15 @@ def draw_tables(
             "allowed: models and hardware that go together"
         )
     return tuple(found)
+
+
+def _tables(name: str, problem: Problem, focused: bool) -> PlanTables:
+    from remora.envs.passes.tables import PassTables
+    from remora.envs.problem_tables import ProblemTables
+
+    if problem.mode is Mode.INFERENCE:
+        return PassTables(name, problem)
+    return ProblemTables(name, problem, focus_bytes=problem.budget_bytes if focused else None)
 
 
 def make_joint_sampler(

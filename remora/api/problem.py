@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from remora.agents.heuristics.passes.space import PassSpace
 from remora.api.budget import Budget, resolve_budget
 from remora.errors import UnknownNameError
 from remora.graph.model_graph import ModelGraph
@@ -12,6 +11,7 @@ from remora.hardware.hardware import Hardware
 from remora.schedule.cuts import standard_pipeline
 from remora.schedule.inference import InferenceSpec, Mode
 from remora.schedule.menu import keep_all_schedule
+from remora.schedule.pass_space import PassSpace
 from remora.schedule.problem import OPTIMIZERS, CostTable, OptimizerSpec, Problem
 from remora.schedule.schedule import PipelinePlan, Schedule
 from remora.simulator.floor import floor_schedule

@@ -10,29 +10,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from remora.envs.acting import act_all, begin
-from remora.envs.actions import PACES, STATES, Phase, Setting
+from remora.envs.actions import Phase, Setting
 from remora.envs.arrays import (
     BOUND,
     BUDGET,
     CURSOR,
     FALLBACK,
-    KIND,
-    PACE,
     PHASE,
-    PLACE,
-    ROW,
     SHAPE,
     STAGE_START,
     new_episodes,
 )
-from remora.envs.graphs import UnitGraph, unit_graph
-from remora.envs.looking import look_at
+from remora.envs.graphs import UnitGraph
 from remora.envs.observation import JointSize, Observation, static_arrays
-from remora.envs.problem_tables import ProblemTables
+from remora.envs.plan_tables import PlanTables
 from remora.envs.sampler import JointSampler
 from remora.envs.segments import NEAR_UNITS
-from remora.envs.stacking import first_rows
 from remora.errors import InvalidInputError
 from remora.schedule.schedule import Schedule
 
@@ -68,14 +61,12 @@ class EpisodeBatch:
 
     def __init__(self, sampler: JointSampler, count: int, size: JointSize) -> None:
         self._problems = sampler.problems
-        self._tables = sampler.tables
-        self._first_rows = first_rows(sampler.problems)
-        graphs = [unit_graph(problem) for problem in sampler.problems]
+        self._engine = sampler.engine
+        graphs = [problem.unit_graph for problem in sampler.problems]
         for problem, graph in zip(sampler.problems, graphs, strict=True):
             _check_size(problem, graph, size)
         self._static = [static_arrays(graph, size) for graph in graphs]
-        storages = self._tables.storage.shape[1]
-        stages = max((s.num_stages for p in sampler.problems for s in p.shapes), default=1)
+        storages, stages = self._engine.num_storages, self._engine.num_stages
         self._episodes = new_episodes(count, size.max_units, storages, 2 * NEAR_UNITS, stages)
         self._episodes.ints[:, PHASE] = Phase.DONE
         self._index = np.zeros(count, dtype=np.int64)
@@ -108,8 +99,7 @@ class EpisodeBatch:
         self._potential[place] = math.log(problem.keep_all_s)
         for name, values in self._static[index].items():
             self._shown[name][place] = values
-        begin(self._tables, self._episodes, place, self._first_rows[index], budget_bytes)
-        look_at(self._tables, self._episodes, place, place + 1)
+        self._engine.begin(self._episodes, place, index, budget_bytes)
 
     def step(self, actions: NDArray[np.int64]) -> Outcome:
         """Act once in every episode; one that is over stays as it is.
@@ -118,8 +108,7 @@ class EpisodeBatch:
             actions: what is not allowed becomes the fallback.  # [e]
         """
         running = self._episodes.ints[:, PHASE] != Phase.DONE
-        act_all(self._tables, self._episodes, actions, self._replaced)
-        look_at(self._tables, self._episodes, 0, len(actions))
+        self._engine.step(self._episodes, actions, self._replaced)
         ended = running & (self._episodes.ints[:, PHASE] == Phase.DONE)
         potential = np.where(running, np.log(self._episodes.reals[:, BOUND]), self._potential)
         for place in np.flatnonzero(ended).tolist():
@@ -186,7 +175,7 @@ class EpisodeBatch:
         """Step times that no completion goes below.  # [e]."""
         return self._episodes.reals[:, BOUND].copy()
 
-    def problem(self, place: int) -> ProblemTables:
+    def problem(self, place: int) -> PlanTables:
         """The problem of an episode."""
         return self._problems[int(self._index[place])]
 
@@ -212,12 +201,7 @@ class EpisodeBatch:
 
     def setting(self, place: int) -> Setting:
         """What was decided before the first unit; defaults before that."""
-        ints = self._episodes.ints[place]
-        problem = self.problem(place)
-        count = problem.counts[int(ints[ROW]) - self._first_rows[self._index[place]]]
-        window, distance = PACES[ints[PACE]]
-        state = STATES[ints[PLACE]]
-        return Setting(count.micro_batches, state, window, distance, int(ints[KIND]))
+        return self._engine.setting(self._episodes, place)
 
     def schedule(self, place: int) -> Schedule:
         """The plan of an episode that is over."""
@@ -228,7 +212,7 @@ class EpisodeBatch:
         return float(self._step_time_s[place])
 
 
-def _check_size(problem: ProblemTables, graph: UnitGraph, size: JointSize) -> None:
+def _check_size(problem: PlanTables, graph: UnitGraph, size: JointSize) -> None:
     for field, value, limit in (
         ("max_units", len(graph.nodes), size.max_units),
         ("max_edges", len(graph.edges), size.max_edges),

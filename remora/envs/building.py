@@ -13,7 +13,9 @@ from remora.errors import InvalidInputError
 from remora.graph.model_graph import ModelGraph
 from remora.hardware.hardware import Hardware, HardwareState
 from remora.schedule.cuts import standard_pipeline
+from remora.schedule.inference import InferenceSpec, Mode
 from remora.schedule.menu import keep_all_schedule
+from remora.schedule.pass_space import PassSpace
 from remora.schedule.problem import OPTIMIZERS, Problem
 from remora.simulator.compiled import simulator_of
 from remora.simulator.floor import floor_schedule
@@ -22,7 +24,10 @@ __all__ = ["build_problem", "range_bytes", "worn"]
 
 
 def build_problem(
-    spec: ProblemSpec, graphs: Mapping[int, ModelGraph], hardware: Hardware
+    spec: ProblemSpec,
+    graphs: Mapping[int, ModelGraph],
+    hardware: Hardware,
+    inference: InferenceSpec | None = None,
 ) -> Problem:
     """Give a drawn problem its costs by the roofline, and its budget in bytes.
 
@@ -30,6 +35,7 @@ def build_problem(
         spec: what was drawn.
         graphs: as traced, by number of micro-batches, among them 1.
         hardware: that of the name in ``spec``, as new.
+        inference: tokens and cache, for passes.
 
     Raises:
         InvalidInputError: there is no pipeline over all ranks that the budget could refer to, or
@@ -46,6 +52,7 @@ def build_problem(
         device.free_memory_bytes,
         spec.world_size,
         spec.micro_batches,
+        inference=inference,
     )
     low, high = range_bytes(problem)
     budget_bytes = low + math.ceil(spec.range * (high - low))
@@ -60,12 +67,19 @@ def build_problem(
 def range_bytes(problem: Problem) -> tuple[int, int]:
     """Bytes at both ends of the range of budgets: the least by recomputation, and keep-all.
 
+    In inference the least has everything on the host.
+
     Raises:
         InvalidInputError: there is no pipeline over all ranks.
     """
     pipeline = standard_pipeline(problem)
     simulator = simulator_of(problem)
-    least = simulator.figures(floor_schedule(problem, pipeline)).max_peak_bytes
+    if problem.mode is Mode.INFERENCE:
+        space = PassSpace(problem)
+        leanest = space.build(pipeline, space.everything)
+    else:
+        leanest = floor_schedule(problem, pipeline)
+    least = simulator.figures(leanest).max_peak_bytes
     kept = simulator.figures(keep_all_schedule(problem.graph, pipeline)).max_peak_bytes
     return least, max(least, kept)
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
 
 from remora.errors import InvalidInputError
+from remora.schedule.inference import Mode
 from remora.schedule.problem import OPTIMIZERS
 
 __all__ = ["SYNTHETIC", "BudgetDraw", "ModelChoice", "ProblemSpec", "Recipe", "draw_spec"]
@@ -66,13 +67,21 @@ class ModelChoice:
         model: name of a model's configuration, or :data:`SYNTHETIC`.
         values: what each of its values may be; ``batch`` among them. One left out keeps its own.
         weight: how often it is drawn, relative to the others.
+        tokens: of the prompt and after it, pairs of which one is drawn; for passes of inference.
     """
 
     model: str
     values: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     weight: float = 1.0
+    tokens: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
+        for pair in self.tokens:
+            if len(pair) != 2 or not all(isinstance(one, int) and one >= 0 for one in pair):
+                raise InvalidInputError(
+                    f"tokens of model {self.model!r} hold {pair!r}; allowed: pairs of integers "
+                    "from 0: of the prompt, and after it"
+                )
         for key, allowed in self.values.items():
             if isinstance(allowed, str) or not isinstance(allowed, Sequence) or not allowed:
                 raise InvalidInputError(
@@ -94,6 +103,7 @@ class Recipe:
         fixed: share of the problems that fix the number of micro-batches.
         varied: share of the traced models whose sizes and times are redrawn.
         spread: of the logarithms by which they are, from and to.
+        mode: whether steps of training or passes of inference are planned.
     """
 
     models: tuple[ModelChoice, ...]
@@ -105,6 +115,7 @@ class Recipe:
     fixed: float = 0.5
     varied: float = 0.0
     spread: tuple[float, float] = (0.2, 0.8)
+    mode: Mode = Mode.TRAIN
 
     def __post_init__(self) -> None:
         _check_weights("models", {i: choice.weight for i, choice in enumerate(self.models)})
@@ -142,6 +153,9 @@ class ProblemSpec:
         world_size: number of ranks.
         micro_batches: fixed number, or None.
         range: where the budget stands from the least memory (0) to keeping everything (1).
+        mode: ``train`` or ``inference``.
+        prompt_tokens, generated_tokens: of one sequence, in inference; None for a prompt as long
+            as the pass.
     """
 
     name: str
@@ -157,6 +171,9 @@ class ProblemSpec:
     world_size: int
     micro_batches: int | None
     range: float
+    mode: str = Mode.TRAIN.value
+    prompt_tokens: int | None = None
+    generated_tokens: int = 0
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_.-]+", self.name):
@@ -197,7 +214,7 @@ def draw_spec(recipe: Recipe, seed: int, number: int) -> ProblemSpec:
     traced = choice.model != SYNTHETIC
     varied = traced and generator.random() < recipe.varied
     names = recipe.devices if world_size == 1 else recipe.clusters
-    return ProblemSpec(
+    spec = ProblemSpec(
         name=f"{seed}-{number:05d}-{choice.model}-p{world_size}",
         model=choice.model,
         values=values,
@@ -211,7 +228,12 @@ def draw_spec(recipe: Recipe, seed: int, number: int) -> ProblemSpec:
         world_size=world_size,
         micro_batches=_one(counts, generator) if generator.random() < recipe.fixed else None,
         range=recipe.budgets.share(generator),
+        mode=recipe.mode.value,
     )
+    if recipe.mode is Mode.TRAIN or not choice.tokens:
+        return spec
+    prompt, generated = _one(choice.tokens, generator)
+    return replace(spec, prompt_tokens=prompt, generated_tokens=generated)
 
 
 def _counts(batch: int, world_size: int) -> Iterator[int]:

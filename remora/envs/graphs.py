@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from remora.envs.problem_tables import ProblemTables
 from remora.envs.telling import FEATURE_LIMIT
 from remora.schedule.chain import Chain
 from remora.schedule.layout import host_link_rates
 
-__all__ = ["EDGE_COLUMNS", "NODE_COLUMNS", "UnitGraph", "unit_edges", "unit_graph"]
+if TYPE_CHECKING:
+    from remora.envs.problem_tables import ProblemTables
+
+__all__ = [
+    "EDGE_COLUMNS",
+    "NODE_COLUMNS",
+    "UnitGraph",
+    "log_ratio",
+    "related",
+    "unit_edges",
+    "unit_graph",
+]
 
 FloatArray = NDArray[np.float32]
 
@@ -59,7 +70,19 @@ def unit_graph(problem: ProblemTables) -> UnitGraph:
     """Describe units and edges: times as shares of the ideal step, bytes of what can be freed."""
     span = problem.span_bytes
     rows = [_node(problem, unit, span) for unit in range(problem.num_units)]
-    size = unit_edges(problem.problem.chain)
+    return related(rows, unit_edges(problem.problem.chain), span)
+
+
+def related(
+    rows: Sequence[tuple[float, ...]], size: Mapping[tuple[int, int], int], span: int
+) -> UnitGraph:
+    """Put a graph together.
+
+    Args:
+        rows: of units, columns ``NODE_COLUMNS``.
+        size: bytes of every edge, see :func:`unit_edges`.
+        span: bytes that they are told as shares of.
+    """
     ordered = sorted(size)
     index = np.array(ordered + [(b, a) for a, b in ordered], dtype=np.int64).reshape(-1, 2).T
     ahead = [(size[a, b] / span, math.log(b - a)) for a, b in ordered]
@@ -87,8 +110,8 @@ def _node(problem: ProblemTables, index: int, span: int) -> tuple[float, ...]:
         private / span,
         chain.gradient_bytes(index) / span,
         copy_s / ideal_s * 10,
-        _log_ratio(unit.rerun_s / ideal_s, unit.own_saved_bytes / span),
-        _log_ratio(copy_s / ideal_s, unit.saved_bytes / span),
+        log_ratio(unit.rerun_s / ideal_s, unit.own_saved_bytes / span),
+        log_ratio(copy_s / ideal_s, unit.saved_bytes / span),
         count.options[index][0].peak / span,
         alone,
         float(count.completions.rest[index]) / span,
@@ -98,7 +121,8 @@ def _node(problem: ProblemTables, index: int, span: int) -> tuple[float, ...]:
     )
 
 
-def _log_ratio(numerator: float, denominator: float) -> float:
+def log_ratio(numerator: float, denominator: float) -> float:
+    """Decimal logarithm of a ratio of two shares, of which either may be 0."""
     return math.log10((numerator + 1e-6) / (denominator + 1e-6))
 
 

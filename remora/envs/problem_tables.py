@@ -8,14 +8,16 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from remora.envs.actions import NUM_ACTIONS, Setting, joint_schedule
+from remora.envs.actions import FIRST_OPTION, Setting, joint_schedule
 from remora.envs.count_tables import CountTables, count_tables
+from remora.envs.graphs import UnitGraph, unit_graph
+from remora.envs.joint_engine import JointEngine
 from remora.envs.pipeline_filling import LeastBudgets, least_budgets
-from remora.envs.pipeline_tables import PipelineShape, pipeline_shapes, static_spans
+from remora.envs.pipeline_tables import PipelineShape, pipeline_shapes, rank_choices, static_spans
+from remora.envs.plan_tables import PlanTables
 from remora.envs.stage_orders import NUM_CORNERS
 from remora.envs.unit_options import plain_options
-from remora.schedule.cuts import default_pipeline
-from remora.schedule.menu import is_recompute, keep_all_schedule, plain_menu, unit_menu
+from remora.schedule.menu import is_recompute, plain_menu, unit_menu
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Action, Schedule, UnitOption
 from remora.simulator.compiled import simulator_of
@@ -27,8 +29,8 @@ __all__ = ["ProblemTables"]
 Ints = NDArray[np.int64]
 
 
-class ProblemTables:
-    """Tables of a problem, for every number of micro-batches.
+class ProblemTables(PlanTables):
+    """Tables of a training step, for every number of micro-batches.
 
     Args:
         name: shown in infos.
@@ -52,27 +54,28 @@ class ProblemTables:
         mixed: bool = True,
         focus_bytes: int | None = None,
     ) -> None:
-        self.name = name
-        self.problem = problem
+        super().__init__(name, problem, cost_model)
         self._focus_bytes = focus_bytes
-        self._cost_model = cost_model
         find_menu = unit_menu if mixed else plain_menu
         self.offloads = _may_offload(problem)
         self.menus = tuple(
             _without_losses(find_menu(problem, unit), self.offloads) for unit in problem.graph.units
         )
 
-    @property
-    def num_units(self) -> int:
-        """Units of the model."""
-        return len(self.menus)
+    @classmethod
+    def engine(cls, problems: Sequence[ProblemTables]) -> JointEngine:
+        """The rules of training steps."""
+        return JointEngine(problems)
 
     @cached_property
-    def micro_batches(self) -> tuple[int, ...]:
-        """Numbers of micro-batches to choose from, ascending."""
-        if self.problem.micro_batches is not None:
-            return (self.problem.micro_batches,)
-        return tuple(sorted(self.problem.graphs)[:NUM_ACTIONS])
+    def unit_graph(self) -> UnitGraph:
+        """Units and edges as numbers."""
+        return unit_graph(self)
+
+    @property
+    def rank_choices(self) -> tuple[int, ...]:
+        """Ranks that one pipeline may have, most first."""
+        return rank_choices(self.problem)
 
     @cached_property
     def shapes(self) -> tuple[PipelineShape, ...]:
@@ -101,19 +104,9 @@ class ProblemTables:
         return least_budgets(self)
 
     @cached_property
-    def keep_all_s(self) -> float:
-        """Step time of the plan that changes nothing."""
-        return self.step_time_s(self._keep_all)
-
-    @cached_property
-    def keep_all_bytes(self) -> int:
-        """Peak of the plan that changes nothing."""
-        return simulator_of(self.problem).figures(self._keep_all).max_peak_bytes
-
-    @cached_property
     def floor_bytes(self) -> int:
         """The peak at ``range`` 0: what recomputation alone reaches."""
-        floor = floor_schedule(self.problem, self._keep_all.pipeline)
+        floor = floor_schedule(self.problem, self.keep_all.pipeline)
         return simulator_of(self.problem).figures(floor).max_peak_bytes
 
     @cached_property
@@ -135,24 +128,18 @@ class ProblemTables:
         least = self.floor_bytes if self.shapes else self.least_bytes
         return max(self.keep_all_bytes - least, 1)
 
-    def budget_bytes(self, share: float) -> int:
-        """Budget at ``range:share``, raised to what an episode can be sure to reach."""
-        span = self.keep_all_bytes - self.floor_bytes
-        return max(self.floor_bytes + round(share * span), self.least_bytes)
-
     def schedule(self, setting: Setting, decisions: Sequence[int]) -> Schedule:
         """The schedule of a complete row of decisions.  # [num_units]."""
         return joint_schedule(self.problem, self.menus, setting, decisions)
 
-    def step_time_s(self, schedule: Schedule) -> float:
-        """Seconds of one step under a valid schedule."""
-        if self._cost_model is None:
-            return simulator_of(self.problem).figures(schedule).step_time_s
-        return self._cost_model.estimate(self.problem, schedule).step_time_s
-
-    @cached_property
-    def _keep_all(self) -> Schedule:
-        return keep_all_schedule(self.problem.graph, default_pipeline(self.problem))
+    def option_s(self, unit: int, decision: int, micro_batches: int) -> float:
+        """Seconds of a menu entry of a unit, on the scale of observations; 0 for what is none."""
+        if decision < FIRST_OPTION:
+            return 0.0
+        count = next(one for one in self.counts if one.micro_batches == micro_batches)
+        option = count.options[unit][decision - FIRST_OPTION + 1]
+        seconds = option.compute_s + max(option.store_s, option.load_s)
+        return 10 * micro_batches * seconds / self.keep_all_s
 
 
 def _may_offload(problem: Problem) -> bool:

@@ -7,15 +7,14 @@ from functools import cached_property
 
 import numpy as np
 
-from remora.envs.arrays import Tables
 from remora.envs.drawing import BudgetDraw
-from remora.envs.problem_tables import ProblemTables
-from remora.envs.stacking import stack
+from remora.envs.engine import Engine
+from remora.envs.plan_tables import PlanTables
 from remora.errors import InvalidInputError
 
 __all__ = ["BudgetDraw", "JointSampler", "ProblemTest"]
 
-ProblemTest = Callable[[ProblemTables, int], bool]
+ProblemTest = Callable[[PlanTables, int], bool]
 """Whether a problem under a budget in bytes is worth an episode."""
 
 _MOST_DRAWS = 20
@@ -30,12 +29,13 @@ class JointSampler:
         keep: test that a drawn episode must pass; after 20 refusals the last one is played.
 
     Raises:
-        InvalidInputError: there is no problem, or two have the same name.
+        InvalidInputError: there is no problem, two have the same name, or some are of training and
+            others of inference.
     """
 
     def __init__(
         self,
-        problems: Sequence[ProblemTables],
+        problems: Sequence[PlanTables],
         budgets: BudgetDraw | None = None,
         keep: ProblemTest | None = None,
     ) -> None:
@@ -44,14 +44,19 @@ class JointSampler:
         names = [problem.name for problem in problems]
         if len(set(names)) < len(names):
             raise InvalidInputError(f"problems are named {', '.join(names)}; allowed: each once")
+        modes = {problem.problem.mode for problem in problems}
+        if len(modes) > 1:
+            raise InvalidInputError(
+                f"problems are of modes {', '.join(sorted(modes))}; allowed: all of one mode"
+            )
         self.problems = tuple(problems)
         self._budgets = budgets or BudgetDraw()
         self._keep = keep
 
     @cached_property
-    def tables(self) -> Tables:
-        """Tables of all problems, shared by the environments that draw from here."""
-        return stack(self.problems)
+    def engine(self) -> Engine:
+        """The rules of episodes, shared by the environments that draw from here."""
+        return self.problems[0].engine(self.problems)
 
     def sample(self, generator: np.random.Generator) -> tuple[int, int]:
         """Draw the index of a problem and a budget in bytes."""
@@ -76,5 +81,5 @@ class JointSampler:
         raise InvalidInputError(f"problem is {name!r}; allowed: {names}")
 
 
-def _within_free(problem: ProblemTables, budget: int) -> int:
+def _within_free(problem: PlanTables, budget: int) -> int:
     return max(min(budget, problem.problem.hardware.free_memory_bytes), problem.least_bytes)

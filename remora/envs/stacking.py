@@ -13,9 +13,9 @@ from remora.envs.actions import NUM_STATES
 from remora.envs.arrays import Tables
 from remora.envs.columns import HELD_END
 from remora.envs.intervals import largest_inside
+from remora.envs.pipeline_links import link_rates
 from remora.envs.pipeline_stacking import stack_pipelines
 from remora.envs.pipeline_tables import tied_bytes
-from remora.schedule.problem import Problem
 
 if TYPE_CHECKING:
     from remora.envs.count_tables import CountTables
@@ -112,22 +112,10 @@ def _reals(problem: ProblemTables, count: CountTables) -> tuple[float, ...]:
         cost.optimizer_time_s if counted else 0.0,
         cost.host_optimizer_time_s if counted else 0.0,
         problem.floor_bytes if problem.shapes else 0,
-        *_link_rates(problem.problem),
+        *link_rates(problem.problem),
         count.prices.over_price,
         *step_s,
     )
-
-
-def _link_rates(problem: Problem) -> tuple[float, float]:
-    """Bytes per second of the slowest link between ranks and inside of a node; 0 on one device."""
-    if problem.world_size == 1:
-        return 0.0, 0.0
-    hardware = problem.hardware
-    spread = problem.world_size > hardware.devices_per_node
-    slowest = hardware.node_link if spread else hardware.link
-    share = 1.0 if hardware.state is None else hardware.state.link_share
-    rates = slowest.bandwidth_bytes_per_s, hardware.link.bandwidth_bytes_per_s
-    return rates[0] * share, rates[1] * share
 
 
 def _storages(count: CountTables) -> Ints:

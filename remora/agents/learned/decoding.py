@@ -10,7 +10,7 @@ from remora.agents.learned.games import Decoded, Game, drawn, likeliest
 from remora.agents.learned.network import Encoding, PlanNetwork
 from remora.agents.learned.playing import Player, exact_size
 from remora.envs.batch import EpisodeBatch
-from remora.envs.problem_tables import ProblemTables
+from remora.envs.plan_tables import PlanTables
 from remora.envs.sampler import JointSampler
 from remora.errors import InvalidInputError
 
@@ -39,7 +39,7 @@ class Decoder:
     def __init__(
         self,
         network: PlanNetwork,
-        tables: ProblemTables,
+        tables: PlanTables,
         budget_bytes: int,
         stop: Callable[[], bool] = lambda: False,
         together: int = 64,

@@ -25,6 +25,7 @@ from remora.agents.learned.decoding import Decoder
 from remora.agents.learned.network import PlanNetwork
 from remora.agents.learned.playing import exact_size
 from remora.envs.batch import EpisodeBatch
+from remora.envs.plan_tables import PlanTables
 from remora.envs.problem_tables import ProblemTables
 from remora.envs.sampler import JointSampler
 from remora.errors import InvalidInputError
@@ -33,7 +34,7 @@ from remora.schedule.schedule import Schedule
 
 __all__ = ["LocalConfig", "Starts", "climb", "local_plan", "policy_starts", "random_starts"]
 
-Starts = Callable[[ProblemTables, int, Callable[[], bool], np.random.Generator], list[Schedule]]
+Starts = Callable[[PlanTables, int, Callable[[], bool], np.random.Generator], list[Schedule]]
 """From tables, budget, whether to stop, and a generator to schedules that fit, one at least."""
 
 
@@ -109,7 +110,7 @@ def policy_starts(network: PlanNetwork, samples: int = 64, temperature: float = 
     """
 
     def starts(
-        tables: ProblemTables,
+        tables: PlanTables,
         budget_bytes: int,
         stop: Callable[[], bool],
         generator: np.random.Generator,
@@ -129,7 +130,7 @@ def random_starts(samples: int = 64) -> Starts:
     """
 
     def starts(
-        tables: ProblemTables,
+        tables: PlanTables,
         budget_bytes: int,
         stop: Callable[[], bool],
         generator: np.random.Generator,

@@ -18,18 +18,17 @@ from remora.agents.learned.batch import as_tensors, distinct_graphs, graphs_of, 
 from remora.agents.learned.network import Decided, Encoding, PlanNetwork
 from remora.envs.arrays import STATE_COLUMNS
 from remora.envs.batch import EpisodeBatch, Outcome
-from remora.envs.graphs import unit_graph
 from remora.envs.observation import JointSize
-from remora.envs.problem_tables import ProblemTables
+from remora.envs.plan_tables import PlanTables
 
 __all__ = ["Moment", "Player", "exact_size"]
 
 _IN_UNITS = STATE_COLUMNS.index("phase_units")
 
 
-def exact_size(problems: Sequence[ProblemTables]) -> JointSize:
+def exact_size(problems: Sequence[PlanTables]) -> JointSize:
     """The padding that is just enough for all of some problems."""
-    graphs = [unit_graph(problem) for problem in problems]
+    graphs = [problem.unit_graph for problem in problems]
     most_edges = max(len(graph.edges) for graph in graphs)
     return JointSize(max(len(graph.nodes) for graph in graphs), max(most_edges, 1))
 

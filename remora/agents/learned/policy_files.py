@@ -12,6 +12,7 @@ from remora.envs.actions import KINDS, NUM_ACTIONS, OBSERVATION_VERSION
 from remora.envs.arrays import CHOICE_COLUMNS, STATE_COLUMNS
 from remora.envs.graphs import EDGE_COLUMNS, NODE_COLUMNS
 from remora.errors import FileFormatError, InvalidInputError, UnknownNameError, UsageError
+from remora.schedule.inference import Mode
 from remora.tracking.artifacts import load_artifact, save_artifact
 
 __all__ = ["MAX_UNITS", "POLICY_VERSION", "Policy", "load_policy", "save_policy"]
@@ -31,11 +32,25 @@ class Policy:
         network: the weights.
         max_units: most units of a model that it is meant to plan.
         card: where the weights come from and how good they are, as plain JSON values.
+        mode: what it learned to plan.
     """
 
     network: PlanNetwork
     max_units: int = MAX_UNITS
     card: Mapping[str, Any] = field(default_factory=dict)
+    mode: Mode = Mode.TRAIN
+
+    def check_mode(self, mode: Mode) -> None:
+        """Refuse problems of a mode that the policy never saw.
+
+        Raises:
+            InvalidInputError: it is one.
+        """
+        if mode is not self.mode:
+            raise InvalidInputError(
+                f"the policy has learned mode {self.mode.value!r} and the problem is of mode "
+                f"{mode.value!r}; allowed: a policy that was trained on such problems"
+            )
 
     def check_units(self, num_units: int) -> None:
         """Refuse a model that is larger than what the policy is meant for.
@@ -66,6 +81,7 @@ def save_policy(path: Path, policy: Policy) -> None:
         "inputs": _inputs(),
         "size": policy.network.size.as_dict(),
         "max_units": policy.max_units,
+        "mode": policy.mode.value,
         "card": dict(policy.card),
     }
     save_artifact(path, policy.network.state_dict(), head)
@@ -90,13 +106,17 @@ def load_policy(path: Path) -> Policy:
     max_units = head.get("max_units")
     if not isinstance(max_units, int) or isinstance(max_units, bool) or max_units < 1:
         raise FileFormatError(f"{path} has max_units={max_units!r}; allowed: 1 or more")
+    mode = head.get("mode", Mode.TRAIN.value)
+    if mode not in list(Mode):
+        allowed = ", ".join(one.value for one in Mode)
+        raise FileFormatError(f"{path} has mode={mode!r}; allowed: {allowed}")
     size = _size(path, head)
     try:
         network = _NETWORKS[name].of_weights(size, tensors)
     except RuntimeError as error:
         raise FileFormatError(f"{path} holds weights that are not of the size {size}") from error
     card = head.get("card")
-    return Policy(network, max_units, card if isinstance(card, dict) else {})
+    return Policy(network, max_units, card if isinstance(card, dict) else {}, Mode(mode))
 
 
 def _check_versions(path: Path, head: Mapping[str, Any]) -> None:

@@ -7,7 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from random import Random
+from typing import TYPE_CHECKING, ClassVar
 
 from remora.agents.evaluation import Evaluator, SearchEnded
 from remora.agents.heuristics.least_memory import find_fitting
@@ -15,15 +16,17 @@ from remora.agents.heuristics.programmed import programmed
 from remora.agents.heuristics.rank_greedy import contestants
 from remora.agents.heuristics.shapes import Shape
 from remora.agents.heuristics.space import Space
+from remora.agents.heuristics.stretch import Stretch
 from remora.agents.learned.pretrained_policies import pretrained_names, pretrained_path
 from remora.errors import InvalidInputError, UnknownNameError
+from remora.schedule.inference import Mode
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Schedule
 from remora.tracking.artifacts import CARD_NAME
 
 if TYPE_CHECKING:
     from remora.agents.learned.policy_files import Policy
-    from remora.envs.problem_tables import ProblemTables
+    from remora.envs.plan_tables import PlanTables
 
 __all__ = ["DECODES", "Learned"]
 
@@ -52,7 +55,8 @@ class Learned:
     with the rank-aware greedy's plans, else with least memory.
 
     Attributes:
-        policy: a policy that ships with the package, or the folder of one.
+        policy: a policy that ships with the package, or the folder of one; plans steps.
+        pass_policy: the same for passes of inference.
         decode: one of ``DECODES``.
         samples: plans that are drawn, besides the greedy one.
         temperature: of the draws.
@@ -62,7 +66,10 @@ class Learned:
         seed: of all draws.
     """
 
+    modes: ClassVar = (Mode.TRAIN, Mode.INFERENCE)
+
     policy: str = "default"
+    pass_policy: str = "passes"
     decode: str = "samples"
     samples: int = 64
     temperature: float = 1.0
@@ -82,7 +89,8 @@ class Learned:
                 )
         if not self.temperature > 0:
             raise InvalidInputError(f"temperature is {self.temperature}; allowed: more than 0")
-        _folder(self.policy)
+        _folder("policy", self.policy)
+        _folder("pass_policy", self.pass_policy)
 
     @property
     def name(self) -> str:
@@ -114,6 +122,8 @@ class Learned:
             InfeasibleError, TimeLimitError, InvalidInputError: as every scheduler.
             FileFormatError: the policy cannot be read.
         """
+        if problem.mode is Mode.INFERENCE:
+            return self._propose_pass(problem, time_limit_s)
         from remora.agents.learned.likely_shapes import likely_shapes
         from remora.agents.learned.local import LocalConfig, climb
         from remora.envs.problem_tables import ProblemTables
@@ -137,9 +147,27 @@ class Learned:
                 climb(space, evaluator, plans, config, likely)
         return evaluator.answer(self.name), origin
 
-    def _plans(
-        self, tables: ProblemTables, evaluator: Evaluator, share: float
-    ) -> Sequence[Schedule]:
+    def _propose_pass(self, problem: Problem, time_limit_s: float) -> tuple[Schedule, str]:
+        """The same for a pass, whose masks are exact, and whose tables take hardly any time."""
+        from remora.agents.heuristics.passes.search import climb
+        from remora.agents.heuristics.passes.stream_fewest import fewest_plans
+        from remora.agents.learned.local import LocalConfig
+        from remora.envs.passes.tables import PassTables
+
+        evaluator = Evaluator(problem, time_limit_s, modes=self.modes)
+        tables, origin = PassTables(self.name, problem), ""
+        with suppress(SearchEnded):
+            share = LocalConfig().plan_share if self.search else 1.0
+            plans = self._plans(tables, evaluator, share)
+            evaluator.score_all(plans)
+            if not plans:
+                origin, plans = "stream_fewest", fewest_plans(tables.space, evaluator)
+            if self.search:
+                stretch = Stretch(evaluator, self.evaluations)
+                climb(tables.space, evaluator, plans, stretch, Random(self.seed))
+        return evaluator.answer(self.name), origin
+
+    def _plans(self, tables: PlanTables, evaluator: Evaluator, share: float) -> Sequence[Schedule]:
         """Plans that fit, if there are any, in a share of the time that the tables leave."""
         import numpy as np
 
@@ -158,15 +186,18 @@ class Learned:
             if budget < least:
                 return []
             return random_starts(max(self.samples, 1))(tables, budget, stop, generator)
-        policy = _policy(self.policy)
+        mode = tables.problem.mode
+        policy = _policy(self.policy if mode is Mode.TRAIN else self.pass_policy)
+        policy.check_mode(mode)
         policy.check_units(tables.num_units)
-        together = _TOGETHER_IN_PIPELINES if tables.shapes else _TOGETHER
+        in_steps = mode is Mode.TRAIN and tables.problem.world_size == 1
+        together = _TOGETHER if in_steps else _TOGETHER_IN_PIPELINES
         decoder = Decoder(policy.network, tables, max(budget, least), stop, together)
         samples = self.samples if self.decode == "samples" else 0
         found = fitting_plans(decoder, tables, budget, samples, generator, self.temperature)
         if budget >= least and self.decode == "beam":
             found += decoder.beam(self.beam)
-        if budget >= least and not found and not tables.shapes:
+        if budget >= least and not found and tables.problem.world_size == 1:
             found = [decoder.greedy()]
         return [decoded.schedule for decoded in found]
 
@@ -191,17 +222,17 @@ def _without_policy(
 def _policy(name: str) -> Policy:
     from remora.agents.learned.policy_files import load_policy
 
-    return load_policy(_folder(name))
+    return load_policy(_folder("policy", name))
 
 
-def _folder(policy: str) -> Path:
+def _folder(field: str, policy: str) -> Path:
     """Where a policy lies, found without reading it."""
     folder = Path(policy)
     if (folder / CARD_NAME).is_file():
         return folder
     if policy not in pretrained_names():
         raise InvalidInputError(
-            f"agent.policy is {policy!r}; allowed: a folder with {CARD_NAME}, or a policy that "
+            f"agent.{field} is {policy!r}; allowed: a folder with {CARD_NAME}, or a policy that "
             f"ships with the package: {', '.join(pretrained_names())}"
         )
     return pretrained_path(policy)

@@ -13,9 +13,10 @@ from remora.agents.learned.network import PlanNetwork
 from remora.agents.learned.playing import Player, exact_size
 from remora.agents.learned.policy_files import Policy, load_policy, save_policy
 from remora.envs.batch import EpisodeBatch
-from remora.envs.problem_tables import ProblemTables
+from remora.envs.plan_tables import PlanTables
 from remora.envs.sampler import JointSampler
 from remora.errors import InvalidInputError
+from remora.schedule.inference import Mode
 
 __all__ = ["BestPolicy", "Validation", "ValidationProblem"]
 
@@ -30,7 +31,7 @@ class ValidationProblem:
         best_known_s: step time of the best plan that anything has found.
     """
 
-    tables: ProblemTables
+    tables: PlanTables
     budget_bytes: int
     best_known_s: float
 
@@ -64,6 +65,11 @@ class Validation:
         self._each = 1 + samples
         count = len(problems) * self._each
         self._batch = EpisodeBatch(JointSampler(tables), count, exact_size(tables))
+
+    @property
+    def mode(self) -> Mode:
+        """What the problems plan."""
+        return self.problems[0].tables.problem.mode
 
     def regrets(self, network: PlanNetwork) -> list[float]:
         """Log of the step time over the best known one, for every problem."""
@@ -123,7 +129,8 @@ class BestPolicy:
         if regret < self._least:
             self._least = regret
             card = {"validation_regret": regret, "step": step}
-            save_policy(self._folder, Policy(network, self._max_units, card))
+            mode = self._validation.mode
+            save_policy(self._folder, Policy(network, self._max_units, card, mode))
         return regret
 
     def best(self) -> Policy:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from remora.agents.learned.decoding import Decoded, Decoder
+from remora.envs.plan_tables import PlanTables
 from remora.envs.problem_tables import ProblemTables
 from remora.simulator.compiled import simulator_of
 
@@ -49,13 +50,15 @@ _IN_PIPELINES = _Breadth((0.01, 0.03, 0.08, 0.16, 0.32), 3, 2, 3)
 
 def fitting_plans(
     decoder: Decoder,
-    tables: ProblemTables,
+    tables: PlanTables,
     budget_bytes: int,
     samples: int,
     generator: np.random.Generator,
     temperature: float = 1.0,
 ) -> list[Decoded]:
     """Greedy plans and drawn ones that fit; none where even the least episode does not.
+
+    Masks of passes are exact: there is no slack to look for.
 
     Args:
         decoder: of the problem.
@@ -65,6 +68,10 @@ def fitting_plans(
         generator: draws.
         temperature: of the draws.
     """
+    if not isinstance(tables, ProblemTables):
+        if budget_bytes < tables.least_bytes:
+            return []
+        return [decoder.greedy(), *decoder.samples(samples, generator, temperature)]
     breadth = _IN_PIPELINES if tables.shapes else _ON_ONE_DEVICE
     least = max(budget_bytes, tables.least_bytes)
     higher = [least + round(slack * tables.span_bytes) for slack in breadth.slacks]

@@ -15,11 +15,18 @@ from remora.agents.learned.selection import Validation
 from remora.api.agent_training.config import AgentTrainingConfig
 from remora.api.agent_training.data import labels_of, sampler_of, teaching_of, validation_of
 from remora.api.agent_training.judging import COLUMNS, GREEDY_DECODE, Answer, compared, summary_rows
+from remora.api.agent_training.pass_material import (
+    pass_sampler,
+    pass_teaching,
+    pass_validation,
+)
 from remora.api.agent_training.stages import Material, run_stages
+from remora.api.joint_config import joint_config
 from remora.api.provenance import provenance
 from remora.errors import FileFormatError, InvalidInputError
 from remora.report.drawings import timeline_drawing
 from remora.report.files import read_json, write_bytes, write_json
+from remora.schedule.inference import Mode
 from remora.simulator.simulate import simulate
 from remora.tracking.tracker import Tracker, tracked
 
@@ -108,6 +115,17 @@ def material_of(
     def listener(what: str) -> Callable[[str, int, int], None]:
         return lambda name, done, total: tell(f"searching {what}: {done} of {total}, {name}")
 
+    mode = joint_config(config.labels.env).recipe.mode
+    if joint_config(config.validation.env).recipe.mode is not mode:
+        raise InvalidInputError(
+            f"validation.env is {config.validation.env!r}; allowed: one of mode {mode.value!r}, as "
+            f"labels.env {config.labels.env!r}"
+        )
+    if mode is Mode.INFERENCE:
+        learned = pass_teaching(config.labels, out / "labels", listener("problems to learn from"))
+        known = pass_teaching(config.validation, out / "validation", listener("validation problems"))
+        sampler = pass_sampler(learned, config.labels.env)
+        return Material(learned, sampler, pass_validation(known))
     labels = labels_of(config.labels, out / "labels", listener("problems to learn from"))
     checks = labels_of(config.validation, out / "validation", listener("validation problems"))
     tell("turning plans into episodes")

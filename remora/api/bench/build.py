@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, replace
 
 from remora.api.bench.suite import SuiteProblem
-from remora.api.bench.traces import batch_size, degrees, spec_of, traced
+from remora.api.bench.traces import batch_size, degrees, pass_spec, traced
 from remora.api.hardware import find_hardware
 from remora.api.micro_batches import graphs_at
 from remora.api.problem import find_optimizer
@@ -42,6 +42,10 @@ def build_problem(item: SuiteProblem) -> Problem:
     costs = {
         count: roofline_costs(graph, hardware, optimizer.name) for count, graph in graphs.items()
     }
+    spec = None
+    if passes:
+        tokens = (item.prompt_tokens, item.generated_tokens)
+        spec = pass_spec(item.model, item.values, graphs[1], *tokens)
     return Problem(
         graphs,
         costs,
@@ -50,7 +54,7 @@ def build_problem(item: SuiteProblem) -> Problem:
         item.budget_bytes,
         item.world_size,
         item.micro_batches,
-        inference=spec_of(item, graphs[1]) if passes else None,
+        inference=spec,
     )
 
 

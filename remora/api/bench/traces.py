@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import remora
-from remora.api.bench.suite import SuiteProblem
 from remora.api.model_source import ModelSource, named_source
 from remora.api.passes import inference_spec, pass_example, trace_pass
 from remora.errors import FileFormatError, InvalidInputError
@@ -25,7 +24,7 @@ from remora.report.files import write_text
 from remora.schedule.inference import InferenceSpec
 from remora.zoo import Example
 
-__all__ = ["batch_size", "degrees", "spec_of", "traced"]
+__all__ = ["batch_size", "degrees", "pass_spec", "traced"]
 
 _FOLDER = "graphs"
 _TRACED_BY = ("torch", "transformers", "neuraloperator")
@@ -44,15 +43,24 @@ def batch_size(model: str, values: Mapping[str, Any]) -> int:
     return batch
 
 
-def spec_of(item: SuiteProblem, graph: ModelGraph) -> InferenceSpec:
+def pass_spec(
+    model: str,
+    values: Mapping[str, Any],
+    graph: ModelGraph,
+    prompt_tokens: int | None,
+    generated_tokens: int,
+) -> InferenceSpec:
     """Tokens and cache of a problem of inference.
 
     Args:
-        item: the problem.
+        model: name of ``conf/model``.
+        values: take the place of single values of that file.
         graph: of its whole batch.
+        prompt_tokens: of one sequence; None for those of the example.
+        generated_tokens: of one sequence.
     """
-    example = pass_example(_example(item.model, json.dumps(dict(item.values), sort_keys=True)))
-    tokens = (item.prompt_tokens, item.generated_tokens)
+    example = pass_example(_example(model, json.dumps(dict(values), sort_keys=True)))
+    tokens = (prompt_tokens, generated_tokens)
     return inference_spec(example.model, graph, example.example_inputs, *tokens)
 
 

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator
 
 import torch
 
-from remora.agents.heuristics.passes.space import DISTANCES, PassSpace, Waiting
 from remora.graph.model_graph import ModelGraph
 from remora.graph.trace import trace
 from remora.hardware.hardware import Link
 from remora.schedule.inference import InferenceSpec
+from remora.schedule.pass_space import DISTANCES, PassSpace, Waiting
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Schedule
 from remora.simulator.compiled import simulator_of

@@ -9,10 +9,10 @@ import pytest
 from remora.agents.best import Best
 from remora.agents.evaluation import Evaluator
 from remora.agents.exact.passes.scheduler import PassMilp, solve_passes
-from remora.agents.heuristics.passes.space import PassSpace
 from remora.agents.registry import create, plans_mode, scheduler_names
 from remora.errors import InfeasibleError, InvalidInputError
 from remora.schedule.inference import InferenceSpec, Mode
+from remora.schedule.pass_space import PassSpace
 from remora.schedule.problem import Problem
 from remora.simulator.bounds import lower_bound_s
 from remora.simulator.simulate import simulate

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 from remora.agents.exact.menus.milp_solver import MixedProgram, Term
 from remora.agents.exact.passes.tables import PassTables, Place, RankTable
-from remora.agents.heuristics.passes.space import Waiting
+from remora.schedule.pass_space import Waiting
 
 __all__ = ["PassChoice", "PassLimits", "choose_waiting"]
 

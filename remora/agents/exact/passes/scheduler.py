@@ -22,10 +22,10 @@ from remora.agents.evaluation import Evaluator, SearchEnded
 from remora.agents.exact.passes.program import PassLimits, choose_waiting
 from remora.agents.exact.passes.tables import PassTables, pass_tables
 from remora.agents.exact.solved import Solved
-from remora.agents.heuristics.passes.space import DISTANCES, PassSpace
 from remora.agents.heuristics.passes.stream_fewest import fewest_plans
 from remora.errors import InvalidInputError
 from remora.schedule.inference import Mode
+from remora.schedule.pass_space import DISTANCES, PassSpace
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import PipelinePlan, Schedule
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from remora.agents.heuristics.passes.space import PassSpace, Waiting
 from remora.schedule.inference import UnitCache
 from remora.schedule.layout import Layout
+from remora.schedule.pass_space import PassSpace, Waiting
 from remora.schedule.program import InstructionKind
 from remora.schedule.schedule import PipelinePlan
 from remora.simulator.simulate import simulate

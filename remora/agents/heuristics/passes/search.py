@@ -9,11 +9,11 @@ from random import Random
 from typing import ClassVar
 
 from remora.agents.evaluation import Evaluator, SearchEnded
-from remora.agents.heuristics.passes.space import PassSpace, Waiting, state_of, waiting_of
 from remora.agents.heuristics.passes.stream_fewest import fewest_plans, with_pace
 from remora.agents.heuristics.seeded_search import SeededSearch
 from remora.agents.heuristics.stretch import Stretch
 from remora.schedule.inference import Mode
+from remora.schedule.pass_space import PassSpace, Waiting, state_of, waiting_of
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Schedule
 

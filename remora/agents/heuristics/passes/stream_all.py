@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from remora.agents.fixed_plan import FixedPlan
-from remora.agents.heuristics.passes.space import PassSpace
 from remora.schedule.cuts import default_pipeline
 from remora.schedule.inference import Mode
+from remora.schedule.pass_space import PassSpace
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Schedule
 

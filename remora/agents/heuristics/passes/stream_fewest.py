@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import ClassVar
 
 from remora.agents.evaluation import Evaluator, SearchEnded
-from remora.agents.heuristics.passes.space import DISTANCES, PassSpace, Waiting, spread
 from remora.schedule.inference import Mode
+from remora.schedule.pass_space import DISTANCES, PassSpace, Waiting, spread
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import PipelinePlan, Schedule
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from remora.agents.heuristics.shapes import Shape
-from remora.envs.problem_tables import ProblemTables
+from remora.envs.plan_tables import PlanTables
 from remora.errors import InvalidInputError
 
 __all__ = ["Demonstration", "Explored", "Lesson", "Teaching"]
@@ -28,7 +28,7 @@ class Lesson:
             a shape that is not there has no known plan.
     """
 
-    tables: ProblemTables
+    tables: PlanTables
     budget_bytes: int
     shape_times: Mapping[Shape, float] = field(default_factory=dict)
 

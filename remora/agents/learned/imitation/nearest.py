@@ -20,7 +20,6 @@ from remora.envs.actions import (
 )
 from remora.envs.arrays import CHOICE_COLUMNS
 from remora.envs.batch import EpisodeBatch
-from remora.envs.pipeline_tables import rank_choices
 from remora.schedule.schedule import StatePlan
 
 __all__ = ["nearest_action"]
@@ -54,8 +53,8 @@ def nearest_action(batch: EpisodeBatch, place: int, wanted: Wanted, owed_cut: bo
         return _unit_action(batch, place, wanted, allowed, owed_cut)
     tables, pipeline = batch.problem(place), wanted.pipeline
     if phase is Phase.RANKS:
-        ranks = rank_choices(tables.problem)
-        return _least(allowed, [_ratio(count, pipeline.num_ranks) for count in ranks])
+        sizes = [_ratio(count, pipeline.num_ranks) for count in tables.rank_choices]
+        return _least(allowed, sizes)
     if phase is Phase.KIND:
         same = [float(kind is not pipeline.kind) for kind, _ in KINDS]
         chunks = [_ratio(count, pipeline.chunks) for _, count in KINDS]
@@ -80,7 +79,7 @@ def _unit_action(
         return exact
     choices = batch.observations()["choices"][place].reshape(-1, len(CHOICE_COLUMNS))
     seconds = _seconds(choices)
-    wanted_s = _option_seconds(batch, place, unit, decision)
+    wanted_s = batch.problem(place).option_s(unit, decision, batch.setting(place).micro_batches)
 
     def far(action: int) -> tuple[int, int, float, int]:
         family = _FAR[_family(decision)][_family(action)]
@@ -98,17 +97,6 @@ def _seconds(choices: NDArray[np.float32]) -> NDArray[np.float32]:
     """What every action takes, on the scale of observations.  # [A]."""
     seconds: NDArray[np.float32] = choices[:, _COMPUTE] + choices[:, _COPIES]
     return seconds
-
-
-def _option_seconds(batch: EpisodeBatch, place: int, unit: int, decision: int) -> float:
-    """The same of a menu entry that is not allowed; 0 for what is no menu entry."""
-    if decision < FIRST_OPTION:
-        return 0.0
-    tables, micro_batches = batch.problem(place), batch.setting(place).micro_batches
-    count = next(c for c in tables.counts if c.micro_batches == micro_batches)
-    option = count.options[unit][decision - FIRST_OPTION + 1]
-    seconds = option.compute_s + max(option.store_s, option.load_s)
-    return 10 * micro_batches * seconds / tables.keep_all_s
 
 
 def _family(action: int) -> int:

@@ -46,6 +46,8 @@ def refine(
 ) -> Replay:
     """Change an episode as long as that helps; the shape of the pipeline stays.
 
+    Masks of passes are exact, so that nothing is lost there and nothing changes.
+
     Args:
         replayer: of the problem.
         start: where to begin.
@@ -57,10 +59,13 @@ def refine(
     Returns:
         An episode that is not slower.
     """
+    tables = replayer.tables
+    if not isinstance(tables, ProblemTables):
+        return start
     # A round takes as long as the units of an episode times what is looked at for each of them.
-    rounds = math.ceil(rounds * min(1.0, _UNITS / replayer.tables.num_units) ** 2)
+    rounds = math.ceil(rounds * min(1.0, _UNITS / tables.num_units) ** 2)
     best, given_s = start, start.step_time_s / math.exp(start.slower)
-    wanted = wanted_of(replayer.tables, best.schedule)
+    wanted = wanted_of(tables, best.schedule)
     tried = [replace(wanted, pace=(float(w), float(d))) for w, d in PACES]
     stale = 0
     for _ in range(rounds):
@@ -69,10 +74,10 @@ def refine(
         found = min(replayer.follow(tried, given_s), key=lambda replay: replay.step_time_s)
         stale += 1
         if found.step_time_s < best.step_time_s:
-            best, wanted, stale = found, wanted_of(replayer.tables, found.schedule), 0
+            best, wanted, stale = found, wanted_of(tables, found.schedule), 0
         if stale > rounds / 4:
             break
-        tried = [_changed(replayer.tables, wanted, generator) for _ in range(_TOGETHER)]
+        tried = [_changed(tables, wanted, generator) for _ in range(_TOGETHER)]
     return best
 
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from remora.agents.learned.imitation.nearest import nearest_action
-from remora.agents.learned.imitation.wanted import Reading, Wanted, wanted_of
+from remora.agents.learned.imitation.wanted import Reading, Wanted, pass_wanted, wanted_of
 from remora.agents.learned.playing import exact_size
 from remora.envs.actions import NUM_DECISIONS, Phase
 from remora.envs.batch import EpisodeBatch
+from remora.envs.plan_tables import PlanTables
 from remora.envs.problem_tables import ProblemTables
 from remora.envs.sampler import JointSampler
 from remora.schedule.schedule import Schedule
@@ -45,7 +46,7 @@ class Replayer:
         budget_bytes: memory of every device.
     """
 
-    def __init__(self, tables: ProblemTables, budget_bytes: int) -> None:
+    def __init__(self, tables: PlanTables, budget_bytes: int) -> None:
         self.tables = tables
         self._budget_bytes = budget_bytes
         self._sampler = JointSampler([tables])
@@ -69,9 +70,15 @@ class Replayer:
         """
         if not self.possible:
             return None
-        readings = [wanted_of(self.tables, schedule, reading) for reading in Reading]
-        found = self.follow(list(dict.fromkeys(readings)), self.tables.step_time_s(schedule))
+        found = self.follow(self._readings(schedule), self.tables.step_time_s(schedule))
         return min(found, key=lambda replay: (replay.schedule != schedule, replay.step_time_s))
+
+    def _readings(self, schedule: Schedule) -> list[Wanted]:
+        """What a schedule may be asking for."""
+        if not isinstance(self.tables, ProblemTables):
+            return [pass_wanted(schedule)]
+        readings = (wanted_of(self.tables, schedule, reading) for reading in Reading)
+        return list(dict.fromkeys(readings))
 
     def follow(self, wanted: Sequence[Wanted], given_s: float) -> list[Replay]:
         """Play one episode for each of some wishes.

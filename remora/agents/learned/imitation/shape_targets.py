@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from remora.agents.heuristics.shapes import Shape
 from remora.envs.actions import KINDS, NUM_ACTIONS, Phase
-from remora.envs.pipeline_tables import rank_choices
-from remora.envs.problem_tables import ProblemTables
+from remora.envs.plan_tables import PlanTables
 
 __all__ = ["SHAPE_PHASES", "shape_target"]
 
@@ -20,7 +19,7 @@ SHAPE_PHASES = (Phase.RANKS, Phase.KIND, Phase.MICRO_BATCHES)
 
 
 def shape_target(
-    tables: ProblemTables,
+    tables: PlanTables,
     times: Mapping[Shape, float],
     shape: Shape,
     phase: Phase,
@@ -53,10 +52,10 @@ def shape_target(
     return np.asarray(odds / odds.sum(), dtype=np.float32)
 
 
-def _action(tables: ProblemTables, other: Shape, shape: Shape, phase: Phase) -> int | None:
+def _action(tables: PlanTables, other: Shape, shape: Shape, phase: Phase) -> int | None:
     """The action that leads on to another shape; None if it was excluded before the phase."""
     if phase is Phase.RANKS:
-        return _place(rank_choices(tables.problem), other.num_ranks)
+        return _place(tables.rank_choices, other.num_ranks)
     if other.num_ranks != shape.num_ranks:
         return None
     if phase is Phase.KIND:

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from enum import Enum
 
 from remora.envs.actions import FIRST_OPTION, NUM_DECISIONS, UnitDecision
+from remora.envs.passes.choices import DECISIONS
 from remora.envs.problem_tables import ProblemTables
 from remora.schedule.chain import Chain
 from remora.schedule.menu import is_recompute
 from remora.schedule.option_prices import PricedOption, price_option
 from remora.schedule.schedule import Action, Group, PipelinePlan, Schedule, StatePlan, UnitOption
 
-__all__ = ["Reading", "Wanted", "wanted_of"]
+__all__ = ["Reading", "Wanted", "pass_wanted", "wanted_of"]
 
 
 class Reading(Enum):
@@ -71,6 +72,19 @@ def wanted_of(
     windows, distances = zip(*paces, strict=True)
     pace = sum(windows) / len(paces), sum(distances) / len(paces)
     return Wanted(pipeline, schedule.state, pace, tuple(map(int, units)))
+
+
+def pass_wanted(schedule: Schedule) -> Wanted:
+    """Say a schedule of passes in actions; those say all of it but odd paces."""
+    state, memory, pipeline = schedule.state, schedule.memory, schedule.pipeline
+    units = [
+        DECISIONS[unit in state.streamed_units, unit in state.host_caches]
+        for unit in range(len(memory.options))
+    ]
+    for cut in pipeline.cuts:
+        units[cut - 1] += NUM_DECISIONS
+    pace = float(memory.offload_window), float(memory.prefetch_distance)
+    return Wanted(pipeline, StatePlan(), pace, tuple(units))
 
 
 def _said(groups: Iterable[Group], reading: Reading) -> Iterable[Group]:

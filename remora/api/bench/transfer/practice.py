@@ -25,7 +25,7 @@ from remora.agents.learned.ppo import train_ppo
 from remora.agents.learned.ppo_config import PpoConfig
 from remora.agents.learned.selection import Validation, ValidationProblem
 from remora.api.records import record
-from remora.envs.problem_tables import ProblemTables
+from remora.envs.plan_tables import PlanTables
 from remora.envs.sampler import JointSampler
 from remora.errors import InvalidInputError
 from remora.tracking.registry import create
@@ -121,7 +121,7 @@ def fresh_network(size: NetworkSize, seed: int) -> PlanNetwork:
 
 def practise(
     start: Policy,
-    tables: Sequence[ProblemTables],
+    tables: Sequence[PlanTables],
     config: PracticeConfig,
     learning_rate: float,
     limit_s: float,
@@ -222,7 +222,7 @@ class _Rounds:
 
 def _reinforced(
     policy: Policy,
-    tables: Sequence[ProblemTables],
+    tables: Sequence[PlanTables],
     validation: Validation,
     config: PracticeConfig,
     limit_s: float,
@@ -244,18 +244,18 @@ def _reinforced(
     return train_ppo(sampler, validation, values, folder / "ppo", create("none"), policy.network)
 
 
-def _lessons(tables: Sequence[ProblemTables]) -> tuple[Lesson, ...]:
+def _lessons(tables: Sequence[PlanTables]) -> tuple[Lesson, ...]:
     return tuple(Lesson(one, _fitting_budget(one)) for one in tables)
 
 
-def _validation(tables: Sequence[ProblemTables]) -> Validation:
+def _validation(tables: Sequence[PlanTables]) -> Validation:
     """No search is needed: which weights are best does not depend on what is best known."""
     return Validation(
         [ValidationProblem(one, _fitting_budget(one), one.keep_all_s) for one in tables]
     )
 
 
-def _fitting_budget(tables: ProblemTables) -> int:
+def _fitting_budget(tables: PlanTables) -> int:
     """The drawn budget, or the least that an episode is sure to fit."""
     return max(tables.problem.budget_bytes, tables.least_bytes)
 

@@ -9,10 +9,9 @@ from dataclasses import asdict, dataclass
 from remora.api.bench.build import build_problem
 from remora.api.bench.suite import SuiteProblem, load_suite
 from remora.api.bench.transfer.groups import Group
-from remora.api.joint_environment import draw_tables, spec_source
-from remora.envs import building
+from remora.api.joint_environment import draw_tables, drawn_problem
 from remora.envs.drawing import ProblemSpec, draw_spec
-from remora.envs.problem_tables import ProblemTables
+from remora.envs.plan_tables import PlanTables
 from remora.errors import InvalidInputError
 from remora.schedule.problem import Problem
 
@@ -80,7 +79,7 @@ def build_transfer(item: TransferProblem) -> Problem:
     """
     if isinstance(item.source, SuiteProblem):
         return build_problem(item.source)
-    return building.build_problem(item.source, *spec_source(item.source))
+    return drawn_problem(item.source)
 
 
 def judged_problems(group: Group, count: int) -> list[TransferProblem]:
@@ -105,7 +104,7 @@ def judged_problems(group: Group, count: int) -> list[TransferProblem]:
     return [TransferProblem(group.name, one) for one in chosen]
 
 
-def practice_tables(group: Group, count: int, seed: int) -> tuple[ProblemTables, ...]:
+def practice_tables(group: Group, count: int, seed: int) -> tuple[PlanTables, ...]:
     """Draw problems of a group's kind by numbers of their own, so that none is judged by.
 
     Args:
@@ -128,7 +127,7 @@ def _drawn(group: Group, count: int) -> list[ProblemSpec]:
             break
         spec = draw_spec(group.config.recipe, group.seed, number)
         try:
-            building.build_problem(spec, *spec_source(spec))
+            drawn_problem(spec)
         except InvalidInputError:
             # Too large for that hardware, or for that many ranks: another one is drawn.
             continue

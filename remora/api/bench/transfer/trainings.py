@@ -13,7 +13,7 @@ from remora.api.bench.transfer.groups import Group
 from remora.api.bench.transfer.methods import FINE_TUNED, Practised
 from remora.api.bench.transfer.practice import PracticeConfig, fresh_network, practise
 from remora.api.bench.transfer.problems import practice_tables
-from remora.envs.problem_tables import ProblemTables
+from remora.envs.plan_tables import PlanTables
 from remora.errors import FileFormatError, RemoraError
 from remora.report.files import read_json, write_json
 
@@ -123,7 +123,7 @@ class Trainer:
         )
 
     @cached_property
-    def _tables(self) -> tuple[ProblemTables, ...]:
+    def _tables(self) -> tuple[PlanTables, ...]:
         count = self.config.problems + self.config.validation
         return practice_tables(self.group, count, self.seed)
 
