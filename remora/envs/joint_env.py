@@ -32,6 +32,10 @@ class JointEnv(gymnasium.Env[Observation, np.int64]):
 
     On one device the phases of ranks and kind are skipped.
 
+    Passes of inference are planned by the same actions: there are pipelines of one kind and no
+    state, and the entries of a unit's menu say what waits on the host between its uses: its
+    weights, its keys and values, or both.
+
     ## Action space
     `Discrete(24)`. What a number means depends on the phase, which `state` shows; a phase with
     one choice is skipped.
@@ -49,11 +53,13 @@ class JointEnv(gymnasium.Env[Observation, np.int64]):
     | unit | 3 | CLOSE_NESTED: as 2, and run again to keep every unit's input, then unit by unit |
     | unit | 4 | CLOSE_OFFLOADED: as 2, and the group's checkpoint waits on the host |
     | unit | 5 + k | the k-th other entry of the unit's menu: offload, or mixed actions |
+    | unit of a pass | 5, 6, 7 | its weights, its cache, or both wait on the host |
     | unit | 12 + d | decision d, and a stage of the pipeline ends after the unit |
 
     `action_masks()` tells which are allowed: those that can still be completed, by groups of
     least memory, to a plan within the budget. That is judged by upper bounds, so a masked plan may
-    fit, but an allowed action never leads to a dead end. A masked action is replaced by the
+    fit, but an allowed action never leads to a dead end. In a pass it is judged by simulating the
+    plan with everything on the host that is not decided yet. A masked action is replaced by the
     allowed one that leaves most memory; `info["replaced"]` tells so.
 
     ## Observation space

@@ -123,7 +123,9 @@ def material_of(
         )
     if mode is Mode.INFERENCE:
         learned = pass_teaching(config.labels, out / "labels", listener("problems to learn from"))
-        known = pass_teaching(config.validation, out / "validation", listener("validation problems"))
+        known = pass_teaching(
+            config.validation, out / "validation", listener("validation problems")
+        )
         sampler = pass_sampler(learned, config.labels.env)
         return Material(learned, sampler, pass_validation(known))
     labels = labels_of(config.labels, out / "labels", listener("problems to learn from"))

@@ -54,6 +54,7 @@ def test_a_folder_holds_weights_and_plain_json_only(path: Path) -> None:
         (lambda c: c.update(card={"deep": [{"_target_": "os.system"}]}), "_target_"),
         (lambda c: c.update(version=2), "has version 2; allowed: 1"),
         (lambda c: c.pop("version"), "has version None; allowed: 1"),
+        (lambda c: c.update(mode="sleep"), "has mode='sleep'; allowed: train, inference"),
         (lambda c: c.update(observation_version=0), "has observation_version 0; allowed: "),
         (lambda c: c["inputs"]["kinds"].append("zigzag x 2"), "trained on other kinds"),
         (lambda c: c["inputs"]["state"].pop(), "trained on other state"),

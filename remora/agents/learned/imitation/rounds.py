@@ -18,6 +18,7 @@ import numpy as np
 
 from remora.agents.evaluation import Evaluator, SearchEnded
 from remora.agents.heuristics.local_search import improve
+from remora.agents.heuristics.passes.search import climb
 from remora.agents.heuristics.shapes import shape_of
 from remora.agents.heuristics.space import Space
 from remora.agents.heuristics.stretch import Stretch
@@ -26,6 +27,9 @@ from remora.agents.learned.imitation.lesson import Demonstration, Lesson, Teachi
 from remora.agents.learned.imitation.teachers import Translation, problem_of, translated
 from remora.agents.learned.network import PlanNetwork
 from remora.errors import InvalidInputError
+from remora.schedule.inference import Mode
+from remora.schedule.pass_space import PassSpace
+from remora.schedule.problem import Problem
 from remora.schedule.schedule import Schedule
 
 __all__ = ["RoundConfig", "improve_demonstrations"]
@@ -129,13 +133,27 @@ def _as_it_is(lesson: Lesson, plan: Decoded) -> Demonstration:
 def _polished(
     lesson: Lesson, starts: Sequence[Schedule], evaluations: int, rng: Random
 ) -> Iterator[Schedule]:
-    """Climb from every start without leaving the shape of its pipeline."""
+    """Climb from every start; in training without leaving the shape of its pipeline."""
     problem = problem_of(lesson)
+    if problem.mode is Mode.INFERENCE:
+        yield from _polished_passes(problem, starts, evaluations, rng)
+        return
     space, evaluator = Space(problem), Evaluator(problem, _LIMIT_S)
     for start in starts:
         own = space.within(shape_of(start.pipeline))
         with suppress(SearchEnded):
             yield improve(own, evaluator, start, Stretch(evaluator, evaluations), rng)
+
+
+def _polished_passes(
+    problem: Problem, starts: Sequence[Schedule], evaluations: int, rng: Random
+) -> Iterator[Schedule]:
+    for start in starts:
+        evaluator = Evaluator(problem, _LIMIT_S, modes=(Mode.INFERENCE,))
+        with suppress(SearchEnded):
+            evaluator.score(start)
+            climb(PassSpace(problem), evaluator, [start], Stretch(evaluator, evaluations), rng)
+        yield evaluator.best or start
 
 
 def _kept(

@@ -33,6 +33,9 @@ from remora.tracking.registry import create
 __all__ = ["PracticeConfig", "PracticeResult", "fresh_network", "practice_config", "practise"]
 
 _MOST_THREADS = 2
+_UNITS = 64
+"""Of a model for which rollouts are as long as in a training."""
+
 _ENDLESS = 2**30
 """Decisions of reinforcement learning; the time ends it long before."""
 
@@ -229,13 +232,16 @@ def _reinforced(
     seed: int,
     folder: Path,
 ) -> Policy:
+    # What a rollout takes grows with the graphs, and the time is looked at after each.
+    share = min(1.0, _UNITS / max(one.num_units for one in tables))
+    episodes = max(2, round(16 * share))
     values = PpoConfig(
         seed=seed,
         total_steps=_ENDLESS,
         max_seconds=limit_s,
-        num_envs=16,
+        num_envs=episodes,
         steps_per_env=32,
-        batch_size=128,
+        batch_size=8 * episodes,
         learning_rate=config.ppo_learning_rate,
         last_rate=1.0,
         reference_weight=0.05,
