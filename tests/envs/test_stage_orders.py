@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from remora.envs.actions import KINDS
-from remora.envs.sampler import JointSampler
+from remora.envs.joint_engine import JointEngine
 from remora.envs.stage_bytes import NUM_USES, STEP_USE, fill_uses
 from remora.envs.stage_orders import NUM_CORNERS, stage_order
 from remora.errors import InvalidInputError
@@ -73,7 +73,7 @@ def test_corners_take_no_less_than_any_moment(
 @pytest.mark.parametrize("kind", range(1, len(KINDS)))
 def test_less_held_never_takes_more(kind: int) -> None:
     problem = pipelines_of("narrow", 2)
-    tables = JointSampler([problem]).tables
+    tables = JointEngine([problem]).tables
     shape = next((n for n, s in enumerate(problem.shapes) if s.kind == kind), None)
     if shape is None:
         pytest.skip(f"{KINDS[kind]} needs more units or micro-batches")
