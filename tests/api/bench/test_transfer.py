@@ -163,7 +163,7 @@ def test_practice_ends_with_a_policy_no_worse_by_its_validation(tmp_path: Path) 
     # A second passes whenever somebody looks.
     ticks = iter(range(1000))
     result = practise(
-        start, tables, config, 1e-3, 6.0, 0, tmp_path, clock=lambda: float(next(ticks))
+        start, tables, config, 1e-3, 12.0, 0, tmp_path, clock=lambda: float(next(ticks))
     )
     assert result.after <= result.before
     assert result.policy.max_units == 77

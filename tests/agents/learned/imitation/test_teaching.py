@@ -41,6 +41,7 @@ def _tables(world_size: int, *counts: int) -> Any:
     sizes = tuple(ranks for ranks in range(world_size, 0, -1) if world_size % ranks == 0)
     return SimpleNamespace(
         problem=SimpleNamespace(pipeline_sizes=sizes),
+        rank_choices=sizes,
         micro_batches=counts,
     )
 
