@@ -13,6 +13,7 @@ from examples import (
     lightning_loop,
     own_model,
     pipeline_on_paper,
+    pipeline_serving,
     pipeline_training,
     plain_loop,
     transformers_trainer,
@@ -45,6 +46,14 @@ def test_a_pipeline_trains_under_torchrun(capfd: pytest.CaptureFixture[str]) -> 
     printed = capfd.readouterr().out
     assert printed.count("loss ") == pipeline_training.STEPS
     assert "gathered 14 tensors" in printed
+
+
+def test_a_pipeline_generates_under_torchrun(capfd: pytest.CaptureFixture[str]) -> None:
+    pipeline_serving.main([])
+    printed = capfd.readouterr().out
+    assert "planned: 2 ranks" in printed
+    assert "logits (4, 16, 512), tokens (4, 24)" in printed
+    assert "equal to one process: True" in printed
 
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-from torch.utils._pytree import tree_map
+import torch
 
 from remora.api.model_source import ModelSource
+from remora.graph.batch import on_device
 from remora.graph.model_graph import ModelGraph
 from remora.zoo import Example
 
@@ -29,10 +29,7 @@ def build_on(source: ModelSource, device_type: str) -> Example:
     if device_type == "cpu":
         return example
 
-    def move(leaf: object) -> object:
-        return leaf.to(device_type) if isinstance(leaf, Tensor) else leaf
-
-    inputs = tree_map(move, example.example_inputs)
+    inputs = on_device(example.example_inputs, torch.device(device_type))
     return Example(example.model.to(device_type), inputs, example.loss)
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from remora.api.model_source import ModelSource
     from remora.executor.memory.install import Handle
+    from remora.executor.pipeline.passes.serving import RankServing
     from remora.executor.pipeline.rank_training import RankTraining
 
 __all__ = ["Plan"]
@@ -119,6 +120,26 @@ class Plan:
         from remora.api.plan_runs import train_on_ranks
 
         return train_on_ranks(self, model, example_inputs, loss, seed)
+
+    def serve_on_ranks(
+        self, model: nn.Module, example_inputs: ExampleInputs, *, seed: int = 0
+    ) -> AbstractContextManager[RankServing]:
+        """Run passes by the schedule on the ranks that torchrun started; each process calls it.
+
+        Args:
+            model: the whole model, in host memory, or one built the same way; all ranks have the
+                weights of rank 0. Its stages of this rank move to its device.
+            example_inputs: a batch of one pipeline, of the shape that was planned for.
+            seed: of the random operators.
+
+        Raises:
+            FileFormatError: the schedule belongs to another model or batch.
+            InvalidInputError: the number of ranks does not fit the schedule, or it is one of
+                training.
+        """
+        from remora.api.plan_runs import serve_on_ranks
+
+        return serve_on_ranks(self, model, example_inputs, seed)
 
     def verify(
         self,

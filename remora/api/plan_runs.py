@@ -9,6 +9,7 @@ from remora.api.plan_checks import check_graph, check_pass_graph, check_runs_her
 from remora.errors import InvalidInputError
 from remora.executor.memory.install import Handle, apply
 from remora.executor.passes.verify import verify_pass
+from remora.executor.pipeline.passes.serving import RankServing, serving_on_ranks
 from remora.executor.pipeline.rank_training import RankTraining, training_on_ranks
 from remora.executor.verify import verify
 from remora.graph.loss import ExampleInputs, LossFunction
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from remora.api.plan import Plan
 
-__all__ = ["apply_plan", "train_on_ranks", "verify_plan"]
+__all__ = ["apply_plan", "serve_on_ranks", "train_on_ranks", "verify_plan"]
 
 
 def apply_plan(plan: Plan, model: nn.Module) -> Handle:
@@ -47,7 +48,8 @@ def train_on_ranks(
     """Train by a plan on this rank; see :meth:`remora.api.plan.Plan.on_ranks`."""
     if plan.problem.mode is Mode.INFERENCE:
         raise InvalidInputError(
-            "the plan is of mode='inference'; allowed on ranks: plans of training"
+            "the plan is of mode='inference'; allowed for on_ranks(): plans of training; passes "
+            "run by serve_on_ranks()"
         )
     loss = loss or plan.loss
     device_type = plan.problem.hardware.device_type
@@ -59,6 +61,28 @@ def train_on_ranks(
         plan.problem.graphs[plan.schedule.pipeline.micro_batches],
         plan.schedule,
         device_type,
+        seed=seed,
+    )
+
+
+def serve_on_ranks(
+    plan: Plan, model: nn.Module, example_inputs: ExampleInputs, seed: int
+) -> AbstractContextManager[RankServing]:
+    """Run passes by a plan on this rank; see :meth:`remora.api.plan.Plan.serve_on_ranks`."""
+    problem, schedule = plan.problem, plan.schedule
+    if problem.inference is None:
+        raise InvalidInputError(
+            "the plan is of mode='train'; allowed for serve_on_ranks(): plans of inference; steps "
+            "run by on_ranks()"
+        )
+    check_pass_graph(schedule, model, example_inputs, plan.units)
+    return serving_on_ranks(
+        model,
+        example_inputs,
+        problem.graphs[schedule.pipeline.micro_batches],
+        schedule,
+        problem.inference,
+        problem.hardware.device_type,
         seed=seed,
     )
 

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from remora.errors import InvalidInputError
 from remora.graph.loss import ExampleInputs
 
-__all__ = ["batch_of", "split_batch", "with_batch"]
+__all__ = ["batch_of", "on_device", "split_batch", "with_batch"]
 
 
 def batch_of(example_inputs: ExampleInputs) -> int:
@@ -77,6 +77,14 @@ def split_batch(example_inputs: ExampleInputs, count: int) -> list[ExampleInputs
         return leaf
 
     return [tree_map(lambda leaf, i=index: part(leaf, i), example_inputs) for index in range(count)]
+
+
+def on_device(example_inputs: ExampleInputs, device: torch.device) -> ExampleInputs:
+    """Copy the tensors of a batch to a device; those that are there stay themselves."""
+    moved: ExampleInputs = tree_map(
+        lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf, example_inputs
+    )
+    return moved
 
 
 def _has_batch(leaf: object) -> TypeGuard[Tensor]:

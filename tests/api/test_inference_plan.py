@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -114,8 +115,42 @@ def test_a_model_in_training_mode_is_not_run_by_it() -> None:
     plan = planned(model, (torch.randn(8, 16),))
     with pytest.raises(InvalidInputError, match="the model is in training mode"):
         plan.apply(model)
-    with pytest.raises(InvalidInputError, match="allowed on ranks: plans of training"):
+    with pytest.raises(InvalidInputError, match=r"passes run by serve_on_ranks\(\)"):
         plan.on_ranks(model, (torch.randn(8, 16),))
+
+
+def test_passes_are_served_on_the_only_rank_in_micro_batches() -> None:
+    one = example()
+    inputs: Any = one.example_inputs
+    prompt = inputs["input_ids"][:, :24]
+    plan = planned(one.model, inputs, prompt_tokens=24, generated_tokens=4, micro_batches=2)
+    with torch.no_grad():
+        logits = one.model(**inputs).logits
+        asked = {"max_new_tokens": 4, "min_new_tokens": 4, "do_sample": False}
+        tokens = one.model.generate(prompt, **asked, pad_token_id=0)
+    with plan.serve_on_ranks(one.model, inputs) as ranks:
+        output = ranks.forward(inputs)
+        assert output is not None
+        torch.testing.assert_close(output[0], logits)
+        assert torch.equal(ranks.generate(prompt), tokens)
+        with pytest.raises(
+            InvalidInputError, match=r"prompt has shape \(\d, 3\); allowed for this"
+        ):
+            ranks.generate(prompt[:, :3])
+    assert torch.equal(one.model(**inputs).logits, logits)
+
+
+def test_what_was_not_planned_is_not_served() -> None:
+    model, inputs = BlockChain((64,) * 4).eval(), (torch.randn(8, 16),)
+    plan = planned(model, inputs)
+    with (
+        plan.serve_on_ranks(model, inputs) as ranks,
+        pytest.raises(InvalidInputError, match=r"generated_tokens=0; allowed for generate\(\)"),
+    ):
+        ranks.generate(torch.zeros(8, 4, dtype=torch.long))
+    trained = remora.optimize(model, inputs, "range:1", time_limit_s=1)
+    with pytest.raises(InvalidInputError, match=r"mode='train'; allowed for serve_on_ranks\(\)"):
+        trained.serve_on_ranks(model, inputs)
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils._pytree import tree_map
 
 from remora.api.loops.example_batch import example_batch
 from remora.api.loops.planned_training import PlannedTraining, TrainingStep, optimizer_name
 from remora.errors import InvalidInputError, MissingExtraError
+from remora.graph.batch import on_device
 
 try:
     from transformers import TrainerCallback
@@ -90,7 +90,7 @@ class RemoraCallback(TrainerCallback):  # type: ignore[misc]
             if inputs is None:
                 inputs = _model_inputs(model, example_batch(train_dataloader or ()))
             return TrainingStep(
-                example_inputs=_on_device(inputs, args.device),
+                example_inputs=on_device(inputs, args.device),
                 optimizer=optimizer_name(optimizer),
                 accumulates=args.gradient_accumulation_steps > 1,
             )
@@ -152,10 +152,3 @@ def _model_inputs(model: nn.Module, batch: Any) -> dict[str, Any]:
     ):
         inputs["num_items_in_batch"] = inputs["labels"].ne(-100).sum()
     return inputs
-
-
-def _on_device(inputs: ExampleInputs, device: Any) -> ExampleInputs:
-    found: ExampleInputs = tree_map(
-        lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf, inputs
-    )
-    return found

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from remora.graph.batch import batch_of, split_batch
+from remora.graph.batch import batch_of, on_device, split_batch
 from remora.graph.loss import ExampleInputs, LossFunction
 from remora.graph.model_graph import ModelGraph
 
@@ -39,12 +39,7 @@ class RanksJob:
 
     def batch_on(self, device: torch.device, replica: int) -> list[ExampleInputs]:
         """Micro-batches of a replica, moved to a device."""
-        return [
-            pytree.tree_map(
-                lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf, inputs
-            )
-            for inputs in self.replicas[replica]
-        ]
+        return [on_device(inputs, device) for inputs in self.replicas[replica]]
 
 
 def make_equal(model: nn.Module, example_inputs: ExampleInputs) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from remora.executor.pipeline.forward_tape import record_forward
 from remora.executor.pipeline.job import make_equal
@@ -17,7 +16,7 @@ from remora.executor.pipeline.limits import check_runs_on_ranks
 from remora.executor.pipeline.rank_pipeline import RankPipeline
 from remora.executor.pipeline.world import World, join_world, joined_ranks, rank_device
 from remora.executor.tensor.shared_layers import WHOLE, SharedLayers, shared_layers
-from remora.graph.batch import split_batch
+from remora.graph.batch import on_device, split_batch
 from remora.graph.loss import ExampleInputs, LossFunction
 from remora.graph.model_graph import ModelGraph
 from remora.graph.precision.assignment import reduced_modules
@@ -81,10 +80,8 @@ class RankTraining:
         Raises:
             InvalidInputError: the micro-batches do not divide the batch.
         """
-        here = pytree.tree_map(
-            lambda leaf: leaf.to(self.device) if isinstance(leaf, Tensor) else leaf, batch
-        )
-        losses = self._pipeline.run(split_batch(here, self._micro_batches), self._step)
+        parts = split_batch(on_device(batch, self.device), self._micro_batches)
+        losses = self._pipeline.run(parts, self._step)
         self._step += 1
         total = torch.zeros((), device=self.device)
         for loss in losses.values():

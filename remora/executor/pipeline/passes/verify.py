@@ -9,8 +9,7 @@ from dataclasses import replace
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
-from torch.utils import _pytree as pytree
+from torch import nn
 
 from remora.executor.compare import differ
 from remora.executor.measure import failed_measurement
@@ -32,6 +31,7 @@ from remora.executor.pipeline.world import join_world
 from remora.executor.precision_errors import output_errors
 from remora.executor.step import preserved
 from remora.executor.verdict import Comparison, verdict
+from remora.graph.batch import on_device
 from remora.graph.evaluating import evaluating
 from remora.graph.loss import ExampleInputs
 from remora.graph.model_graph import ModelGraph
@@ -104,7 +104,7 @@ def verify_passes_on_ranks(
         recorded = record_generation(parts[0], graph, device) if parts else ()
         passes = RankPasses(model, tape, graph, schedule, world, device, _SEED)
         stack.callback(passes.close)
-        step = PipelinePass(passes, [_on(device, x) for x in replicas[world.replica]])
+        step = PipelinePass(passes, [on_device(x, device) for x in replicas[world.replica]])
         generation = None
         if parts:
             prompts = torch.cat([part.prompt for part in parts])
@@ -134,7 +134,7 @@ def _plain(
     """Run the single process; a run that dies is a remark."""
     try:
         model.to(device)
-        there = [[_on(device, inputs) for inputs in replica] for replica in replicas]
+        there = [[on_device(inputs, device) for inputs in replica] for replica in replicas]
         return plain_outcome(model, there, graph, spec, _SEED, device), ""
     except Exception as error:
         detail = failed_measurement(error, str(device)).detail
@@ -143,13 +143,6 @@ def _plain(
         # The stages of this rank go back to the device later, and the rest does not.
         model.to("cpu")
         gc.collect()
-
-
-def _on(device: torch.device, inputs: ExampleInputs) -> ExampleInputs:
-    moved: ExampleInputs = pytree.tree_map(
-        lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf, inputs
-    )
-    return moved
 
 
 def _with_peaks(measurement: Measurement, peaks: Sequence[int]) -> Measurement:
