@@ -72,6 +72,12 @@ def fill_rest(tables: Tables, episodes: Episodes, e: int) -> None:
     ints, rest = episodes.ints[e], episodes.rest_s[e]
     if ints[SHAPE] < 0 or ints[PHASE] != _UNITS:
         return
+    for other in range(len(episodes.ints)):
+        if other != e and _has_same_rest(episodes, other, e):
+            for stage in range(rest.shape[0]):
+                for unit in range(rest.shape[1]):
+                    rest[stage, unit] = episodes.rest_s[other, stage, unit]
+            return
     episodes.trial[:] = 0
     units, stages = tables.ints[ints[ROW], UNITS], tables.pipelines.shape[ints[SHAPE], STAGES]
     for unit in range(units + 1):
@@ -83,6 +89,18 @@ def fill_rest(tables: Tables, episodes: Episodes, e: int) -> None:
             rest[stage, start] = _least_slowest(
                 tables, episodes, e, stage, start, start, (low, last), 0.0, 0.0
             )
+
+
+@kernel
+def _has_same_rest(episodes: Episodes, one: int, other: int) -> bool:
+    """Whether an episode has come so far that its rest is filled, and has the settings of it."""
+    ints = episodes.ints
+    if ints[one, PHASE] < _UNITS:
+        return False
+    for column in (SHAPE, ROW, PLACE, BUDGET):
+        if ints[one, column] != ints[other, column]:
+            return False
+    return True
 
 
 @kernel
