@@ -13,6 +13,7 @@ from remora.api.agent_training.config import AgentTrainingConfig, agent_training
 from remora.api.agent_training.train import POLICY_FOLDER, RESULT_NAME, TrainedAgent, train_agent
 from remora.api.policy_labels import make_policy_labels
 from remora.errors import FileFormatError, InvalidInputError, UnknownNameError
+from remora.schedule.inference import Mode
 from remora.tracking.registry import create
 
 VALUES: Mapping[str, Any] = {
@@ -117,6 +118,33 @@ def test_a_stopped_training_goes_on_to_the_same_weights(
     mine = load_file(tmp_path / POLICY_FOLDER / "weights.safetensors")
     whole = load_file(trained[0] / POLICY_FOLDER / "weights.safetensors")
     assert mine.keys() == whole.keys()
+    assert all((mine[name] == whole[name]).all() for name in whole)
+
+
+def test_a_policy_of_passes_is_trained_and_a_stopped_training_goes_on(tmp_path: Path) -> None:
+    labels = {"count": 1, "one_device_s": 0.2, "pipeline_s": 0.2}
+    values = {
+        **VALUES,
+        "labels": {**labels, "env": "passes"},
+        "validation": {**labels, "env": "passes_validation"},
+        "evaluation": {**VALUES["evaluation"], "schedulers": ["stream_fewest"]},
+    }
+    config = agent_training_config(values)
+    with pytest.raises(KeyboardInterrupt):
+        train_agent(config, tmp_path / "stopped", Stopping(6))
+    train_agent(config, tmp_path / "stopped", create("none"), resume=True)
+    mixed = {**values, "validation": {**labels, "env": "joint_validation"}}
+    with pytest.raises(InvalidInputError, match="allowed: one of mode 'inference', as labels.env"):
+        train_agent(agent_training_config(mixed), tmp_path / "mixed", create("none"))
+    for name in ("labels", "validation"):
+        # What teachers show within so little time depends on the machine.
+        values[name] = {**values[name], "folder": str(tmp_path / "stopped" / name)}
+    train_agent(agent_training_config(values), tmp_path / "whole", create("none"))
+    assert load_policy(tmp_path / "whole" / POLICY_FOLDER).mode is Mode.INFERENCE
+    weights = (
+        tmp_path / run / POLICY_FOLDER / "weights.safetensors" for run in ("whole", "stopped")
+    )
+    whole, mine = map(load_file, weights)
     assert all((mine[name] == whole[name]).all() for name in whole)
 
 
