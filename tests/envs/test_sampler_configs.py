@@ -91,3 +91,18 @@ def test_bad_values_are_named() -> None:
         joint_config(values={"devices": "h100_sxm"})
     with pytest.raises(UnknownNameError, match="unknown key in env 'joint' 'hardware'"):
         joint_config(values={"hardware": []})
+    with pytest.raises(InvalidInputError, match=r"env\.mode is 'sleep'; allowed: 'train', 'infer"):
+        joint_config(values={"mode": "sleep"})
+    with pytest.raises(InvalidInputError, match=r"tokens of model 'gpt2' hold \(3,\); allowed: p"):
+        joint_config(values={"models": [{"model": "gpt2", "tokens": [[3]]}]})
+
+
+def test_problems_of_passes_are_drawn_with_tokens_and_a_cache() -> None:
+    model = {"model": "gpt2_tiny", "values": {"batch": [4]}, "tokens": [[16, 8]]}
+    config = joint_config("passes", {"models": [model], "world_sizes": {1: 1}})
+    (tables,) = draw_tables(config, 1, 0)
+    spec = tables.problem.inference
+    assert spec is not None
+    assert (spec.prompt_tokens, spec.generated_tokens) == (16, 8)
+    assert sum(spec.cache_bytes) > 0
+    assert tables.problem.budget_bytes < tables.keep_all_bytes
