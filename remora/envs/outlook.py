@@ -94,13 +94,10 @@ def fill_rest(tables: Tables, episodes: Episodes, e: int) -> None:
 @kernel
 def _has_same_rest(episodes: Episodes, one: int, other: int) -> bool:
     """Whether an episode has come so far that its rest is filled, and has the settings of it."""
-    ints = episodes.ints
-    if ints[one, PHASE] < _UNITS:
-        return False
-    for column in (SHAPE, ROW, PLACE, BUDGET):
-        if ints[one, column] != ints[other, column]:
-            return False
-    return True
+    here, there = episodes.ints[one], episodes.ints[other]
+    same_pipeline = here[SHAPE] == there[SHAPE] and here[ROW] == there[ROW]
+    same_room = here[PLACE] == there[PLACE] and here[BUDGET] == there[BUDGET]
+    return bool(here[PHASE] >= _UNITS and same_pipeline and same_room)
 
 
 @kernel

@@ -129,6 +129,16 @@ CASES: tuple[tuple[int, tuple[str, ...], str], ...] = (
     (2, (*PLAN, "out=file", "-m"), "out is 'file', allowed: a folder that can be written"),
     (2, (*PLAN, "cost_model=gnn", "cost_model.weights=empty"), "weights is 'empty', where there"),
     (2, (*PLAN, "agent=learned", "agent.policy=nowhere"), "agent.policy is 'nowhere'; allowed: a"),
+    (
+        2,
+        (*PLAN, "agent=learned", "agent.pass_policy=none"),
+        "agent.pass_policy is 'none'; allowed: ",
+    ),
+    (
+        2,
+        (*PLAN, "agent=learned", "agent.policy=passes"),
+        "agent.policy is 'passes', which has lear",
+    ),
     (2, (*PLAN, "agent=best", "agent.members=[nowhere]"), "unknown member of agent 'best' 'nowhe"),
     (
         2,

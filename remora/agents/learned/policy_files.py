@@ -40,16 +40,20 @@ class Policy:
     card: Mapping[str, Any] = field(default_factory=dict)
     mode: Mode = Mode.TRAIN
 
-    def check_mode(self, mode: Mode) -> None:
+    def check_mode(self, mode: Mode, given: str) -> None:
         """Refuse problems of a mode that the policy never saw.
+
+        Args:
+            mode: of the problem.
+            given: says which field has which policy.
 
         Raises:
             InvalidInputError: it is one.
         """
         if mode is not self.mode:
             raise InvalidInputError(
-                f"the policy has learned mode {self.mode.value!r} and the problem is of mode "
-                f"{mode.value!r}; allowed: a policy that was trained on such problems"
+                f"{given}, which has learned mode {self.mode.value!r}; allowed here: a policy that "
+                f"was trained on problems of mode {mode.value!r}"
             )
 
     def check_units(self, num_units: int) -> None:

@@ -187,8 +187,10 @@ class Learned:
                 return []
             return random_starts(max(self.samples, 1))(tables, budget, stop, generator)
         mode = tables.problem.mode
-        policy = _policy(self.policy if mode is Mode.TRAIN else self.pass_policy)
-        policy.check_mode(mode)
+        field = "policy" if mode is Mode.TRAIN else "pass_policy"
+        name = str(getattr(self, field))
+        policy = _policy(name)
+        policy.check_mode(mode, f"agent.{field} is {name!r}")
         policy.check_units(tables.num_units)
         in_steps = mode is Mode.TRAIN and tables.problem.world_size == 1
         together = _TOGETHER if in_steps else _TOGETHER_IN_PIPELINES
