@@ -89,7 +89,7 @@ class UnknownNameError(UsageError):
         super().__init__(kind, name, self.valid)
 
     def __str__(self) -> str:
-        close = closest_names(self.name, self.valid)
+        close = closest_names(str(self.name), self.valid)
         if close:
             advice = "did you mean " + " or ".join(repr(candidate) for candidate in close) + "?"
         elif self.valid:

@@ -200,7 +200,7 @@ def check_time_limit(time_limit_s: float) -> None:
     Raises:
         InvalidInputError: it is zero, negative or not a number.
     """
-    if not time_limit_s > 0:
+    if not isinstance(time_limit_s, int | float) or not time_limit_s > 0:
         raise InvalidInputError(
             f"time_limit_s is {time_limit_s!r}; allowed: a number of seconds above 0"
         )

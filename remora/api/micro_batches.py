@@ -98,9 +98,10 @@ def check_ranks(
         "tensor_degree": tensor_degree,
     }
     for name, value in numbers.items():
-        if value is not None and value < 1:
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if value is not None and not (whole and value >= 1):
             none = "" if name == "world_size" else ", or none to leave it open"
-            raise InvalidInputError(f"{name} is {value}; allowed: 1 or more{none}")
+            raise InvalidInputError(f"{name} is {value!r}; allowed: 1 or more{none}")
 
 
 def _spread(values: Sequence[int], most: int) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -177,14 +177,32 @@ class Plan:
 
         return save_plan(self, Path(folder))
 
-    def report(self, path: str | Path) -> Path:
-        """Write the HTML report and return its path."""
+    def report(self, path: str | Path, verification: Verification | None = None) -> Path:
+        """Write the HTML report and return its path.
+
+        Args:
+            path: of the file.
+            verification: what :meth:`verify` returned, to be shown beside what is predicted; None
+                for the plan's own, if it has one.
+        """
         from remora.report.files import write_text
         from remora.report.html import report_html
 
+        shown = self if verification is None else replace(self, verification=verification)
         path = Path(path)
-        write_text(path, report_html(self.explained_content()))
+        write_text(path, report_html(shown.explained_content()))
         return path
+
+    def __repr__(self) -> str:
+        """The plan in one line; its records are large."""
+        graph, pipeline = self.problem.graph, self.schedule.pipeline
+        return (
+            f"Plan({graph.model_name or 'model'}, {len(graph.units)} units, "
+            f"{pipeline.num_ranks} ranks, {pipeline.micro_batches} micro-batches, "
+            f"step_time_s={self.estimate.step_time_s:.4g}, "
+            f"peak_memory_bytes={self.estimate.peak_memory_bytes}, "
+            f"budget_bytes={self.budget_bytes}, agent={self.agent!r})"
+        )
 
     def figures(self, folder: str | Path, form: str = "svg") -> tuple[Path, ...]:
         """Write the pictures of the report as single files, for papers and slides.

@@ -33,7 +33,8 @@ def check_runs_here(schedule: Schedule, world_size: int = 1) -> None:
         raise InvalidInputError(
             f"the schedule is for {ranks} devices and {pipeline.micro_batches} micro-batches "
             f"(pipeline {pipeline.kind.value}); allowed in this process: one device and the whole "
-            "batch; plan.on_ranks() trains by it under torchrun, and 'remora verify' runs it"
+            "batch; under torchrun plan.on_ranks() trains by it, plan.serve_on_ranks() runs "
+            "passes, and 'remora verify' compares it"
         )
 
 
@@ -91,6 +92,7 @@ def check_hash(schedule: Schedule, graph: ModelGraph) -> None:
     """
     if graph.content_hash != schedule.graph_hash:
         raise FileFormatError(
-            f"the schedule belongs to another model or batch: its graph is "
-            f"{schedule.graph_hash}, this one is {graph.content_hash}"
+            f"the schedule belongs to another model, batch or loss: its graph is "
+            f"{schedule.graph_hash}, this one is {graph.content_hash}; a plan that was read from "
+            "files needs a loss of its own again, as loss="
         )

@@ -32,6 +32,7 @@ __all__ = [
     "ESTIMATE_NAME",
     "PROBLEM_NAME",
     "SCHEDULE_NAME",
+    "VERIFICATION_NAME",
     "SavedEstimate",
     "load",
     "read_estimate",
@@ -79,8 +80,18 @@ class SavedEstimate:
     inference: InferenceSpec | None = None
 
 
+VERIFICATION_NAME = "verification.json"
+"""The verdict of a real run, beside the plan."""
+
+
 def save_plan(plan: Plan, folder: Path) -> tuple[Path, ...]:
-    """Write the three files of a plan into ``folder`` and return their paths."""
+    """Write the three files of a plan into ``folder`` and return their paths.
+
+    The verdict of an earlier plan that lies there goes.
+    """
+    verdict = folder / VERIFICATION_NAME
+    if plan.verification is None and verdict.is_file():
+        verdict.unlink()
     paths = tuple(folder / name for name in (SCHEDULE_NAME, ESTIMATE_NAME, PROBLEM_NAME))
     write_text(paths[0], schedule_to_json(plan.schedule) + "\n")
     write_json(paths[1], _estimate_values(plan))

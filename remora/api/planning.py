@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from remora.api.budget import parse_budget
+from remora.api.call_checks import check_call
 from remora.api.compiling import announce_compiling
 from remora.api.cost_model_choice import (
     AUTO,
@@ -130,6 +131,7 @@ def optimize(  # noqa: PLR0913 - one call takes what there is to say
         InfeasibleError: nothing fits; carries the smallest budget that does.
         TimeLimitError: nothing was found in time.
     """
+    check_call(model, loss, mode, {"units": units, "precisions": precisions})
     request = Request(
         memory=memory,
         optimizer=optimizer,

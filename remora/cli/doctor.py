@@ -13,6 +13,7 @@ from importlib.metadata import (
 
 from remora import __version__
 from remora.cli.console import output, print_line
+from remora.hardware.cache import cache_folder
 from remora.hardware.memory import free_memory_bytes, host_memory_bytes
 from remora.report.tables import cells_table
 from remora.report.wording import bytes_text
@@ -62,6 +63,9 @@ def run() -> None:
     console.print(
         cells_table(("optional package", "extra", "for", "version"), extras, numeric=False)
     )
+    print_line(console)
+    print_line(console, f"Measurements and traces are kept in {cache_folder()}.")
+    print_line(console, "Delete it to measure anew, for example what a busy machine slowed down.")
     for name, found in sorted(name_clashes().items()):
         print_line(console)
         print_line(

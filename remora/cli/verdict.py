@@ -10,6 +10,7 @@ from rich.console import Console
 
 from remora.api.model_source import ModelSource
 from remora.api.plan import Plan
+from remora.api.plan_files import VERIFICATION_NAME
 from remora.api.verify_here import VerifyJob, started_ranks, verify_here
 from remora.api.verify_process import verify_in_process
 from remora.cli.console import print_line
@@ -32,7 +33,6 @@ __all__ = [
     "write_verdict",
 ]
 
-VERIFICATION_NAME = "verification.json"
 TIMELINE_NAME = "timeline.json"
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TypeGuard
+from collections.abc import Mapping
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from remora.errors import InvalidInputError
 from remora.graph.loss import ExampleInputs
 
-__all__ = ["batch_of", "on_device", "split_batch", "with_batch"]
+__all__ = ["batch_of", "matched", "on_device", "outline_of", "split_batch", "with_batch"]
 
 
 def batch_of(example_inputs: ExampleInputs) -> int:
@@ -77,6 +78,61 @@ def split_batch(example_inputs: ExampleInputs, count: int) -> list[ExampleInputs
         return leaf
 
     return [tree_map(lambda leaf, i=index: part(leaf, i), example_inputs) for index in range(count)]
+
+
+def outline_of(example_inputs: ExampleInputs) -> ExampleInputs:
+    """The names and shapes of a batch, without its content."""
+    outline: ExampleInputs = tree_map(
+        lambda leaf: torch.empty_like(leaf, device="meta") if isinstance(leaf, Tensor) else leaf,
+        example_inputs,
+    )
+    return outline
+
+
+def matched(outline: ExampleInputs, batch: ExampleInputs) -> ExampleInputs:
+    """A batch in the order of another one, which recorded calls read by position.
+
+    Args:
+        outline: of the batch that was planned for, see :func:`outline_of`.
+        batch: the one at hand.
+
+    Raises:
+        InvalidInputError: it has other names, parts or shapes.
+    """
+    found: ExampleInputs = _matched(outline, batch, "batch")
+    return found
+
+
+def _matched(outline: Any, given: Any, where: str) -> Any:
+    if isinstance(outline, Mapping):
+        names = sorted(map(str, given)) if isinstance(given, Mapping) else type(given).__name__
+        if names != sorted(map(str, outline)):
+            raise InvalidInputError(
+                f"{where} has {names}; allowed, as planned: {sorted(map(str, outline))}"
+            )
+        parts = {
+            name: _matched(part, given[name], f"{where}[{name!r}]")
+            for name, part in outline.items()
+        }
+        kind: Any = type(outline)
+        return kind(parts)
+    if isinstance(outline, list | tuple):
+        if not isinstance(given, list | tuple) or len(given) != len(outline):
+            found = len(given) if isinstance(given, list | tuple) else type(given).__name__
+            raise InvalidInputError(
+                f"{where} has {found} parts; allowed, as planned: {len(outline)}"
+            )
+        pairs = enumerate(zip(outline, given, strict=True))
+        made = [_matched(part, own, f"{where}[{place}]") for place, (part, own) in pairs]
+        return type(outline)(*made) if hasattr(outline, "_fields") else type(outline)(made)
+    if isinstance(outline, Tensor) and (
+        not isinstance(given, Tensor) or given.shape != outline.shape
+    ):
+        shape = tuple(given.shape) if isinstance(given, Tensor) else type(given).__name__
+        raise InvalidInputError(
+            f"{where} has shape {shape}; allowed, as planned: {tuple(outline.shape)}"
+        )
+    return given
 
 
 def on_device(example_inputs: ExampleInputs, device: torch.device) -> ExampleInputs:

@@ -13,7 +13,7 @@ from torch import nn
 
 from remora.errors import InvalidInputError
 
-__all__ = ["Wrapper", "module_at", "wrap", "wrapped_forwards"]
+__all__ = ["Wrapper", "module_at", "wrap", "wrapped_forwards", "wrapped_path"]
 
 
 Function = Callable[..., Any]
@@ -43,6 +43,16 @@ class Wrapper:
             del self.module.forward
         else:
             self.module.forward = self.own
+
+
+def wrapped_path(model: nn.Module) -> str | None:
+    """The path of a module in a model whose forward is replaced; None if no forward is."""
+    wrapped: Iterator[str] = (
+        path
+        for path, module in model.named_modules()
+        if isinstance(vars(module).get("forward"), _Wrapped)
+    )
+    return next(wrapped, None)
 
 
 def wrap(module: nn.Module, path: str, run: Run) -> Wrapper:

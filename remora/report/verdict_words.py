@@ -49,7 +49,12 @@ def verdict_sentence(verification: Verification, mode: Mode = Mode.TRAIN) -> str
         if verification.max_gradient_difference:
             same += f" (largest relative difference {verification.max_gradient_difference:.1e})"
         run = "step" if mode is Mode.TRAIN else "pass"
-        late = f"; the {run} time is outside the tolerance" if verification.time_off else ""
+        late = ""
+        if verification.time_off:
+            late = (
+                f"; the {run} time is outside the tolerance (if the machine was busy, now or "
+                "when it was measured: 'remora doctor' names the folder of measurements to delete)"
+            )
         remark = f" Note: {verification.detail}." if verification.detail else ""
         return f"{same}, and the peak is within the budget{late}.{remark}"
     names = ", ".join(flag.replace("_", " ") for flag in verification.failures)

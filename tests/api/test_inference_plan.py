@@ -133,6 +133,10 @@ def test_passes_are_served_on_the_only_rank_in_micro_batches() -> None:
         assert output is not None
         torch.testing.assert_close(output[0], logits)
         assert torch.equal(ranks.generate(prompt), tokens)
+        with pytest.raises(InvalidInputError, match="prompt is dict; allowed: a tensor of token"):
+            ranks.generate({"input_ids": prompt})  # type: ignore[arg-type]
+        with pytest.raises(InvalidInputError, match=r"batch has \['ids'\]; allowed, as planned"):
+            ranks.forward({"ids": prompt})
         with pytest.raises(
             InvalidInputError, match=r"prompt has shape \(\d, 3\); allowed for this"
         ):

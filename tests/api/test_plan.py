@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -162,3 +163,62 @@ def test_what_this_version_cannot_do_is_refused() -> None:
     model, inputs = make_stack()
     with pytest.raises(InvalidInputError, match="cost_model is 'profiled'"):
         remora.optimize(model, inputs, "1GiB", hardware="rtx3090", cost_model="profiled")
+
+
+def test_a_plan_is_shown_in_one_line(plan: Plan) -> None:
+    assert len(repr(plan)) < 300
+    assert "agent='greedy'" in repr(plan)
+
+
+def test_the_report_shows_the_verdict_that_it_is_given(tmp_path: Path) -> None:
+    model, inputs = make_stack()
+    plan = remora.optimize(model, inputs, "range:0.5", agent="greedy")
+    before = plan.report(tmp_path / "before.html").read_text()
+    after = plan.report(tmp_path / "after.html", plan.verify(model, inputs)).read_text()
+    assert "not yet" in before
+    assert "not yet" not in after
+
+
+def test_a_plan_that_takes_the_place_of_another_takes_its_verdict_away(
+    plan: Plan, tmp_path: Path
+) -> None:
+    (tmp_path / "verification.json").write_text("{}")
+    plan.save(tmp_path)
+    assert not (tmp_path / "verification.json").exists()
+
+
+def test_one_plan_is_applied_at_a_time() -> None:
+    model, inputs = make_stack()
+    plan = remora.optimize(model, inputs, "range:0", agent="recompute_all")
+    with (
+        plan.apply(model),
+        pytest.raises(InvalidInputError, match="runs by a plan already; allowed: one plan at a t"),
+    ):
+        plan.apply(model)
+    plan.apply(model).remove()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": None}, "model is a NoneType; allowed: a torch.nn.Module"),
+        ({"world_size": "2"}, "world_size is '2'; allowed: 1 or more"),
+        ({"world_size": 2.0}, "world_size is 2.0; allowed: 1 or more"),
+        ({"time_limit_s": "x"}, "time_limit_s is 'x'; allowed: a number of seconds above 0"),
+        ({"loss": "mse"}, "loss is 'mse'; allowed: a function of the model's output"),
+        ({"loss": torch.sum, "mode": "inference"}, "loss is given with mode='inference'"),
+        ({"units": "blocks.1"}, "units is 'blocks.1'; allowed: a list of names"),
+        ({"precisions": "bf16"}, "precisions is 'bf16'; allowed: a list of names"),
+    ],
+)
+def test_arguments_of_other_kinds_are_named(changes: dict[str, Any], message: str) -> None:
+    model, inputs = make_stack()
+    values = {"model": model, "example_inputs": inputs, **changes}
+    with pytest.raises(InvalidInputError, match=message):
+        remora.optimize(**values)
+
+
+def test_an_optimizer_that_is_no_name_is_refused_in_words() -> None:
+    model, inputs = make_stack()
+    with pytest.raises(UnknownNameError, match="unknown optimizer"):
+        remora.optimize(model, inputs, optimizer=torch.optim.SGD)  # type: ignore[arg-type]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 from remora.errors import InvalidInputError
-from remora.graph.batch import batch_of, split_batch, with_batch
+from remora.graph.batch import batch_of, matched, outline_of, split_batch, with_batch
 
 
 def test_batches_are_repeated_and_cut() -> None:
@@ -46,3 +48,41 @@ def test_micro_batches_are_views_in_order() -> None:
 def test_a_number_that_does_not_divide_is_refused(count: int) -> None:
     with pytest.raises(InvalidInputError, match=f"micro_batches is {count}; allowed: divisors"):
         split_batch((torch.zeros(4, 2),), count)
+
+
+def test_a_batch_is_put_into_the_order_that_was_planned() -> None:
+    planned = {"a": torch.zeros(4, 2), "rest": [torch.zeros(4), 3], "flag": True}
+    outline = outline_of(planned)
+    given = {"flag": False, "rest": (torch.ones(4), 5), "a": torch.ones(4, 2)}
+    found = matched(outline, given)
+    assert list(found) == ["a", "rest", "flag"]
+    assert found["a"] is given["a"]
+    assert found["rest"][0] is given["rest"][0]
+    assert found["flag"] is False
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        ({"a": torch.zeros(4, 2), "c": torch.zeros(4)}, r"batch has \['a', 'c'\]; allowed, as pl"),
+        ({"a": torch.zeros(4, 2)}, r"batch has \['a'\]; allowed, as planned: \['a', 'b'\]"),
+        (
+            {"a": torch.zeros(3, 2), "b": torch.zeros(4)},
+            r"batch\['a'\] has shape \(3, 2\); all",
+        ),
+        (
+            {"a": 1, "b": torch.zeros(4)},
+            r"batch\['a'\] has shape int; allowed, as plann",
+        ),
+        ((torch.zeros(4, 2), torch.zeros(4)), "batch has tuple; allowed, as planned"),
+    ],
+)
+def test_a_batch_of_another_form_is_refused(batch: Any, message: str) -> None:
+    outline = outline_of({"a": torch.zeros(4, 2), "b": torch.zeros(4)})
+    with pytest.raises(InvalidInputError, match=message):
+        matched(outline, batch)
+
+
+def test_parts_by_position_are_counted() -> None:
+    with pytest.raises(InvalidInputError, match="batch has 1 parts; allowed, as planned: 2"):
+        matched((torch.zeros(4), torch.zeros(4)), (torch.zeros(4),))

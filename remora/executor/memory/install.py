@@ -23,7 +23,7 @@ from remora.executor.timeline.event_log import SILENT, EventLog
 from remora.graph.model_graph import ModelGraph
 from remora.graph.precision.assignment import reduced_modules
 from remora.graph.precision.reduced import reduced_model
-from remora.graph.wrapping import Wrapper
+from remora.graph.wrapping import Wrapper, wrapped_path
 from remora.hardware.hardware import Hardware
 from remora.schedule.problem import Problem
 from remora.schedule.schedule import Placement, Schedule
@@ -64,9 +64,15 @@ def apply(
 
     Raises:
         InvalidInputError: the schedule does not fit the graph, the runtime or the hardware, the
-            model lacks a module of the graph, or a part of it is compiled.
+            model lacks a module of the graph, or a part of it is compiled or runs by a plan.
         MissingExtraError: units compute in eight bits, and torchao is not installed.
     """
+    path = wrapped_path(model)
+    if path is not None:
+        raise InvalidInputError(
+            f"module {path!r} of the model runs by a plan already; allowed: one plan at a time, "
+            "after handle.remove(), or handle.update()"
+        )
     device = _device_of(model)
     installer = _Installer(model, graph, mover_for(device), log)
     runtime = installer.runtime(schedule, hardware, allow_lossy)

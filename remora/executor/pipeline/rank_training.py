@@ -16,7 +16,7 @@ from remora.executor.pipeline.limits import check_runs_on_ranks
 from remora.executor.pipeline.rank_pipeline import RankPipeline
 from remora.executor.pipeline.world import World, join_world, joined_ranks, rank_device
 from remora.executor.tensor.shared_layers import WHOLE, SharedLayers, shared_layers
-from remora.graph.batch import on_device, split_batch
+from remora.graph.batch import matched, on_device, outline_of, split_batch
 from remora.graph.loss import ExampleInputs, LossFunction
 from remora.graph.model_graph import ModelGraph
 from remora.graph.precision.assignment import reduced_modules
@@ -34,6 +34,7 @@ class RankTraining:
         world: where this process stands.
         device: where its stages run.
         micro_batches: of one step.
+        outline: of the batch that was planned for.
         layers: how its weights are cut.
 
     Attributes:
@@ -46,6 +47,7 @@ class RankTraining:
         world: World,
         device: torch.device,
         micro_batches: int,
+        outline: ExampleInputs,
         layers: SharedLayers = WHOLE,
     ) -> None:
         self.device = device
@@ -53,6 +55,7 @@ class RankTraining:
         self._pipeline = pipeline
         self._world = world
         self._micro_batches = micro_batches
+        self._outline = outline
         self._step = 0
 
     @property
@@ -78,8 +81,9 @@ class RankTraining:
             Mean loss over the micro-batches of all replicas, the same on every rank; a scalar.
 
         Raises:
-            InvalidInputError: the micro-batches do not divide the batch.
+            InvalidInputError: the batch has other names or shapes.
         """
+        batch = matched(self._outline, batch)
         parts = split_batch(on_device(batch, self.device), self._micro_batches)
         losses = self._pipeline.run(parts, self._step)
         self._step += 1
@@ -152,4 +156,4 @@ def training_on_ranks(
         ):
             tape = record_forward(model, example, loss, graph, device)
             pipeline = RankPipeline(model, tape, graph, schedule, world, device, seed)
-            yield RankTraining(pipeline, world, device, count, layers)
+            yield RankTraining(pipeline, world, device, count, outline_of(example_inputs), layers)

@@ -67,9 +67,7 @@ def test_where_no_episode_fits_the_search_begins_with_the_heuristic(policy: str)
 def test_a_policy_of_steps_refuses_passes_in_one_sentence(tmp_path: Path) -> None:
     save_policy(tmp_path, Policy(untrained()))
     scheduler = create("learned", pass_policy=str(tmp_path))
-    with pytest.raises(
-        InvalidInputError, match=r"agent\.pass_policy is .*, which has learned"
-    ):
+    with pytest.raises(InvalidInputError, match=r"agent\.pass_policy is .*, which has learned"):
         scheduler.propose(random_case(1), 1.0)
 
 

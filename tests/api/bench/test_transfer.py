@@ -23,6 +23,7 @@ from remora.api.bench.transfer.run import TransferResult, run_transfer
 from remora.api.bench.transfer.tables import transfer_sections
 from remora.api.configs import config_names
 from remora.errors import FileFormatError, InvalidInputError, UnknownNameError
+from remora.schedule.inference import Mode
 from tests.agents.learned.policies import untrained
 from tests.api.bench.runs import row
 
@@ -243,3 +244,11 @@ def test_wrong_numbers_are_named(changes: dict[str, Any], tmp_path: Path) -> Non
 def test_a_policy_that_is_not_there_is_named() -> None:
     with pytest.raises(UnknownNameError, match="nowhere"):
         policy_folder("nowhere")
+
+
+def test_what_plans_passes_has_no_place_here(tmp_path: Path) -> None:
+    save_policy(tmp_path, Policy(untrained(), mode=Mode.INFERENCE))
+    with pytest.raises(InvalidInputError, match=r"policy is .*, which has learned mode 'infer"):
+        request_of(tmp_path, tmp_path / "out").load()
+    with pytest.raises(InvalidInputError, match="env of group 'p' is 'passes', which has passes"):
+        Group("p", env="passes")

@@ -12,6 +12,7 @@ from remora.api.configs import config_names, load_config
 from remora.api.joint_config import JointConfig, joint_config
 from remora.api.records import record
 from remora.errors import InvalidInputError, UnknownNameError
+from remora.schedule.inference import Mode
 
 __all__ = ["Group", "read_groups"]
 
@@ -51,7 +52,11 @@ class Group:
             raise InvalidInputError(
                 f"group {self.name!r} names problems and suite is None; allowed: a suite"
             )
-        _ = self.config
+        if self.config.recipe.mode is not Mode.TRAIN:
+            raise InvalidInputError(
+                f"env of group {self.name!r} is {self.env!r}, which has passes of inference; "
+                "allowed: environments of training"
+            )
         names = [one.name for one in load_suite(self.suite).problems] if self.suite else []
         for problem in self.problems:
             if problem not in names:

@@ -13,6 +13,7 @@ from remora.api.bench.transfer.groups import Group
 from remora.api.bench.transfer.practice import PracticeConfig
 from remora.errors import FileFormatError, InvalidInputError
 from remora.report.files import read_json, write_json
+from remora.schedule.inference import Mode
 
 __all__ = ["ROWS_NAME", "TransferRequest", "claim", "policy_folder"]
 
@@ -73,8 +74,11 @@ class TransferRequest:
 
         Raises:
             FileFormatError: it cannot be read.
+            InvalidInputError: it has learned to plan passes of inference.
         """
-        return load_policy(self.policy)
+        policy = load_policy(self.policy)
+        policy.check_mode(Mode.TRAIN, f"policy is {str(self.policy)!r}")
+        return policy
 
 
 def policy_folder(name: str) -> Path:

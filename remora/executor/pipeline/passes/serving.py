@@ -19,7 +19,7 @@ from remora.executor.pipeline.passes.pipeline_pass import PipelinePass
 from remora.executor.pipeline.passes.rank_passes import RankPasses
 from remora.executor.pipeline.passes.recorded_generation import RecordedPass, record_generation
 from remora.executor.pipeline.world import World, join_world, joined_ranks, rank_device
-from remora.graph.batch import on_device, split_batch
+from remora.graph.batch import matched, on_device, outline_of, split_batch
 from remora.graph.evaluating import evaluating
 from remora.graph.loss import ExampleInputs
 from remora.graph.model_graph import ModelGraph
@@ -39,6 +39,7 @@ class RankServing:
         generation: of one micro-batch; None if no tokens were planned.
         recorded: its passes.
         micro_batches: of one pass.
+        outline: of the batch that was planned for.
         world: where this process stands.
     """
 
@@ -48,12 +49,14 @@ class RankServing:
         generation: Generation | None,
         recorded: tuple[RecordedPass, ...],
         micro_batches: int,
+        outline: ExampleInputs,
         world: World,
     ) -> None:
         self._passes = passes
         self._generation = generation
         self._recorded = recorded
         self._micro_batches = micro_batches
+        self._outline = outline
         self._world = world
 
     @property
@@ -82,8 +85,9 @@ class RankServing:
             along the first dimension, on the last rank of a pipeline; None on the others.
 
         Raises:
-            InvalidInputError: the micro-batches do not divide the batch.
+            InvalidInputError: the batch has other names or shapes.
         """
+        batch = matched(self._outline, batch)
         parts = split_batch(on_device(batch, self.device), self._micro_batches)
         results = PipelinePass(self._passes, parts).results()
         if not results:
@@ -112,6 +116,9 @@ class RankServing:
                 "the plan has generated_tokens=0; allowed for generate(): a plan with 1 or more"
             )
         planned = (count * part.prompt.shape[0], part.prompt.shape[1])
+        if not isinstance(prompt, Tensor) or prompt.is_floating_point():
+            kind = prompt.dtype if isinstance(prompt, Tensor) else type(prompt).__name__
+            raise InvalidInputError(f"prompt is {kind}; allowed: a tensor of token ids")
         if tuple(prompt.shape) != planned:
             raise InvalidInputError(
                 f"prompt has shape {tuple(prompt.shape)}; allowed for this plan: {planned}"
@@ -167,4 +174,4 @@ def serving_on_ranks(
             recorded = record_generation(generation, graph, device)
         passes = RankPasses(model, tape, graph, schedule, world, device, seed)
         stack.callback(passes.close)
-        yield RankServing(passes, generation, recorded, count, world)
+        yield RankServing(passes, generation, recorded, count, outline_of(example_inputs), world)
