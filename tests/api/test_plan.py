@@ -75,7 +75,7 @@ def test_verify_runs_in_process_and_passes(plan: Plan) -> None:
 
 def test_verify_refuses_another_model(plan: Plan) -> None:
     model, inputs = make_stack(depth=5)
-    with pytest.raises(FileFormatError, match="another model or batch"):
+    with pytest.raises(FileFormatError, match="another model, batch or loss"):
         plan.verify(model, inputs)
 
 

@@ -61,7 +61,7 @@ def _answer(job: VerifyJob) -> dict[str, Any]:
 def test_a_schedule_of_another_model_is_refused() -> None:
     answer = _answer(_job(depth=5))
     assert answer["kind"] == "usage"
-    assert "another model or batch" in answer["message"]
+    assert "another model, batch or loss" in answer["message"]
 
 
 def test_errors_of_the_model_cross_the_border() -> None:
