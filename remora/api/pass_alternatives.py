@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 from remora.api.alternatives import Planned
 from remora.graph.model_graph import Unit
 from remora.report.unit_choice import Alternative, UnitChoice
+from remora.schedule.inference import NO_CACHE
 from remora.schedule.parameters import StaticStorages
 
 __all__ = ["pass_choices"]
@@ -27,15 +30,16 @@ def _choice(planned: Planned, statics: StaticStorages, unit: Unit) -> UnitChoice
     streamed, cached = unit.index in state.streamed_units, unit.index in state.host_caches
     spec = problem.inference
     count = planned.schedule.pipeline.micro_batches
-    cache = 0 if spec is None else spec.cache_of(unit.index, count).held * count
-    moved = 0 if spec is None else spec.cache_of(unit.index, count).loaded
+    own = NO_CACHE if spec is None else spec.cache_of(unit.index, count)
+    cache, moved = own.held * count, (own.loaded, own.stored)
     weights = sum(entry.num_bytes for entry in statics.weights_of([unit.index]))
     words = "weights and cache" if cache and weights else "cache" if cache else "weights"
-    places = [_alternative(f"{words} on the device", "keep", weights + cache, 0, planned)]
+    whole = (weights + moved[0], moved[1])
+    places = [_alternative(f"{words} on the device", "keep", weights + cache, (0, 0), planned)]
     if weights + cache:
-        places.append(_alternative(f"{words} on the host", "offload", 0, weights + moved, planned))
+        places.append(_alternative(f"{words} on the host", "offload", 0, whole, planned))
     if cache and weights:
-        places.append(_alternative("weights on the host", "mixed", cache, weights, planned))
+        places.append(_alternative("weights on the host", "mixed", cache, (weights, 0), planned))
         places.append(_alternative("cache on the host", "mixed", weights, moved, planned))
     taken = _taken_name(words, weights > 0, cache > 0, streamed, cached)
     alternatives = tuple(
@@ -55,7 +59,16 @@ def _taken_name(words: str, weights: bool, cache: bool, streamed: bool, cached: 
 
 
 def _alternative(
-    name: str, family: str, held_bytes: int, moved_bytes: int, planned: Planned
+    name: str, family: str, held_bytes: int, moved: tuple[int, int], planned: Planned
 ) -> Alternative:
-    copy_s = moved_bytes / planned.problem.cost.h2d_bytes_per_s
-    return Alternative(name, family, 0.0, held_bytes, moved_bytes, copy_s)
+    """Price a place from which, and to which, a pass moves so many bytes."""
+    loaded, stored = moved
+    cost = planned.problem.cost
+    copy_s = _seconds(loaded, cost.h2d_bytes_per_s) + _seconds(stored, cost.d2h_bytes_per_s)
+    return Alternative(name, family, 0.0, held_bytes, loaded + stored, copy_s)
+
+
+def _seconds(num_bytes: int, bytes_per_s: float) -> float:
+    if not num_bytes:
+        return 0.0
+    return num_bytes / bytes_per_s if bytes_per_s > 0 else math.inf

@@ -74,9 +74,10 @@ def _source(config: DictConfig, saved: SavedEstimate | None) -> ModelSource:
     if config.model is not None:
         return model_source(config.model)
     if saved is None or saved.model is None:
+        lacking = "there is none" if saved is None else "it names none, as after a call in Python"
         raise InvalidInputError(
-            f"model is missing, since there is no {ESTIMATE_NAME} beside the schedule that "
-            "names one; give model="
+            f"model is missing; allowed: one that {ESTIMATE_NAME} beside the schedule names, and "
+            f"{lacking}; give model="
         )
     return saved.model.source()
 

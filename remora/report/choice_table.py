@@ -16,7 +16,11 @@ _COLUMNS = {
     "offload": "offload to the host",
     "mixed": "a mixture",
 }
-_PASS_COLUMNS = {"keep": "on the device", "offload": "waits on the host"}
+_PASS_COLUMNS = {
+    "keep": "on the device",
+    "offload": "waits on the host",
+    "mixed": "weights or cache waits there",
+}
 
 
 def choice_table(choices: Sequence[UnitChoice], step_time_s: float, in_pass: bool = False) -> str:

@@ -81,7 +81,8 @@ def standard_pipeline(problem: Problem) -> PipelinePlan:
         raise InvalidInputError(
             f"world_size is {ranks} and the numbers of micro-batches are "
             f"{', '.join(map(str, counts))}; allowed for the 1f1b pipeline that a range refers "
-            f"to: one from {ranks} to {_MOST_PER_RANK * ranks}"
+            f"to: one from {ranks} to {_MOST_PER_RANK * ranks}, so a batch that such a number "
+            "divides, or another world_size"
         )
     return _one_stage_each(problem, _kind(problem), ranks, max(allowed))
 
