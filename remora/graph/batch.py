@@ -97,7 +97,7 @@ def matched(outline: ExampleInputs, batch: ExampleInputs) -> ExampleInputs:
         batch: the one at hand.
 
     Raises:
-        InvalidInputError: it has other names, parts or shapes.
+        InvalidInputError: it has other names, parts, shapes, dtypes or values that are no tensors.
     """
     found: ExampleInputs = _matched(outline, batch, "batch")
     return found
@@ -125,14 +125,24 @@ def _matched(outline: Any, given: Any, where: str) -> Any:
         pairs = enumerate(zip(outline, given, strict=True))
         made = [_matched(part, own, f"{where}[{place}]") for place, (part, own) in pairs]
         return type(outline)(*made) if hasattr(outline, "_fields") else type(outline)(made)
-    if isinstance(outline, Tensor) and (
-        not isinstance(given, Tensor) or given.shape != outline.shape
-    ):
-        shape = tuple(given.shape) if isinstance(given, Tensor) else type(given).__name__
-        raise InvalidInputError(
-            f"{where} has shape {shape}; allowed, as planned: {tuple(outline.shape)}"
-        )
+    if isinstance(outline, Tensor):
+        _check_tensor(outline, given, where)
+    elif given is not outline and given != outline:
+        # What is no tensor stands in the recorded calls themselves.
+        raise InvalidInputError(f"{where} is {given!r}; allowed, as planned: {outline!r}")
     return given
+
+
+def _check_tensor(outline: Tensor, given: object, where: str) -> None:
+    if not isinstance(given, Tensor):
+        raise InvalidInputError(
+            f"{where} is a {type(given).__name__}; allowed, as planned: a tensor"
+        )
+    for name in ("shape", "dtype"):
+        own, planned = getattr(given, name), getattr(outline, name)
+        if own != planned:
+            own, planned = (tuple(x) if name == "shape" else x for x in (own, planned))
+            raise InvalidInputError(f"{where} has {name} {own}; allowed, as planned: {planned}")
 
 
 def on_device(example_inputs: ExampleInputs, device: torch.device) -> ExampleInputs:

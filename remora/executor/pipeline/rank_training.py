@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from remora.executor.pipeline.forward_tape import record_forward
 from remora.executor.pipeline.job import make_equal
 from remora.executor.pipeline.limits import check_runs_on_ranks
+from remora.executor.pipeline.on_rank import OnRank
 from remora.executor.pipeline.rank_pipeline import RankPipeline
 from remora.executor.pipeline.world import World, join_world, joined_ranks, rank_device
 from remora.executor.tensor.shared_layers import WHOLE, SharedLayers, shared_layers
-from remora.graph.batch import matched, on_device, outline_of, split_batch
+from remora.graph.batch import split_batch
 from remora.graph.loss import ExampleInputs, LossFunction
 from remora.graph.model_graph import ModelGraph
 from remora.graph.precision.assignment import reduced_modules
@@ -26,19 +27,16 @@ from remora.schedule.schedule import Schedule
 __all__ = ["RankTraining", "training_on_ranks"]
 
 
-class RankTraining:
+class RankTraining(OnRank):
     """One rank of a training run.
 
     Args:
         pipeline: of this rank.
         world: where this process stands.
         device: where its stages run.
+        example_inputs: the batch that was planned for.
         micro_batches: of one step.
-        outline: of the batch that was planned for.
         layers: how its weights are cut.
-
-    Attributes:
-        device: where its stages run.
     """
 
     def __init__(
@@ -46,27 +44,14 @@ class RankTraining:
         pipeline: RankPipeline,
         world: World,
         device: torch.device,
+        example_inputs: ExampleInputs,
         micro_batches: int,
-        outline: ExampleInputs,
         layers: SharedLayers = WHOLE,
     ) -> None:
-        self.device = device
+        super().__init__(world, device, example_inputs, micro_batches)
         self._layers = layers
         self._pipeline = pipeline
-        self._world = world
-        self._micro_batches = micro_batches
-        self._outline = outline
         self._step = 0
-
-    @property
-    def replica(self) -> int:
-        """Number of the data-parallel replica; each gets batches of its own."""
-        return self._world.replica
-
-    @property
-    def replicas(self) -> int:
-        """How many there are."""
-        return self._world.replicas
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """Weights of this rank's stages, for its optimizer."""
@@ -81,11 +66,9 @@ class RankTraining:
             Mean loss over the micro-batches of all replicas, the same on every rank; a scalar.
 
         Raises:
-            InvalidInputError: the batch has other names or shapes.
+            InvalidInputError: the batch has other names, shapes or values.
         """
-        batch = matched(self._outline, batch)
-        parts = split_batch(on_device(batch, self.device), self._micro_batches)
-        losses = self._pipeline.run(parts, self._step)
+        losses = self._pipeline.run(self._parts_of(batch), self._step)
         self._step += 1
         total = torch.zeros((), device=self.device)
         for loss in losses.values():
@@ -156,4 +139,4 @@ def training_on_ranks(
         ):
             tape = record_forward(model, example, loss, graph, device)
             pipeline = RankPipeline(model, tape, graph, schedule, world, device, seed)
-            yield RankTraining(pipeline, world, device, count, outline_of(example_inputs), layers)
+            yield RankTraining(pipeline, world, device, example_inputs, count, layers)

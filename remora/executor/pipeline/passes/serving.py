@@ -14,12 +14,13 @@ from remora.executor.passes.runs import Generation
 from remora.executor.pipeline.forward_tape import record_pass
 from remora.executor.pipeline.job import make_equal
 from remora.executor.pipeline.limits import check_passes_run_on_ranks
+from remora.executor.pipeline.on_rank import OnRank
 from remora.executor.pipeline.passes.generation import RankGeneration
 from remora.executor.pipeline.passes.pipeline_pass import PipelinePass
 from remora.executor.pipeline.passes.rank_passes import RankPasses
 from remora.executor.pipeline.passes.recorded_generation import RecordedPass, record_generation
 from remora.executor.pipeline.world import World, join_world, joined_ranks, rank_device
-from remora.graph.batch import matched, on_device, outline_of, split_batch
+from remora.graph.batch import split_batch
 from remora.graph.evaluating import evaluating
 from remora.graph.loss import ExampleInputs
 from remora.graph.model_graph import ModelGraph
@@ -31,16 +32,16 @@ from remora.schedule.schedule import Schedule
 __all__ = ["RankServing", "serving_on_ranks"]
 
 
-class RankServing:
+class RankServing(OnRank):
     """One rank of a pipeline that runs passes.
 
     Args:
         passes: of this rank.
         generation: of one micro-batch; None if no tokens were planned.
         recorded: its passes.
-        micro_batches: of one pass.
-        outline: of the batch that was planned for.
         world: where this process stands.
+        example_inputs: the batch that was planned for.
+        micro_batches: of one pass.
     """
 
     def __init__(
@@ -48,31 +49,14 @@ class RankServing:
         passes: RankPasses,
         generation: Generation | None,
         recorded: tuple[RecordedPass, ...],
-        micro_batches: int,
-        outline: ExampleInputs,
         world: World,
+        example_inputs: ExampleInputs,
+        micro_batches: int,
     ) -> None:
+        super().__init__(world, passes.device, example_inputs, micro_batches)
         self._passes = passes
         self._generation = generation
         self._recorded = recorded
-        self._micro_batches = micro_batches
-        self._outline = outline
-        self._world = world
-
-    @property
-    def device(self) -> torch.device:
-        """Where the stages of this rank run."""
-        return self._passes.device
-
-    @property
-    def replica(self) -> int:
-        """Number of this rank's pipeline; each gets batches of its own."""
-        return self._world.replica
-
-    @property
-    def replicas(self) -> int:
-        """How many pipelines there are."""
-        return self._world.replicas
 
     def forward(self, batch: ExampleInputs) -> tuple[Tensor, ...] | None:
         """Run one pass; every rank of a pipeline calls it with the same batch.
@@ -85,11 +69,9 @@ class RankServing:
             along the first dimension, on the last rank of a pipeline; None on the others.
 
         Raises:
-            InvalidInputError: the batch has other names or shapes.
+            InvalidInputError: the batch has other names, shapes or values.
         """
-        batch = matched(self._outline, batch)
-        parts = split_batch(on_device(batch, self.device), self._micro_batches)
-        results = PipelinePass(self._passes, parts).results()
+        results = PipelinePass(self._passes, self._parts_of(batch)).results()
         if not results:
             return None
         made = [results[number] for number in sorted(results)]
@@ -174,4 +156,4 @@ def serving_on_ranks(
             recorded = record_generation(generation, graph, device)
         passes = RankPasses(model, tape, graph, schedule, world, device, seed)
         stack.callback(passes.close)
-        yield RankServing(passes, generation, recorded, count, outline_of(example_inputs), world)
+        yield RankServing(passes, generation, recorded, world, example_inputs, count)
