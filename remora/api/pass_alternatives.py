@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 from remora.api.alternatives import Planned
 from remora.graph.model_graph import Unit
 from remora.report.unit_choice import Alternative, UnitChoice
+from remora.schedule.host_copies import copy_s
 from remora.schedule.inference import NO_CACHE
 from remora.schedule.parameters import StaticStorages
 
@@ -64,11 +63,5 @@ def _alternative(
     """Price a place from which, and to which, a pass moves so many bytes."""
     loaded, stored = moved
     cost = planned.problem.cost
-    copy_s = _seconds(loaded, cost.h2d_bytes_per_s) + _seconds(stored, cost.d2h_bytes_per_s)
-    return Alternative(name, family, 0.0, held_bytes, loaded + stored, copy_s)
-
-
-def _seconds(num_bytes: int, bytes_per_s: float) -> float:
-    if not num_bytes:
-        return 0.0
-    return num_bytes / bytes_per_s if bytes_per_s > 0 else math.inf
+    seconds = copy_s(loaded, cost.h2d_bytes_per_s) + copy_s(stored, cost.d2h_bytes_per_s)
+    return Alternative(name, family, 0.0, held_bytes, loaded + stored, seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from remora.schedule.holders import Holder, Key, LiveStorages
 from remora.schedule.program import InstructionKind, MemoryKind, Stream
 from remora.schedule.stage import Stage
 
-__all__ = ["HostCopies", "HostLinkRates", "PendingStores"]
+__all__ = ["HostCopies", "HostLinkRates", "PendingStores", "copy_s"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,13 @@ class HostLinkRates:
     def load_s(self, sizes: Sequence[int]) -> float:
         """Seconds back."""
         return len(sizes) * self.latency_s + sum(sizes) / self.h2d_bytes_per_s
+
+
+def copy_s(num_bytes: int, bytes_per_s: float) -> float:
+    """Seconds of a copy without its latency: none of nothing, infinite where nothing is carried."""
+    if not num_bytes:
+        return 0.0
+    return num_bytes / bytes_per_s if bytes_per_s > 0 else math.inf
 
 
 @dataclass(slots=True)

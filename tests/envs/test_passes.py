@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from stable_baselines3.common.env_checker import check_env as check_env_for_trai
 
 from remora.agents.learned.imitation.replay import Replayer
 from remora.agents.learned.playing import exact_size
-from remora.envs.actions import NUM_ACTIONS, PACES, Phase
+from remora.envs.actions import NUM_ACTIONS, PACES, Phase, Setting
 from remora.envs.batch import EpisodeBatch
 from remora.envs.joint_env import JointEnv
 from remora.envs.observation import JointSize
@@ -107,10 +108,40 @@ def test_an_action_is_allowed_if_and_only_if_the_plan_it_leads_to_fits() -> None
             figures = simulator_of(tables.problem).figures(ahead.schedule(0))
             assert figures.max_peak_bytes <= budget
         if batch.phase(0) is Phase.UNITS:
-            menu = tables.menus[len(batch.decisions(0))]
-            forbidden += sum(not batch.masks[0, decision] for decision in menu)
+            left = _left_on_the_host(tables, batch.setting(0), batch.decisions(0))
+            for decision in tables.menus[len(batch.decisions(0))]:
+                if not batch.masks[0, decision]:
+                    assert left(decision) > budget
+                    forbidden += 1
         batch.step(np.array([int(np.flatnonzero(batch.masks[0])[0])]))
     assert forbidden > 0
+
+
+def _left_on_the_host(
+    tables: PassTables, setting: Setting, decisions: tuple[int, ...]
+) -> Callable[[int], int]:
+    """The peak of one more decision on one rank, everything after it on the host."""
+    everything = [menu[-1] for menu in tables.menus]
+
+    def peak_bytes(decision: int) -> int:
+        row = [*decisions, decision, *everything[len(decisions) + 1 :]]
+        return simulator_of(tables.problem).figures(tables.schedule(setting, row)).max_peak_bytes
+
+    return peak_bytes
+
+
+def test_where_the_link_carries_nothing_all_stays() -> None:
+    known = random_case(1)
+    host = dataclasses.replace(known.hardware.host, h2d_bytes_per_s=0.0)
+    hardware = dataclasses.replace(known.hardware, host=host)
+    tables = PassTables("cut off", dataclasses.replace(known, hardware=hardware))
+    assert all(menu == (0,) for menu in tables.menus)
+    batch = EpisodeBatch(JointSampler([tables]), 1, _SIZE)
+    batch.begin(0, 0, tables.keep_all_bytes)
+    while batch.masks.any():
+        batch.step(np.array([batch.fallback(0)]))
+    assert np.isfinite(batch.bounds_s).all()
+    assert batch.bounds_s[0] <= batch.step_time_s(0) * (1 + 1e-9)
 
 
 def test_stages_go_by_the_same_ends_once_an_episode_has_come_there() -> None:

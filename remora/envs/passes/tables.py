@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from remora.envs.actions import KINDS, NUM_DECISIONS, PACES, Setting
+from remora.envs.actions import KINDS, NUM_ACTIONS, NUM_DECISIONS, PACES, Setting
 from remora.envs.graphs import UnitGraph
 from remora.envs.passes.choices import DECISIONS, WAITING
 from remora.envs.passes.engine import PassEngine
@@ -18,6 +17,7 @@ from remora.envs.passes.graph import pass_graph
 from remora.envs.plan_tables import PlanTables
 from remora.errors import InvalidInputError
 from remora.schedule.cuts import balanced_cuts
+from remora.schedule.host_copies import copy_s
 from remora.schedule.layout import host_link_rates
 from remora.schedule.pass_space import PassSpace, Waiting
 from remora.schedule.problem import Problem
@@ -67,9 +67,12 @@ class PassCount:
             sure: leave out weights that other units read too: they stay if one of these keeps them.
         """
         weights, cache = WAITING[decision % NUM_DECISIONS]
-        weights_s = self.own_weights_s if sure else self.weights_s
-        load_s = weights * weights_s[unit] + cache * self.cache_load_s[unit]
-        return float(cache * self.cache_store_s[unit]), float(load_s)
+        store_s, load_s = 0.0, 0.0
+        if weights:
+            load_s += (self.own_weights_s if sure else self.weights_s)[unit]
+        if cache:
+            store_s, load_s = self.cache_store_s[unit], load_s + self.cache_load_s[unit]
+        return float(store_s), float(load_s)
 
     def kept_bytes(self, start: int, decisions: Sequence[int]) -> float:
         """Bytes of what could wait and was decided to stay, of units from one on."""
@@ -115,7 +118,7 @@ class PassTables(PlanTables):
     def rank_choices(self) -> tuple[int, ...]:
         """Ranks that one pipeline may have, most first."""
         sizes = self.problem.pipeline_sizes
-        return tuple(ranks for ranks in sizes if ranks <= self.num_units)[: NUM_DECISIONS * 2]
+        return tuple(ranks for ranks in sizes if ranks <= self.num_units)[:NUM_ACTIONS]
 
     @cached_property
     def paces(self) -> tuple[int, ...]:
@@ -258,16 +261,10 @@ class PassTables(PlanTables):
         return PassCount(
             micro_batches,
             np.array([unit.forward_s for unit in chain.units]),
-            np.array([_seconds(size, rates.h2d_bytes_per_s) for size in weights]),
-            np.array([_seconds(size, rates.h2d_bytes_per_s) for size in alone]),
-            np.array([_seconds(cache.loaded, rates.h2d_bytes_per_s) for cache in caches]),
-            np.array([_seconds(cache.stored, rates.d2h_bytes_per_s) for cache in caches]),
+            np.array([copy_s(size, rates.h2d_bytes_per_s) for size in weights]),
+            np.array([copy_s(size, rates.h2d_bytes_per_s) for size in alone]),
+            np.array([copy_s(cache.loaded, rates.h2d_bytes_per_s) for cache in caches]),
+            np.array([copy_s(cache.stored, rates.d2h_bytes_per_s) for cache in caches]),
             np.array(held),
             np.array(held) * np.array(can),
         )
-
-
-def _seconds(num_bytes: int, bytes_per_s: float) -> float:
-    if not num_bytes:
-        return 0.0
-    return num_bytes / bytes_per_s if bytes_per_s > 0 else math.inf
