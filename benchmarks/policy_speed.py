@@ -57,7 +57,7 @@ def planned(policy: str, place: str, decode: str) -> dict[str, Any]:
     budget = known.budget_bytes(SHARE)
 
     def fresh() -> Problem:
-        problem = problem_of(graphs, "classifier", PLACES[place]).problem
+        problem: Problem = problem_of(graphs, "classifier", PLACES[place]).problem
         return replace(problem, budget_bytes=budget)
 
     scheduler = Learned(policy=policy, decode=decode, search=False)
