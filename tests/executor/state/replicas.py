@@ -101,6 +101,8 @@ def on_replicas(rank: int, cases: dict[str, Case], folder: str) -> None:
     results = {name: _run(case, rank) for name, case in cases.items()}
     if rank == 0:
         torch.save({name: (r.gradients, r.weights) for name, r in results.items()}, f"{folder}/out")
+    # A rank that leaves while the other still writes has been seen to abort on its way out.
+    dist.barrier()
     dist.destroy_process_group()
 
 
