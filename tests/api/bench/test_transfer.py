@@ -76,7 +76,8 @@ def request_of(policy: Path, out: Path, *groups: Group, **changes: Any) -> Trans
 
 @pytest.mark.usefixtures("_in_process")
 def test_every_method_has_a_row_and_a_stopped_bench_goes_on(policy: Path, tmp_path: Path) -> None:
-    request = request_of(policy, tmp_path)
+    # Long enough for every method to have an answer on a busy machine.
+    request = request_of(policy, tmp_path, time_limit_s=1.0)
 
     def stop(text: str) -> None:
         if "from scratch, seed" in text:
