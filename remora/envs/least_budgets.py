@@ -85,18 +85,46 @@ def fill_least_budgets(tables: Tables, shape: int, state: int, cuts: Ints, takes
     least[:] = NEVER_FITS
     least[stages * (units + 1) + units] = 0
     for stage in range(stages - 1, -1, -1):
+        guess = 0
         for start in range(stage, units - (stages - 1 - stage) if stage > 0 else 1):
             if stage + 1 == stages:
                 best = _need(tables, shape, state, stage, start, units, NEVER_FITS, uses)
             else:
-                best = NEVER_FITS
-                for end in range(start + 1, units - (stages - 2 - stage)):
-                    after = least[(stage + 1) * (units + 1) + end]
-                    if after >= best:
-                        continue
-                    need = _need(tables, shape, state, stage, start, end, best, uses)
-                    best = min(best, max(need, after))
+                behind = least[(stage + 1) * (units + 1) : (stage + 2) * (units + 1)]
+                last = units - (stages - 2 - stage)
+                best, guess = _best_end(
+                    tables, shape, state, stage, start, last, guess, behind, uses
+                )
             least[stage * (units + 1) + start] = best
+
+
+@kernel
+def _best_end(
+    tables: Tables,
+    shape: int,
+    state: int,
+    stage: int,
+    start: int,
+    last: int,
+    guess: int,
+    behind: Ints,
+    uses: Ints,
+) -> tuple[int, int]:
+    """Smallest budget for a stage from a unit on and all behind it, and where that stage ends.
+
+    Ends are below ``last``; those behind one need ``behind`` of it  # [n + 1]. With a good guess,
+    which is tried first, most other ends are out at once.
+    """
+    guess = max(guess, start + 1)
+    best, chosen = NEVER_FITS, guess
+    for place in range(start, last):
+        end = guess if place == start else place
+        if (place == guess and place > start) or behind[end] >= best:
+            continue
+        need = max(_need(tables, shape, state, stage, start, end, best, uses), behind[end])
+        if need < best:
+            best, chosen = need, end
+    return int(best), int(chosen)
 
 
 @kernel

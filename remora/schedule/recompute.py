@@ -63,7 +63,8 @@ class Rerun:
 
 def is_recompute(option: UnitOption) -> bool:
     """Whether the option keeps nothing of its unit."""
-    return bool(option.actions) and option.distinct == {Action.RECOMPUTE}
+    actions = option.actions
+    return bool(actions) and all(action is Action.RECOMPUTE for _, action in actions)
 
 
 def rerun_of(chain: Chain, unit: int, option: UnitOption) -> Rerun | None:

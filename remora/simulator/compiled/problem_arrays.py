@@ -38,18 +38,16 @@ def _static_arrays(problem: Problem, chain: Chain) -> StaticArrays:
         [place[e.storage] for e in chain.statics.weights_of((unit.index,))] for unit in chain.units
     ]
     readers, weights = _ragged([sorted(e.units) for e in entries]), _ragged(of_unit)
-    rows = [
-        [
-            _ROLES[e.role],
-            e.num_bytes,
-            e.gradient_bytes,
-            _optimizer_bytes(problem, e, Placement.DEVICE),
-            _optimizer_bytes(problem, e, Placement.EIGHT_BIT),
-            e.gradient_unit,
-            _copied_bytes(problem, e),
-        ]
-        for e in entries
-    ]
+    # Layers repeat, so most weights have the sizes of another one.
+    known: dict[tuple[int, int, int], tuple[int, int, int]] = {}
+    rows = []
+    for entry in entries:
+        size = (entry.num_bytes, entry.num_elements, entry.gradient_bytes)
+        if size not in known:
+            known[size] = _state_bytes(problem, entry)
+        on_device, eight_bit, copied = known[size]
+        row = (_ROLES[entry.role], entry.num_bytes, entry.gradient_bytes, on_device, eight_bit)
+        rows.append((*row, entry.gradient_unit, copied))
     return StaticArrays(np.array(rows, dtype=np.int64).reshape(-1, 7), *readers, *weights)
 
 
@@ -100,20 +98,18 @@ def hardware_arrays(
     )
 
 
-def _optimizer_bytes(problem: Problem, entry: StaticStorage, where: Placement) -> int:
-    state = StatePlan(optimizer=where)
-    return StateBytes((entry,), problem.optimizer, state, 1, ()).optimizer_bytes
+def _state_bytes(problem: Problem, entry: StaticStorage) -> tuple[int, int, int]:
+    """Bytes of a weight's optimizer state, of that in 8 bits, and of the weight's copy on the host.
 
+    The copy is what an optimizer on the host steps, without its gradient and state.
+    """
 
-def _copied_bytes(problem: Problem, entry: StaticStorage) -> int:
-    """Bytes of a weight that an optimizer on the host copies, without its gradient and state."""
-    state = StatePlan(optimizer=Placement.HOST)
-    on_host = StateBytes((entry,), problem.optimizer, state, 1, ())
-    return (
-        on_host.host_bytes
-        - entry.gradient_bytes
-        - _optimizer_bytes(problem, entry, Placement.DEVICE)
-    )
+    def kept(where: Placement) -> StateBytes:
+        return StateBytes((entry,), problem.optimizer, StatePlan(optimizer=where), 1, ())
+
+    on_device = kept(Placement.DEVICE).optimizer_bytes
+    copied = kept(Placement.HOST).host_bytes - entry.gradient_bytes - on_device
+    return on_device, kept(Placement.EIGHT_BIT).optimizer_bytes, copied
 
 
 def _link(link: Link, share: float) -> tuple[float, float]:
