@@ -61,4 +61,6 @@ def make_costs(
         measurements = collect_measurements(graph, hardware, optimizer.name, replayer)
     for note in measurements.notes:
         _LOG.info(note)
+    if measurements.disturbance:
+        _LOG.warning(measurements.disturbance)
     return with_collectives(profiled_costs(graph, hardware, measurements), graph, hardware)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 from remora.errors import InvalidInputError
@@ -11,7 +12,7 @@ __all__ = ["check_folder"]
 
 
 def check_folder(field: str, value: str) -> None:
-    """Check that files can be written into a folder, which need not exist; nothing is made.
+    """Check that files can be written into a folder, which need not exist; nothing stays behind.
 
     Args:
         field: name of the key, for the message.
@@ -27,5 +28,10 @@ def check_folder(field: str, value: str) -> None:
     there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
     if not there.is_dir():
         raise InvalidInputError(f"{field} is {value!r}, {allowed}, and {there} is a file")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise InvalidInputError(f"{field} is {value!r}, {allowed}, and {there} is read-only")
+    try:
+        # Permissions do not tell all: the file system may be read-only, or hold no files at all.
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        reason = f"{there} cannot be written ({error.strerror or error})"
+        raise InvalidInputError(f"{field} is {value!r}, {allowed}, and {reason}") from error

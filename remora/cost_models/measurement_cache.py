@@ -15,10 +15,14 @@ from remora.graph.signature import op_signature
 from remora.hardware.cache import cache_folder, cache_key, read_json, warn_corrupt, write_json
 from remora.hardware.hardware import Hardware
 from remora.hardware.measurements import Measurements, Overheads, UnitTimes
+from remora.hardware.others import cpu_moment, others_share
 
 __all__ = ["Measurer", "collect_measurements"]
 
 _FORMAT = 1
+_DISTURBED = 0.1
+"""Share of all cores in other hands from which measured times cannot be trusted."""
+
 _Entry = TypeVar("_Entry")
 
 
@@ -73,13 +77,16 @@ def collect_measurements(
     folder = _Folder(_folder_of(hardware), force)
     units, unit_notes = _units(graph, folder, measurer)
     workspaces, workspace_notes = _workspaces(graph, folder, measurer)
+    overheads = _overheads(graph, units, folder, measurer)
+    optimizer_s = _optimizer_s(graph, optimizer, folder, measurer)
     return Measurements(
         units=units,
         workspace_bytes=workspaces,
-        overheads=_overheads(graph, units, folder, measurer),
-        optimizer_s=_optimizer_s(graph, optimizer, folder, measurer),
+        overheads=overheads,
+        optimizer_s=optimizer_s,
         notes=(*unit_notes, *workspace_notes),
         optimizer=optimizer,
+        disturbance=folder.disturbance(),
     )
 
 
@@ -91,11 +98,25 @@ def _folder_of(hardware: Hardware) -> Path:
 
 
 class _Folder:
-    """Reads and writes entries of one folder; with ``force`` it finds nothing."""
+    """Reads and writes entries of one folder; with ``force`` it finds nothing.
+
+    Every entry says how busy other programs kept the machine while it was measured.
+    """
 
     def __init__(self, path: Path, force: bool) -> None:
         self.path = path
         self.force = force
+        self._most_share = 0.0
+
+    def disturbance(self) -> str:
+        """Say that some entries were measured on a busy machine; empty if none was."""
+        if self._most_share < _DISTURBED:
+            return ""
+        return (
+            f"operators of this model were measured while other programs kept up to "
+            f"{self._most_share:.0%} of this machine's cores busy, so that times may come out "
+            f"too long; to measure again when it is idle, remove {self.path}"
+        )
 
     def read(self, name: str, decode: Callable[[Any], _Entry]) -> _Entry | None:
         """Return the decoded entry, or None if it is absent or unusable."""
@@ -106,14 +127,25 @@ class _Folder:
         try:
             if values["format"] != _FORMAT:
                 raise ValueError(f"its format is {values['format']!r}, expected {_FORMAT}")
-            return decode(values["content"])
+            found = decode(values["content"])
+            self._most_share = max(self._most_share, float(values.get("others_share", 0.0)))
+            return found
         except (KeyError, TypeError, ValueError) as error:
             warn_corrupt(path, f"{type(error).__name__}: {error}")
             return None
 
-    def write(self, name: str, content: Any) -> None:
-        """Store an entry."""
-        write_json(self.path / f"{name}.json", {"format": _FORMAT, "content": content})
+    def write(self, name: str, content: Any, share: float = 0.0) -> None:
+        """Store an entry, with the share of the machine that others kept busy meanwhile."""
+        self._most_share = max(self._most_share, share)
+        values = {"format": _FORMAT, "others_share": round(share, 3), "content": content}
+        write_json(self.path / f"{name}.json", values)
+
+
+def _watched(measure: Callable[[], _Entry]) -> tuple[_Entry, float]:
+    """Measure something; returns beside it the share of the machine that others kept busy."""
+    begun = cpu_moment()
+    found = measure()
+    return found, others_share(begun)
 
 
 def _units(
@@ -129,9 +161,9 @@ def _units(
     missing = kinds - found.keys()
     if not missing:
         return found, ()
-    measured, notes = measurer.units(graph, missing)
+    (measured, notes), share = _watched(lambda: measurer.units(graph, missing))
     for kind, times in measured.items():
-        folder.write(f"unit-{kind}", asdict(times))
+        folder.write(f"unit-{kind}", asdict(times), share)
     return {**found, **measured}, notes
 
 
@@ -177,10 +209,11 @@ def _overheads(
 ) -> Overheads:
     name = f"overheads-{measurer.overheads_name(graph)}"
     known = folder.read(name, _overheads_of)
-    if known is None:
-        known = measurer.overheads(graph, units)
-        folder.write(name, asdict(known))
-    return known
+    if known is not None:
+        return known
+    found, share = _watched(lambda: measurer.overheads(graph, units))
+    folder.write(name, asdict(found), share)
+    return found
 
 
 def _overheads_of(content: Any) -> Overheads:
@@ -194,10 +227,11 @@ def _overheads_of(content: Any) -> Overheads:
 def _optimizer_s(graph: ModelGraph, optimizer: str, folder: _Folder, measurer: Measurer) -> float:
     name = f"optimizer-{optimizer}-{_parameters_hash(graph)}"
     known = folder.read(name, float)
-    if known is None:
-        known = measurer.optimizer_s(graph, optimizer)
-        folder.write(name, known)
-    return known
+    if known is not None:
+        return known
+    found, share = _watched(lambda: measurer.optimizer_s(graph, optimizer))
+    folder.write(name, found, share)
+    return found
 
 
 def _parameters_hash(graph: ModelGraph) -> str:

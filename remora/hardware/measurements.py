@@ -96,6 +96,7 @@ class Measurements:
         optimizer_s: seconds of one optimizer step over all parameters.
         notes: what could not be measured and why.
         optimizer: name of the optimizer.
+        disturbance: says that the machine was busy with other programs; empty if it was not.
     """
 
     units: Mapping[str, UnitTimes]
@@ -104,6 +105,7 @@ class Measurements:
     optimizer_s: float
     notes: tuple[str, ...] = ()
     optimizer: str = "adamw"
+    disturbance: str = ""
 
 
 def _medians(runs: Sequence[Sequence[float]]) -> tuple[float | None, ...]:

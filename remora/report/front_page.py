@@ -16,6 +16,7 @@ from remora.report.unit_actions import KEPT, OFFLOADED, RECOMPUTED, fates
 from remora.report.wording import (
     bytes_scale,
     bytes_text,
+    compared_text,
     duration_text,
     overhead_text,
     time_scale,
@@ -57,8 +58,8 @@ def _tiles(contents: Sequence[ReportContent]) -> list[Tile]:
         Tile(
             "Smallest budget",
             bytes_text(least.budget_bytes),
-            f"{overhead_text(least.estimate.step_time_s, kept)} {least.run_name} time "
-            "over keeping all",
+            f"{compared_text(least.estimate.step_time_s, kept)} keeping all takes per "
+            f"{least.run_name}",
         ),
         Tile("Keeping all", bytes_text(most.keep_all_peak_bytes), duration_text(kept)),
     ]
@@ -168,10 +169,10 @@ def _figure(contents: Sequence[ReportContent]) -> dict[str, Any]:
 
 def _hover(content: ReportContent) -> str:
     estimate = content.estimate
-    more = overhead_text(estimate.step_time_s, content.keep_all_step_time_s)
+    compared = compared_text(estimate.step_time_s, content.keep_all_step_time_s)
     return (
         f"<b>budget {bytes_text(content.budget_bytes)}</b><br>"
-        f"{duration_text(estimate.step_time_s)} ({more} over keeping all)<br>"
+        f"{duration_text(estimate.step_time_s)} ({compared} keeping all)<br>"
         f"peak {bytes_text(estimate.peak_memory_bytes)}<br>"
         f"lower bound {duration_text(content.lower_bound_s)}"
     )

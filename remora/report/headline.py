@@ -6,7 +6,7 @@ import math
 
 from remora.report.content import ReportContent
 from remora.report.html_parts import Tile
-from remora.report.wording import bytes_text, duration_text, overhead_text, percent_text
+from remora.report.wording import bytes_text, compared_text, duration_text, percent_text
 from remora.schedule.inference import Mode
 from remora.simulator.shares import bubble_share
 
@@ -24,9 +24,9 @@ def headline(content: ReportContent) -> list[Tile]:
 
 def _time(content: ReportContent) -> Tile:
     estimate = content.estimate
-    more = overhead_text(estimate.step_time_s, content.keep_all_step_time_s)
+    compared = compared_text(estimate.step_time_s, content.keep_all_step_time_s)
     name = f"{content.run_name.capitalize()} time, predicted"
-    return Tile(name, duration_text(estimate.step_time_s), f"{more} over keeping all")
+    return Tile(name, duration_text(estimate.step_time_s), f"{compared} keeping all")
 
 
 def _throughput(content: ReportContent) -> list[Tile]:

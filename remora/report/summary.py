@@ -11,6 +11,7 @@ from remora.report.unit_actions import KEPT, OFFLOADED, RECOMPUTED, fates
 from remora.report.verdict_words import verdict_sentence
 from remora.report.wording import (
     bytes_text,
+    compared_text,
     duration_text,
     kind_text,
     overhead_text,
@@ -84,7 +85,7 @@ def _figures_sentence(content: ReportContent) -> str:
     return (
         f"The schedule of {content.agent} is predicted to take "
         f"{duration_text(estimate.step_time_s)} per {content.run_name} "
-        f"({overhead_text(estimate.step_time_s, content.keep_all_step_time_s)} over keeping all) "
+        f"({compared_text(estimate.step_time_s, content.keep_all_step_time_s)} keeping all) "
         f"with a peak of {bytes_text(estimate.peak_memory_bytes)} "
         f"({than if saved else 'that of'} keeping all)."
     )

@@ -9,6 +9,7 @@ from enum import StrEnum
 __all__ = [
     "bytes_scale",
     "bytes_text",
+    "compared_text",
     "duration_text",
     "kind_text",
     "overhead_text",
@@ -45,6 +46,16 @@ def overhead_text(time_s: float, reference_s: float) -> str:
         return "-"
     # Adding zero turns a rounded minus zero into plus zero.
     return f"{round((time_s / reference_s - 1) * 100, 1) + 0.0:+.1f} %"
+
+
+def compared_text(time_s: float, reference_s: float) -> str:
+    """Return how ``time_s`` compares in words, to go on with "keeping all" or the like."""
+    if reference_s <= 0 or math.isinf(time_s):
+        return "not to be compared with"
+    percent = round((time_s / reference_s - 1) * 100, 1)
+    if not percent:
+        return "as long as"
+    return f"{abs(percent):.1f} % {'more' if percent > 0 else 'less'} than"
 
 
 def percent_text(share: float) -> str:

@@ -222,3 +222,17 @@ def test_an_optimizer_that_is_no_name_is_refused_in_words() -> None:
     model, inputs = make_stack()
     with pytest.raises(UnknownNameError, match="unknown optimizer"):
         remora.optimize(model, inputs, optimizer=torch.optim.SGD)  # type: ignore[arg-type]
+
+
+def test_a_plan_is_for_the_model_that_was_planned() -> None:
+    model, inputs = make_stack()
+    plan = remora.optimize(model, inputs, "range:0", agent="recompute_all")
+    deeper, _ = make_stack(depth=8)
+    with pytest.raises(InvalidInputError, match=r"has parameter '.*', which that of the plan does"):
+        plan.apply(deeper)
+    with pytest.raises(
+        InvalidInputError, match=r"has parameter '.*' with .* bytes, in that of the"
+    ):
+        plan.apply(model.double())
+    model.float()
+    plan.apply(model).remove()

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from pathlib import Path
@@ -117,6 +121,28 @@ def test_corrupt_file_is_named_and_measured_anew(tmp_path: Path, name: str, text
     again = CountingMeasurer()
     collect(again)
     assert again.asked == []
+
+
+class DisturbedMeasurer(CountingMeasurer):
+    """Measures while another program keeps a core busy."""
+
+    def units(
+        self, graph: ModelGraph, kinds: AbstractSet[str]
+    ) -> tuple[dict[str, UnitTimes], tuple[str, ...]]:
+        with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as other:
+            time.sleep(0.8)
+            other.kill()
+        return super().units(graph, kinds)
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) > 4, reason="one program is a small share of many cores")
+def test_a_busy_machine_is_remembered_with_what_it_measured(tmp_path: Path) -> None:
+    first = collect(DisturbedMeasurer()).disturbance
+    assert "while other programs kept up to" in first
+    assert str(tmp_path) in first
+    measurer = CountingMeasurer()
+    assert collect(measurer).disturbance == first
+    assert measurer.asked == []
 
 
 def test_entry_of_another_length_is_measured_anew(tmp_path: Path) -> None:

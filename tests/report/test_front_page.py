@@ -31,7 +31,7 @@ def test_the_front_has_a_point_for_every_budget(sweep: list[ReportContent]) -> N
     assert front["x"] == [1.0, 2.0, 4.0]
     assert front["y"][0] / front["y"][2] == pytest.approx(1.5, rel=1e-4)
     assert bound["y"] == pytest.approx([front["y"][2]] * 3)
-    assert "+50.0 %" in front["text"][0]
+    assert "(50.0 % more than keeping all)" in front["text"][0]
 
 
 def test_the_page_says_what_little_memory_costs(sweep: list[ReportContent]) -> None:

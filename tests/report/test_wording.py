@@ -5,6 +5,7 @@ import pytest
 from remora.report.wording import (
     bytes_scale,
     bytes_text,
+    compared_text,
     duration_text,
     kind_text,
     overhead_text,
@@ -43,6 +44,13 @@ def test_overheads_and_shares() -> None:
     assert overhead_text(1.0, 0.0) == "-"
     assert overhead_text(1 - 1e-9, 1.0) == "+0.0 %"
     assert percent_text(0.125) == "12.5 %"
+
+
+def test_comparisons_read_as_words() -> None:
+    assert compared_text(1.1, 1.0) == "10.0 % more than"
+    assert compared_text(0.5, 1.0) == "50.0 % less than"
+    assert compared_text(1 - 1e-9, 1.0) == "as long as"
+    assert compared_text(1.0, 0.0) == "not to be compared with"
 
 
 def test_scales_suit_the_largest_value() -> None:

@@ -15,6 +15,7 @@ from remora.errors import InvalidInputError
 from remora.executor.memory.mover import Mover, mover_for
 from remora.executor.memory.plan import runtime_plan
 from remora.executor.memory.runtime import PlanRuntime
+from remora.executor.memory.same_model import check_weights
 from remora.executor.memory.uncompiled import check_uncompiled
 from remora.executor.passes.host_caches import caches_on_host
 from remora.executor.state.host_optimizer import OptimizerFactory
@@ -64,7 +65,8 @@ def apply(
 
     Raises:
         InvalidInputError: the schedule does not fit the graph, the runtime or the hardware, the
-            model lacks a module of the graph, or a part of it is compiled or runs by a plan.
+            model lacks a module of the graph or has other weights, or a part of it is compiled or
+            runs by a plan.
         MissingExtraError: units compute in eight bits, and torchao is not installed.
     """
     path = wrapped_path(model)
@@ -76,6 +78,7 @@ def apply(
     device = _device_of(model)
     installer = _Installer(model, graph, mover_for(device), log)
     runtime = installer.runtime(schedule, hardware, allow_lossy)
+    check_weights(model, graph)
     with contextlib.ExitStack() as stack:
         stack.enter_context(reduced_model(model, reduced_modules(graph), graph.forward_only))
         window, _ = schedule.memory.pace_of(0)
