@@ -6,7 +6,7 @@ once, however many of its units hold it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ from remora.envs.jit import kernel
 from remora.envs.levels import UnitLevels
 from remora.envs.storages import CrossingStorages
 from remora.schedule.chain import Chain
+from remora.simulator.compiled.problem_arrays import ragged
 
 __all__ = ["GroupRows", "fill_groups", "group_rows"]
 
@@ -56,14 +57,14 @@ class GroupRows(NamedTuple):
     size: Ints
     maker: Ints
     made_since: Ints
-    saved: Ints
     saved_start: Ints
-    own: Ints
+    saved: Ints
     own_start: Ints
-    inputs: Ints
+    own: Ints
     inputs_start: Ints
-    border: Ints
+    inputs: Ints
     border_start: Ints
+    border: Ints
     taken: Ints
 
 
@@ -90,10 +91,10 @@ def group_rows(
         storages.size,
         maker,
         storages.border_made_since,
-        *_flat(saved),
-        *_flat(own),
-        *_flat([_numbers(number, unit.inputs) for unit in units]),
-        *_flat(storages.border[: len(units)]),
+        *ragged(saved),
+        *ragged(own),
+        *ragged([_numbers(number, unit.inputs) for unit in units]),
+        *ragged(storages.border[: len(units)]),
         np.zeros(len(maker), dtype=np.int64),
     )
 
@@ -105,13 +106,6 @@ def _numbers(number: dict[int, int], row: Iterable[int]) -> list[int]:
 
 def _ints(values: Iterable[int]) -> Ints:
     return np.array([int(value) for value in values], dtype=np.int64)
-
-
-def _flat(rows: Sequence[Sequence[int]]) -> tuple[Ints, Ints]:
-    """Rows behind each other, and where each begins."""
-    start = np.zeros(len(rows) + 1, dtype=np.int64)
-    start[1:] = np.cumsum([len(row) for row in rows])
-    return _ints(x for row in rows for x in row), start
 
 
 @kernel

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,7 +19,7 @@ from remora.schedule.state_bytes import StateBytes
 from remora.simulator.compiled.layout_arrays import CacheArrays, StaticArrays
 from remora.simulator.compiled.link_kernel import HardwareArrays
 
-__all__ = ["cache_arrays", "hardware_arrays", "static_arrays"]
+__all__ = ["cache_arrays", "hardware_arrays", "ragged", "static_arrays"]
 
 _ROLES = {PARAMETER: 0, BUFFER: 1, INPUT: 2}
 
@@ -37,7 +39,7 @@ def _static_arrays(problem: Problem, chain: Chain) -> StaticArrays:
     of_unit = [
         [place[e.storage] for e in chain.statics.weights_of((unit.index,))] for unit in chain.units
     ]
-    readers, weights = _ragged([sorted(e.units) for e in entries]), _ragged(of_unit)
+    readers, weights = ragged([sorted(e.units) for e in entries]), ragged(of_unit)
     # Layers repeat, so most weights have the sizes of another one.
     known: dict[tuple[int, int, int], tuple[int, int, int]] = {}
     rows = []
@@ -120,7 +122,7 @@ def _ints(values: list[int]) -> NDArray[np.int64]:
     return np.array(values, dtype=np.int64)
 
 
-def _ragged(rows: list[list[int]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def ragged(rows: Sequence[Sequence[int]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Where every row begins in one flat array, and that array."""
     start = np.zeros(len(rows) + 1, dtype=np.int64)
     start[1:] = np.cumsum([len(row) for row in rows])
